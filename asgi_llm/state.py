@@ -1,0 +1,108 @@
+"""What layers tell each other about one request, under typed keys.
+
+The state lives in the scope under ``"asgi_llm"``, in a copy of the scope. It is filled by layers
+only, never from client headers. ``scope["state"]`` is not used: the ASGI specification keeps it
+for lifespan data and it may be absent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar, cast
+
+from starlette.types import Scope
+
+from asgi_llm import _json
+from asgi_llm._sse import EventLog
+from asgi_llm.types import Attempt, Deployment, Usage
+
+__all__ = ["ATTEMPTS", "DEPLOYMENT", "RESPONSE_MODEL", "USAGE", "State", "StateKey", "enter"]
+
+T = TypeVar("T")
+
+SCOPE_KEY = "asgi_llm"
+
+
+class StateKey(Generic[T]):
+    """A key of the state, compared by identity, so that anyone may add one without a clash.
+
+    Args:
+        name: For messages and debugging only.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"StateKey({self.name!r})"
+
+
+class State:
+    """The mutable record of one request. Values are frozen; a layer replaces, never edits them."""
+
+    __slots__ = ("_document", "_document_source", "_request_id", "_values", "event_log")
+
+    def __init__(self) -> None:
+        self._values: dict[StateKey[Any], Any] = {}
+        self._request_id: str | None = None
+        self._document_source: bytes | None = None
+        self._document: Any = None
+        self.event_log = EventLog()
+        """Server-sent events decoded so far, shared by every ``_sse.EventReader`` of a request."""
+
+    @property
+    def request_id(self) -> str:
+        """Our own id of the request: ``req_`` and 32 hex digits. Never the client's."""
+        if self._request_id is None:
+            self._request_id = "req_" + os.urandom(16).hex()
+        return self._request_id
+
+    def get(self, key: StateKey[T]) -> T | None:
+        """The value under ``key``, or None where no layer has set one."""
+        return cast("T | None", self._values.get(key))
+
+    def set(self, key: StateKey[T], value: T) -> None:
+        """Set the value under ``key``."""
+        self._values[key] = value
+
+    def document(self, data: bytes) -> Any:
+        """The parsed JSON of a request body, parsed once for all layers that see these bytes.
+
+        Keyed on the identity of the bytes object: whoever rewrites the body hands on another
+        object, and the next reader parses that one. The result is read-only.
+
+        Raises:
+            InvalidRequestError: ``data`` is not acceptable JSON.
+        """
+        if data is not self._document_source:
+            self._document = _json.decode(data)
+            self._document_source = data
+        return self._document
+
+
+def enter(scope: Scope) -> tuple[Scope, State]:
+    """The state of this request, and a scope that carries it; made here if no layer did so yet."""
+    state = scope.get(SCOPE_KEY)
+    if isinstance(state, State):
+        return scope, state
+    state = State()
+    return {**cast("Mapping[str, Any]", scope), SCOPE_KEY: state}, state
+
+
+DEPLOYMENT: StateKey[Deployment] = StateKey("deployment")
+"""Where to call. Writer: a router. Reader: ProviderApp, which else resolves the model's name."""
+
+USAGE: StateKey[Usage] = StateKey("usage")
+"""Tokens as the provider reported them, set when the answer is complete. Writer: ProviderApp.
+Readers: whoever meters or logs."""
+
+RESPONSE_MODEL: StateKey[str] = StateKey("response_model")
+"""The model that was called, in the provider's words. Writer: ProviderApp. Readers: meters,
+logs."""
+
+ATTEMPTS: StateKey[tuple[Attempt, ...]] = StateKey("attempts")
+"""Every call made for this request so far, in order. Writer: ProviderApp, which appends one.
+Readers: logs, the router."""

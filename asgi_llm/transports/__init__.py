@@ -1,0 +1,1 @@
+"""Upstream bytes: a small Protocol in ``base``, one driver a file."""

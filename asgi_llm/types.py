@@ -1,0 +1,89 @@
+"""Values that layers hand to each other through the state: frozen, and free of any I/O."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Attempt", "Deployment", "Document", "Outcome", "Usage"]
+
+Document = dict[str, Any]
+"""A parsed JSON object of the wire. Read-only by convention: an edit makes a new one."""
+
+
+class Outcome(enum.Enum):
+    """How a response ended."""
+
+    COMPLETE = "complete"
+    """The message with ``more_body=False`` was sent. Only this may be cached."""
+    DISCONNECTED = "disconnected"
+    """The client left first. What was delivered still counts."""
+    FAILED = "failed"
+    """An exception, or an observer that refused the answer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """Tokens of one answer in disjoint buckets, each at least 0, that sum to the totals.
+
+    Providers disagree on what their totals include (OpenAI counts cached tokens into the input,
+    Anthropic does not), so nothing is kept that could be counted twice.
+    """
+
+    input_uncached: int = 0
+    input_cached: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    audio_in: int = 0
+    output_text: int = 0
+    reasoning: int = 0
+    audio_out: int = 0
+    estimated: bool = False
+    """True where the provider was silent, or contradicted itself, and the figures were counted."""
+
+    @property
+    def input_tokens(self) -> int:
+        """All input tokens, cached ones and cache writes included (OpenTelemetry's sense)."""
+        return (
+            self.input_uncached
+            + self.input_cached
+            + self.cache_write_5m
+            + self.cache_write_1h
+            + self.audio_in
+        )
+
+    @property
+    def output_tokens(self) -> int:
+        """All output tokens, reasoning and audio included."""
+        return self.output_text + self.reasoning + self.audio_out
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output tokens together."""
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deployment:
+    """One place where a model can be called: a configured provider and its name for the model."""
+
+    provider: str
+    """Name of a configured provider, as in ``provider/model``."""
+    model: str
+    """The model's name at that provider."""
+    quirks: frozenset[str] = field(default_factory=frozenset)
+    """Named departures of this deployment, on top of the provider's own (see providers.quirks)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One call that was made, or tried, at a provider."""
+
+    provider: str
+    model: str
+    status: int | None
+    """HTTP status of the upstream; None when no answer came."""
+    error_code: str | None
+    duration_seconds: float
+    time_to_first_byte_seconds: float | None
