@@ -350,5 +350,7 @@ def stream_error(error: errors.LLMError) -> bytes:
 async def send_error(send: Send, state: State, error: errors.LLMError) -> None:
     """Answer with ``error``. Only for a response that has not started."""
     status, headers, body = errors.render(error, state.request_id)
+    if state.client_request_id is not None:
+        headers.append((b"x-client-request-id", state.client_request_id.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

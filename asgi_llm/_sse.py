@@ -6,7 +6,7 @@ No I/O. Source: WHATWG HTML, section 9.2.6 "Interpreting an event stream".
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +19,9 @@ __all__ = [
     "EventReader",
     "SSEError",
     "encode",
+    "has_border",
     "last_border",
+    "split",
 ]
 
 DONE = b"data: [DONE]\n\n"
@@ -190,6 +192,25 @@ def encode(data: bytes, event: str | None = None) -> bytes:
     if event is None:
         return b"data: " + data + b"\n\n"
     return b"event: " + event.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def has_border(data: bytes) -> bool:
+    """Whether an event ends anywhere in ``data``."""
+    return _BORDER.search(data) is not None
+
+
+def split(data: bytes) -> Iterator[tuple[bytes, Event | None]]:
+    """Each event of ``data`` as its raw bytes and, unless it is but a comment, decoded.
+
+    ``data`` holds whole events only, as ``last_border`` cuts them.
+    """
+    decoder = Decoder()
+    start = 0
+    for border in _BORDER.finditer(data):
+        raw = data[start : border.end()]
+        events = decoder.feed(raw)
+        yield raw, events[0] if events else None
+        start = border.end()
 
 
 def last_border(data: bytes) -> int:

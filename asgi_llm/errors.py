@@ -24,6 +24,7 @@ Source: OpenAI API reference, "Error codes" (the ``error`` object with message, 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import msgspec
@@ -64,6 +65,7 @@ class LLMError(Exception):
         status: HTTP status; the class has a default.
         type: OpenAI's error type; the class has a default.
         retry_after_seconds: Rendered as ``Retry-After``, rounded up to whole seconds.
+        headers: Further headers of the answer.
     """
 
     default_status: ClassVar[int] = 500
@@ -79,6 +81,7 @@ class LLMError(Exception):
         status: int | None = None,
         type: str | None = None,
         retry_after_seconds: float | None = None,
+        headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -87,6 +90,7 @@ class LLMError(Exception):
         self.status = status if status is not None else self.default_status
         self.type = type if type is not None else self.default_type
         self.retry_after_seconds = retry_after_seconds
+        self.headers = tuple(headers)
 
 
 class ConfigurationError(LLMError):
@@ -233,6 +237,7 @@ def render(error: LLMError, request_id: str) -> tuple[int, RawHeaders, bytes]:
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
         (b"x-request-id", request_id.encode("ascii")),
+        *error.headers,
     ]
     if error.retry_after_seconds is not None:
         headers.append((b"retry-after", b"%d" % max(0, math.ceil(error.retry_after_seconds))))

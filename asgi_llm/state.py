@@ -8,20 +8,36 @@ for lifespan data and it may be absent.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from starlette.types import Scope
 
 from asgi_llm import _json
+from asgi_llm._semconv import Operation
 from asgi_llm._sse import EventLog
+from asgi_llm.errors import LLMError
 from asgi_llm.types import Attempt, Deployment, Usage
 
-__all__ = ["ATTEMPTS", "DEPLOYMENT", "RESPONSE_MODEL", "USAGE", "State", "StateKey", "enter"]
+__all__ = [
+    "ATTEMPTS",
+    "DEPLOYMENT",
+    "FAILURE",
+    "OPERATION",
+    "REQUEST_MODEL",
+    "RESPONSE_MODEL",
+    "USAGE",
+    "State",
+    "StateKey",
+    "enter",
+]
 
 T = TypeVar("T")
 
 SCOPE_KEY = "asgi_llm"
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 class StateKey(Generic[T]):
@@ -43,9 +59,17 @@ class StateKey(Generic[T]):
 class State:
     """The mutable record of one request. Values are frozen; a layer replaces, never edits them."""
 
-    __slots__ = ("_document", "_document_source", "_request_id", "_values", "event_log")
+    __slots__ = (
+        "_document",
+        "_document_source",
+        "_headers",
+        "_request_id",
+        "_values",
+        "event_log",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self._headers = headers
         self._values: dict[StateKey[Any], Any] = {}
         self._request_id: str | None = None
         self._document_source: bytes | None = None
@@ -59,6 +83,14 @@ class State:
         if self._request_id is None:
             self._request_id = "req_" + os.urandom(16).hex()
         return self._request_id
+
+    @property
+    def client_request_id(self) -> str | None:
+        """The client's ``X-Request-ID``, if it is sane: a label to log and to echo, never a key."""
+        for name, value in self._headers:
+            if name == b"x-request-id":
+                return value.decode() if _SANE_ID.fullmatch(value) else None
+        return None
 
     def get(self, key: StateKey[T]) -> T | None:
         """The value under ``key``, or None where no layer has set one."""
@@ -88,12 +120,19 @@ def enter(scope: Scope) -> tuple[Scope, State]:
     state = scope.get(SCOPE_KEY)
     if isinstance(state, State):
         return scope, state
-    state = State()
+    state = State(scope.get("headers", ()))
     return {**cast("Mapping[str, Any]", scope), SCOPE_KEY: state}, state
 
 
+OPERATION: StateKey[Operation] = StateKey("operation")
+"""What is asked for, as in ``gen_ai.operation.name``. Writer: ProviderApp. Readers: logs."""
+
+REQUEST_MODEL: StateKey[str] = StateKey("request_model")
+"""The model's name as the client gave it. Writer: ProviderApp. Readers: meters, logs."""
+
 DEPLOYMENT: StateKey[Deployment] = StateKey("deployment")
-"""Where to call. Writer: a router. Reader: ProviderApp, which else resolves the model's name."""
+"""Where to call. Writer: a router, else ProviderApp, which then resolves the model's name itself.
+Readers: ProviderApp, logs."""
 
 USAGE: StateKey[Usage] = StateKey("usage")
 """Tokens as the provider reported them, set when the answer is complete. Writer: ProviderApp.
@@ -106,3 +145,7 @@ logs."""
 ATTEMPTS: StateKey[tuple[Attempt, ...]] = StateKey("attempts")
 """Every call made for this request so far, in order. Writer: ProviderApp, which appends one.
 Readers: logs, the router."""
+
+FAILURE: StateKey[LLMError] = StateKey("failure")
+"""What kept the request from a whole answer, also after a stream had begun and could only end with
+an error event. Writer: whoever refuses or fails. Readers: logs, meters, caches."""

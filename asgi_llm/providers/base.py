@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from asgi_llm._semconv import Operation
 from asgi_llm.errors import ProviderError, RawHeaders
-from asgi_llm.transports.base import Transport, UpstreamRequest
+from asgi_llm.transports.base import Timeouts, Transport, UpstreamRequest
 from asgi_llm.types import Deployment, Document, Usage
 
-__all__ = ["Answer", "ModelCard", "Provider", "StreamDecoder"]
+__all__ = ["Answer", "ModelCard", "Provider", "StreamDecoder", "UploadProvider"]
 
 
 class Answer(NamedTuple):
@@ -39,24 +40,28 @@ class StreamDecoder(Protocol):
     """Turns one upstream stream into an OpenAI stream. One instance per response."""
 
     usage: Usage | None
-    """What the provider reported so far; final once ``close`` has returned."""
+    """What the provider reported so far; final once the stream is over."""
+    done: bool
+    """The provider said that the stream is over, and everything that it sent has been returned."""
+    error: ProviderError | None
+    """What went wrong, if something did: nothing more comes out after what was returned last."""
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes to send now: whole events, or none yet.
 
         Streaming: holds back an unfinished event, and everything from the event that finishes the
-        last choice on, until ``close`` says whether the upstream really finished.
-
-        Raises:
-            ProviderError: The upstream reported an error, or sent what cannot be read.
+        last choice on, until the upstream has really finished.
         """
         ...
 
-    def close(self) -> bytes:
+    def close(self, *, framed: bool = True) -> bytes:
         """The held-back end of the stream, once the upstream's body has ended.
 
-        Raises:
-            ProviderError: The upstream stopped before it finished.
+        Sets ``error`` where the upstream stopped before it finished.
+
+        Args:
+            framed: False where the body ended only because the connection did, which proves
+                nothing about its being whole.
         """
         ...
 
@@ -73,6 +78,8 @@ class Provider(Protocol):
     """OpenTelemetry's ``gen_ai.provider.name`` value."""
     transport: Transport | None
     """Its own way to the upstream; None takes the app's."""
+    timeouts: Timeouts | None
+    """Deadlines of its calls; None takes the app's."""
     models: tuple[str, ...]
     """Models that it is known to serve, without a call; may be empty."""
     operations: frozenset[Operation]
@@ -116,4 +123,19 @@ class Provider(Protocol):
         Raises:
             ProviderError: It is no model list.
         """
+        ...
+
+
+@runtime_checkable
+class UploadProvider(Provider, Protocol):
+    """A provider that takes audio to transcribe."""
+
+    def build_upload_request(
+        self,
+        operation: Operation,
+        deployment: Deployment,
+        content_type: bytes,
+        body: AsyncIterable[bytes],
+    ) -> UpstreamRequest:
+        """The upstream call for a multipart form, whose ``body`` names the upstream's model."""
         ...

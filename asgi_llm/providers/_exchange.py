@@ -1,0 +1,325 @@
+"""One call to a provider and its relay to the client: the I/O around the adapters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from starlette.types import Send
+
+from asgi_llm._asgi import is_event_stream, stream_error
+from asgi_llm._semconv import Operation
+from asgi_llm.errors import (
+    LLMError,
+    ProviderError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    RawHeaders,
+)
+from asgi_llm.providers.base import Provider
+from asgi_llm.state import ATTEMPTS, FAILURE, RESPONSE_MODEL, USAGE, State
+from asgi_llm.transports._decoding import decoded
+from asgi_llm.transports.base import (
+    ConnectError,
+    ConnectionLostError,
+    Timeouts,
+    Transport,
+    TransportError,
+    TransportTimeoutError,
+    UpstreamRequest,
+    UpstreamResponse,
+)
+from asgi_llm.types import Attempt, Deployment, Document
+
+__all__ = ["BrokenOffError", "Exchange", "provider_error", "read_error"]
+
+_MAX_ERROR_BYTES: Final = 1024 * 1024
+_DRAIN_SECONDS: Final = 0.5
+
+# Operations whose answer need not be JSON; it passes as it comes.
+_OPAQUE: Final = frozenset(("speech", "transcription"))
+
+_FORWARDED: Final = frozenset(
+    (
+        b"openai-processing-ms",
+        b"openai-version",
+        b"retry-after",
+        b"retry-after-ms",
+        b"x-ratelimit-limit-requests",
+        b"x-ratelimit-limit-tokens",
+        b"x-ratelimit-remaining-requests",
+        b"x-ratelimit-remaining-tokens",
+        b"x-ratelimit-reset-requests",
+        b"x-ratelimit-reset-tokens",
+    )
+)
+"""What a client learns of the upstream's headers; its ids and cookies are not among it."""
+
+_SSE_HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # Keeps nginx from collecting the stream.
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class BrokenOffError(Exception):
+    """An answer that is no event stream broke off after it had begun.
+
+    It leaves the app, because only an exception makes a server cut the connection, without which
+    a client would take the part for the whole.
+    """
+
+
+class Exchange:
+    """One attempt at one deployment.
+
+    Args:
+        operation: What is asked.
+        document: The request.
+        deployment: Whom it is asked.
+        provider: The adapter of ``deployment``.
+        transport: The way there.
+        timeouts: Deadlines of the call.
+        max_response_bytes: Cap on an answer that is read whole.
+        state: The request's state, which learns of the attempt.
+        clock: Seconds, monotonic.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_clock",
+        "_deployment",
+        "_document",
+        "_first_byte",
+        "_max_response_bytes",
+        "_operation",
+        "_provider",
+        "_state",
+        "_status",
+        "_timeouts",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        *,
+        operation: Operation,
+        document: Document,
+        deployment: Deployment,
+        provider: Provider,
+        transport: Transport,
+        timeouts: Timeouts,
+        max_response_bytes: int,
+        state: State,
+        clock: Callable[[], float],
+    ) -> None:
+        self._operation = operation
+        self._document = document
+        self._deployment = deployment
+        self._provider = provider
+        self._transport = transport
+        self._timeouts = timeouts
+        self._max_response_bytes = max_response_bytes
+        self._state = state
+        self._clock = clock
+        self._status: int | None = None
+        self._begun = 0.0
+        self._first_byte: float | None = None
+
+    async def run(self, request: UpstreamRequest, send: Send) -> None:
+        """Call the provider and relay its answer.
+
+        Raises:
+            ProviderError: There is no answer to relay; nothing was sent to the client.
+            BrokenOffError: See there.
+        """
+        self._begun = self._clock()
+        failure: LLMError | None = None
+        try:
+            failure = await self._relay(request, send)
+        except TransportError as error:
+            failure = provider_error(error, self._provider.name)
+            raise failure from error
+        except LLMError as error:
+            failure = error
+            raise
+        finally:
+            self._record(failure)
+
+    def _record(self, failure: LLMError | None) -> None:
+        state = self._state
+        attempt = Attempt(
+            provider=self._deployment.provider,
+            model=self._deployment.model,
+            status=self._status,
+            error_code=None if failure is None else failure.code,
+            duration_seconds=self._clock() - self._begun,
+            time_to_first_byte_seconds=self._first_byte,
+        )
+        state.set(ATTEMPTS, (*self._attempts(), attempt))
+        state.set(RESPONSE_MODEL, self._deployment.model)
+        if failure is not None:
+            state.set(FAILURE, failure)
+
+    def _attempts(self) -> tuple[Attempt, ...]:
+        return self._state.get(ATTEMPTS) or ()
+
+    async def _relay(self, request: UpstreamRequest, send: Send) -> LLMError | None:
+        response = await self._transport.send(request, self._timeouts)
+        self._status = response.status
+        self._first_byte = self._clock() - self._begun
+        try:
+            if not 200 <= response.status < 300:
+                body = await read_error(response)
+                raise self._provider.parse_error(response.status, response.headers, body)
+            response = decoded(response)
+            if self._operation in _OPAQUE:
+                await self._pass(response, send)
+                return None
+            if self._document.get("stream"):
+                return await self._stream(response, send)
+            await self._whole(response, send)
+            return None
+        finally:
+            await response.aclose()
+
+    async def _whole(self, response: UpstreamResponse, send: Send) -> None:
+        body = await response.read(self._max_response_bytes)
+        answer = self._provider.parse_response(self._operation, self._deployment, body)
+        if answer.usage is not None:
+            self._state.set(USAGE, answer.usage)
+        headers = self._headers(response)
+        headers.append((b"content-type", b"application/json"))
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _stream(self, response: UpstreamResponse, send: Send) -> ProviderError | None:
+        media = _content_type(response.headers)
+        if media and not is_event_stream(response.headers):
+            # Not a stream: an error, which the adapter reads, or something it cannot be.
+            body = await response.read(self._max_response_bytes)
+            self._provider.parse_response(self._operation, self._deployment, body)
+            raise ProviderUnavailableError(
+                "The provider did not answer with a stream.", code="invalid_provider_response"
+            )
+        decoder = self._provider.stream_decoder(self._operation, self._document, self._deployment)
+        chunks = aiter(response)
+        started = False
+        out = b""
+        try:
+            async for chunk in chunks:
+                out = decoder.feed(chunk)
+                if decoder.done or decoder.error is not None:
+                    break
+                if out:
+                    if not started:
+                        started = True
+                        await self._start_stream(response, send)
+                    await send({"type": "http.response.body", "body": out, "more_body": True})
+            else:
+                out = decoder.close(framed=response.framed)
+            failure = decoder.error
+        except TransportError as error:
+            out = b""
+            failure = provider_error(error, self._provider.name)
+        if failure is not None:
+            if not started and not out:
+                raise failure
+            out += stream_error(failure)
+        elif decoder.usage is not None:
+            self._state.set(USAGE, decoder.usage)
+        if not started:
+            await self._start_stream(response, send)
+        await send({"type": "http.response.body", "body": out})
+        if failure is None:
+            await _drain(chunks)
+        return failure
+
+    async def _start_stream(self, response: UpstreamResponse, send: Send) -> None:
+        headers = self._headers(response)
+        headers.extend(_SSE_HEADERS)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _pass(self, response: UpstreamResponse, send: Send) -> None:
+        media = _content_type(response.headers)
+        if media.startswith(b"application/json"):
+            await self._whole(response, send)
+            return
+        headers = self._headers(response)
+        headers += [h for h in response.headers if h[0] in (b"content-type", b"content-length")]
+        started = False
+        try:
+            async for chunk in response:
+                if not started:
+                    started = True
+                    await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except TransportError as error:
+            if not started:
+                raise
+            raise BrokenOffError(str(error)) from error
+        if not started:
+            raise ProviderUnavailableError(
+                "The provider's answer is empty.", code="invalid_provider_response"
+            )
+        await send({"type": "http.response.body", "body": b""})
+
+    def _headers(self, response: UpstreamResponse) -> RawHeaders:
+        state = self._state
+        headers: RawHeaders = [
+            (b"x-request-id", state.request_id.encode()),
+            (b"x-provider", self._deployment.provider.encode()),
+            (b"x-model", self._deployment.model.encode()),
+            (b"x-attempts", b"%d" % (len(self._attempts()) + 1)),
+        ]
+        if state.client_request_id is not None:
+            headers.append((b"x-client-request-id", state.client_request_id.encode()))
+        headers += [pair for pair in response.headers if pair[0] in _FORWARDED]
+        return headers
+
+
+def _content_type(headers: RawHeaders) -> bytes:
+    for name, value in headers:
+        if name == b"content-type":
+            return value.lower()
+    return b""
+
+
+async def read_error(response: UpstreamResponse) -> bytes:
+    """The body of an error answer; nothing where it broke off, since the status says enough."""
+    try:
+        return await decoded(response).read(_MAX_ERROR_BYTES)
+    except TransportError:
+        return b""
+
+
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    """Take what follows the end mark, so that the connection can be used again.
+
+    The client has its whole answer; whatever goes wrong here only costs the connection.
+    """
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for _ in chunks:
+                return
+    except (TimeoutError, TransportError):
+        return
+
+
+def provider_error(error: TransportError, provider: str) -> ProviderError:
+    """What a transport's failure means to our client."""
+    if isinstance(error, TransportTimeoutError):
+        return ProviderTimeoutError(f"The provider {provider!r} timed out: {error}.")
+    if isinstance(error, ConnectError):
+        return ProviderUnavailableError(f"The provider {provider!r} could not be reached.")
+    if isinstance(error, ConnectionLostError):
+        return ProviderUnavailableError(
+            f"The provider {provider!r} broke the connection off.", code="connection_lost"
+        )
+    return ProviderUnavailableError(
+        f"The provider {provider!r} gave an answer that cannot be read: {error}.",
+        code="invalid_provider_response",
+    )

@@ -1,0 +1,398 @@
+"""The OpenAI wire format, upstream: the base of every adapter that speaks it.
+
+Requests are encoded from the one parse that all checks saw; answers pass as the bytes that came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable
+from typing import Any, Final
+
+import msgspec
+
+from asgi_llm import _json, _sse
+from asgi_llm._semconv import Operation
+from asgi_llm.errors import ProviderError, ProviderUnavailableError, RawHeaders
+from asgi_llm.providers._errors import parse_error, parse_stream_error
+from asgi_llm.providers._quirks import DONE_OPTIONAL, FINISH_REASON_OPTIONAL, apply_quirks
+from asgi_llm.providers.base import Answer, ModelCard
+from asgi_llm.transports.base import Timeouts, Transport, UpstreamRequest
+from asgi_llm.types import Deployment, Document, Usage
+from asgi_llm.wire.usage import usage_from_openai
+
+__all__ = ["PATHS", "OpenAIFormat", "PassThroughStream"]
+
+PATHS: Final[dict[Operation, str]] = {
+    "chat": "/chat/completions",
+    "text_completion": "/completions",
+    "embeddings": "/embeddings",
+    "moderation": "/moderations",
+    "image_generation": "/images/generations",
+    "speech": "/audio/speech",
+    "transcription": "/audio/transcriptions",
+}
+"""Where each operation lives below the base URL."""
+
+USER_AGENT: Final = (b"user-agent", b"asgi-llm")
+_IDENTITY: Final = (b"accept-encoding", b"identity")
+_JSON: Final = (b"content-type", b"application/json")
+
+
+class OpenAIFormat:
+    """An adapter for an endpoint that speaks the OpenAI format.
+
+    Args:
+        name: Its name here, the part before the slash in ``provider/model``.
+        provider_name: OpenTelemetry's ``gen_ai.provider.name`` value.
+        base_url: Up to and without the path of an operation, as in ``https://host/v1``.
+        headers: Sent with every call; the credentials are among them.
+        models: Models that it is known to serve.
+        operations: What it can be asked for.
+        quirks: Names from ``_quirks``: where it departs from OpenAI.
+        transport: Its own way to the upstream; None takes the app's.
+        timeouts: Deadlines of its calls; None takes the app's.
+        secrets: Strings that no error may show.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        provider_name: str,
+        base_url: str,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        models: Iterable[str] = (),
+        operations: Iterable[Operation] = tuple(PATHS),
+        quirks: Iterable[str] = (),
+        transport: Transport | None = None,
+        timeouts: Timeouts | None = None,
+        secrets: Iterable[str] = (),
+    ) -> None:
+        self.name = name
+        self.provider_name = provider_name
+        self.base_url = base_url.rstrip("/")
+        self.models = tuple(models)
+        self.operations = frozenset(operations)
+        self.quirks = frozenset(quirks)
+        self.transport = transport
+        self.timeouts = timeouts
+        self._secrets = tuple(secrets)
+        self._headers: RawHeaders = [*headers, USER_AGENT, _IDENTITY]
+        self._json_headers: RawHeaders = [*self._headers, _JSON]
+        self._urls = {operation: self.base_url + path for operation, path in PATHS.items()}
+
+    def url_for(self, operation: Operation, deployment: Deployment) -> str:
+        """Where ``operation`` is called."""
+        return self._urls[operation]
+
+    def build_request(
+        self, operation: Operation, document: Document, deployment: Deployment
+    ) -> UpstreamRequest:
+        """The upstream call: the document with the upstream's model name, encoded."""
+        sent = {**document, "model": deployment.model}
+        sent.pop("asgi_llm", None)
+        quirks = self.quirks | deployment.quirks if deployment.quirks else self.quirks
+        if quirks:
+            sent = apply_quirks(sent, quirks)
+        url = self.url_for(operation, deployment)
+        return UpstreamRequest("POST", url, self._json_headers, _json.encode(sent))
+
+    def build_upload_request(
+        self,
+        operation: Operation,
+        deployment: Deployment,
+        content_type: bytes,
+        body: AsyncIterable[bytes],
+    ) -> UpstreamRequest:
+        """The upstream call for a multipart form, whose ``body`` names the upstream's model."""
+        headers = [*self._headers, (b"content-type", content_type)]
+        return UpstreamRequest("POST", self.url_for(operation, deployment), headers, body)
+
+    def parse_response(self, operation: Operation, deployment: Deployment, body: bytes) -> Answer:
+        """Check that ``body`` is an answer, and read its usage; the bytes stay as they are."""
+        try:
+            peek = _peek(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise _no_answer("is not a JSON object" if body else "is empty") from error
+        if peek.error:
+            raise parse_stream_error(
+                {"error": peek.error}, secrets=self._secrets, provider=self.name
+            )
+        result = _RESULT_OF.get(operation)
+        if result is not None and getattr(peek, result) is msgspec.UNSET:
+            raise _no_answer(f"has no {result!r}")
+        return Answer(body, usage_from_openai(peek.usage) if peek.usage else None)
+
+    def stream_decoder(
+        self, operation: Operation, document: Document, deployment: Deployment
+    ) -> PassThroughStream:
+        """A decoder that passes whole events on as they came."""
+        quirks = self.quirks | deployment.quirks
+        return PassThroughStream(
+            choices=_choices_of(document),
+            done_optional=DONE_OPTIONAL in quirks,
+            finish_reason_optional=FINISH_REASON_OPTIONAL in quirks,
+            provider=self.name,
+            secrets=self._secrets,
+        )
+
+    def parse_error(self, status: int, headers: RawHeaders, body: bytes) -> ProviderError:
+        """The error that a non-2xx answer means to our client."""
+        return parse_error(status, headers, body, secrets=self._secrets, provider=self.name)
+
+    def build_models_request(self) -> UpstreamRequest | None:
+        """The call that lists the account's models."""
+        return UpstreamRequest("GET", self.base_url + "/models", self._headers)
+
+    def parse_models(self, body: bytes) -> tuple[ModelCard, ...]:
+        """Read ``{"data": [{"id": ...}]}``, or the bare list that some servers send."""
+        try:
+            document = _json.decode_unchecked(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise _no_answer("is not JSON") from error
+        rows = document.get("data") if isinstance(document, dict) else document
+        if not isinstance(rows, list):
+            raise _no_answer("has no list of models")
+        return tuple(_card(row) for row in rows if _is_card(row))
+
+
+def _is_card(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("id"), str) and bool(row["id"])
+
+
+def _card(row: dict[str, Any]) -> ModelCard:
+    created, owner = row.get("created"), row.get("owned_by")
+    return ModelCard(
+        id=row["id"],
+        created=created if isinstance(created, int) else 0,
+        owned_by=owner if isinstance(owner, str) else "",
+    )
+
+
+class _Peek(msgspec.Struct):
+    """What is read of an answer; the rest is skipped, but must be JSON."""
+
+    usage: Any = None
+    error: Any = None
+    choices: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    results: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_peek = msgspec.json.Decoder(_Peek).decode
+_RESULT_OF: Final[dict[str, str]] = {
+    "chat": "choices",
+    "text_completion": "choices",
+    "embeddings": "data",
+    "image_generation": "data",
+    "moderation": "results",
+}
+
+
+def _no_answer(what: str) -> ProviderUnavailableError:
+    return ProviderUnavailableError(
+        f"The provider's answer {what}.", code="invalid_provider_response"
+    )
+
+
+def _choices_of(document: Document) -> int:
+    """How many choices the answer to ``document`` has; a list of prompts has ``n`` for each."""
+    n = document.get("n") or 1
+    prompts = document.get("prompt")
+    if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):
+        n *= len(prompts)
+    return int(n)
+
+
+class PassThroughStream:
+    """Passes an OpenAI stream on as it came, and tells a finished stream from one that broke off.
+
+    A chunk whose events finish nothing is passed as the very object that came, after a few byte
+    searches. A key in a JSON text cannot be mistaken for text inside a string, where its quotes
+    are escaped, so the searches never miss a finish reason; what they find is then parsed.
+
+    Args:
+        choices: How many choices the answer has.
+        done_optional: The provider ends without ``[DONE]``.
+        finish_reason_optional: ``[DONE]`` finishes a stream that gave no finish reason.
+        provider: Name of the provider, for messages.
+        secrets: Strings that no error may show.
+        max_event_bytes: Cap on one event.
+
+    Streaming: holds back an unfinished event, and everything from the event that finishes the last
+    choice on, until ``[DONE]`` or the end of the body.
+    """
+
+    __slots__ = (
+        "_choices",
+        "_done_optional",
+        "_finish_reason_optional",
+        "_finished",
+        "_held",
+        "_max",
+        "_parts",
+        "_provider",
+        "_secrets",
+        "_size",
+        "_tail",
+        "done",
+        "error",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        *,
+        choices: int = 1,
+        done_optional: bool = False,
+        finish_reason_optional: bool = False,
+        provider: str = "",
+        secrets: tuple[str, ...] = (),
+        max_event_bytes: int = _sse.MAX_EVENT_BYTES,
+    ) -> None:
+        self._choices = choices
+        self._done_optional = done_optional
+        self._finish_reason_optional = finish_reason_optional
+        self._provider = provider
+        self._secrets = secrets
+        self._max = max_event_bytes
+        self._parts: list[bytes] = []  # an event without its end
+        self._size = 0
+        self._tail = b""  # the last bytes of _parts, where a border may begin
+        self._held: list[bytes] = []
+        self._finished: set[int] = set()
+        self.done = False
+        self.error: ProviderError | None = None
+        self.usage: Usage | None = None
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The bytes to send now; the very ``chunk`` in the plain case."""
+        if self.done or self.error is not None:
+            return b""
+        if self._parts:
+            if not _sse.has_border(self._tail + chunk):
+                self._keep(chunk)
+                return b""
+            self._parts.append(chunk)
+            chunk = b"".join(self._parts)
+            self._parts.clear()
+            self._size = 0
+        if not chunk.endswith(b"\n\n"):
+            border = _sse.last_border(chunk)
+            if border < len(chunk):
+                self._keep(chunk[border:])
+                chunk = chunk[:border]
+        if not self._held and _is_plain(chunk):
+            return chunk
+        return self._inspect(chunk)
+
+    def close(self, *, framed: bool = True) -> bytes:
+        """The held-back end, or none of it and an ``error``."""
+        if self.done or self.error is not None:
+            return b""
+        out = b""
+        if self._parts:
+            # Some servers leave out the last blank line.
+            last = b"".join(self._parts)
+            self._parts.clear()
+            out = self._inspect(last.rstrip(b"\r\n") + b"\n\n")
+        if self.done or self.error is not None:
+            return out
+        if len(self._finished) >= self._choices and (framed or self._done_optional):
+            self.done = True
+            return out + self._release()
+        self._fail(_truncated())
+        return out
+
+    def _keep(self, rest: bytes) -> None:
+        if not rest:
+            return
+        self._size += len(rest)
+        if self._size > self._max:
+            self._parts.clear()
+            self._fail(
+                ProviderUnavailableError(
+                    f"The provider sent an event of more than {self._max} bytes.",
+                    code="invalid_provider_response",
+                )
+            )
+            return
+        self._parts.append(rest)
+        self._tail = (self._tail + rest)[-3:] if len(self._parts) > 1 else rest[-3:]
+
+    def _inspect(self, chunk: bytes) -> bytes:
+        """Look into each event of ``chunk``, which holds whole events only."""
+        out: list[bytes] = []
+        for raw, event in _sse.split(chunk):
+            if event is None:
+                (self._held if self._held else out).append(raw)
+                continue
+            if event.done:
+                if not self._finished and not self._finish_reason_optional:
+                    self._fail(_truncated())
+                else:
+                    self.done = True
+                    out += [*self._held, raw]
+                    self._held.clear()
+                break
+            try:
+                self._look(event.json())
+            except _sse.SSEError:
+                self._fail(
+                    ProviderUnavailableError(
+                        "The provider sent an event that is not valid JSON.",
+                        code="invalid_provider_response",
+                    )
+                )
+            if self.error is not None:
+                break
+            finishing = self._held or len(self._finished) >= self._choices
+            (self._held if finishing else out).append(raw)
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _look(self, data: Any) -> None:
+        if not isinstance(data, dict):
+            raise _sse.SSEError
+        if data.get("error"):
+            self._fail(parse_stream_error(data, secrets=self._secrets, provider=self._provider))
+            return
+        for choice in data.get("choices") or ():
+            if isinstance(choice, dict) and choice.get("finish_reason"):
+                self._finished.add(choice.get("index") or 0)
+        usage = data.get("usage") or (data.get("x_groq") or {}).get("usage")
+        if usage:
+            # Usage on several events is cumulative: the last one counts.
+            self.usage = usage_from_openai(usage) or self.usage
+
+    def _release(self) -> bytes:
+        held = b"".join(self._held)
+        self._held.clear()
+        return held
+
+    def _fail(self, error: ProviderError) -> None:
+        self.error = error
+        self._held.clear()
+
+
+def _is_plain(chunk: bytes) -> bool:
+    """Whether ``chunk`` needs no look inside: content events that finish nothing."""
+    finishes = chunk.count(b'"finish_reason"')
+    return (
+        chunk.startswith(b"data: {")
+        and chunk.endswith(b"}\n\n")
+        and (
+            not finishes
+            or finishes
+            == chunk.count(b'"finish_reason":null') + chunk.count(b'"finish_reason": null')
+        )
+        and b'"error"' not in chunk
+        and b'"usage":{' not in chunk
+        and b'"usage": {' not in chunk
+        and b"[DONE]" not in chunk
+    )
+
+
+def _truncated() -> ProviderUnavailableError:
+    return ProviderUnavailableError(
+        "The provider's stream ended before it was finished.", code="stream_truncated"
+    )

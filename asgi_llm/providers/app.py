@@ -1,0 +1,344 @@
+"""The terminal app: the OpenAI API over any number of providers.
+
+Adapters translate; all the I/O is here and in ``_exchange``: back-pressure, deadlines, clients that
+leave, upstreams that break off.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from starlette.types import Message, Receive, Scope, Send
+
+from asgi_llm import _json
+from asgi_llm._asgi import BufferedBody, route_path, send_error
+from asgi_llm._semconv import Operation
+from asgi_llm.errors import (
+    ConfigurationError,
+    InvalidRequestError,
+    LLMError,
+    ModelNotFoundError,
+)
+from asgi_llm.providers._catalog import Catalog
+from asgi_llm.providers._exchange import Exchange, provider_error, read_error
+from asgi_llm.providers._watch import ClientWatch
+from asgi_llm.providers.base import ModelCard, Provider, UploadProvider
+from asgi_llm.state import DEPLOYMENT, FAILURE, OPERATION, REQUEST_MODEL, State, enter
+from asgi_llm.transports._decoding import decoded
+from asgi_llm.transports.base import Timeouts, Transport, TransportError, UpstreamRequest
+from asgi_llm.transports.http1 import Http1Transport
+from asgi_llm.types import Deployment, Document
+from asgi_llm.wire.upload import Upload
+from asgi_llm.wire.validation import validate
+
+__all__ = ["ProviderApp"]
+
+MIB: Final = 1024 * 1024
+
+ROUTES: Final[dict[str, Operation]] = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "text_completion",
+    "/v1/embeddings": "embeddings",
+    "/v1/moderations": "moderation",
+    "/v1/images/generations": "image_generation",
+    "/v1/audio/speech": "speech",
+    "/v1/audio/transcriptions": "transcription",
+}
+MODELS_ROUTE: Final = "/v1/models"
+
+_KEY_NAMES: Final = frozenset(("key", "api_key", "api-key", "apikey", "access_token"))
+
+_LIST_TIMEOUTS: Final = Timeouts(connect_seconds=3.0, first_byte_seconds=5.0, total_seconds=10.0)
+
+
+class ProviderApp:
+    """Serves the OpenAI API from the given providers; the innermost app of a stack.
+
+    Args:
+        providers: In the order in which a bare model name is looked for; names must differ.
+        models: Aliases. With any of them other bare names are refused; ``provider/model`` works
+            always.
+        transport: The way to all upstreams that do not bring their own. Default: ``http1``.
+        timeouts: Deadlines of a call to a provider that does not bring its own.
+        max_body_bytes: Cap on a request body, above 0.
+        max_response_bytes: Cap on an answer that is read whole, after decompression, above 0.
+        body_timeout_seconds: How long a request body may take, above 0.
+        write_timeout_seconds: How long a client may stop reading, above 0.
+        clock: Seconds, monotonic.
+
+    Streaming: one chunk at a time, taken from the upstream when the last has been sent. Held back
+    are an unfinished event, and the end of the stream until it is known to be the end.
+
+    Raises:
+        ConfigurationError: No providers, two of one name, an alias without a provider, or a number
+            out of range.
+    """
+
+    def __init__(
+        self,
+        providers: Iterable[Provider],
+        *,
+        models: Mapping[str, Deployment] | None = None,
+        transport: Transport | None = None,
+        timeouts: Timeouts | None = None,
+        max_body_bytes: int = 32 * MIB,
+        max_response_bytes: int = 64 * MIB,
+        body_timeout_seconds: float = 60.0,
+        write_timeout_seconds: float = 120.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        providers = tuple(providers)
+        models = dict(models or {})
+        _check_names(providers, models)
+        for option, value in (
+            ("max_body_bytes", max_body_bytes),
+            ("max_response_bytes", max_response_bytes),
+            ("body_timeout_seconds", body_timeout_seconds),
+            ("write_timeout_seconds", write_timeout_seconds),
+        ):
+            if not value > 0:
+                raise ConfigurationError(f"{option} must be above 0, not {value!r}", param=option)
+        self._owns_transport = transport is None
+        self._transport: Transport = Http1Transport() if transport is None else transport
+        self._timeouts = timeouts or Timeouts()
+        self._max_body_bytes = max_body_bytes
+        self._max_response_bytes = max_response_bytes
+        self._body_timeout = body_timeout_seconds
+        self._write_timeout = write_timeout_seconds
+        self._clock = clock
+        self._catalog = Catalog(providers, models, self._list_models, clock)
+
+    async def aclose(self) -> None:
+        """Close what the app opened itself; transports that were handed in stay. Idempotent."""
+        await self._catalog.aclose()
+        if self._owns_transport:
+            await self._transport.aclose()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._lifespan(receive, send)
+        elif kind == "websocket":
+            # Closed before it is accepted: the host answers the upgrade with 403.
+            await receive()
+            await send({"type": "websocket.close", "code": 4404})
+        else:
+            scope, state = enter(scope)
+            try:
+                await self._http(scope, receive, send, state)
+            except LLMError as error:
+                state.set(FAILURE, error)
+                await send_error(send, state, error)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send, state: State) -> None:
+        path = route_path(scope)
+        operation = ROUTES.get(path)
+        if operation is None:
+            if path == MODELS_ROUTE or path.startswith(MODELS_ROUTE + "/"):
+                _require_method(scope, b"GET")
+                await self._models(path, send, state)
+                return
+            raise InvalidRequestError(
+                "There is nothing at this path. The API begins at /v1, as in /v1/chat/completions.",
+                status=404,
+                code="unknown_route",
+            )
+        _require_method(scope, b"POST")
+        if query := scope.get("query_string"):
+            _refuse_key_in_url(query)
+        state.set(OPERATION, operation)
+        if operation == "transcription":
+            await self._upload(operation, scope, receive, send, state)
+            return
+        _require_json(scope)
+        body = await BufferedBody.read(
+            scope, receive, max_bytes=self._max_body_bytes, timeout_seconds=self._body_timeout
+        )
+        if body is None:
+            return
+        document = validate(operation, state.document(body.data))
+        deployment, provider = await self._resolve(operation, document, state)
+        request = provider.build_request(operation, document, deployment)
+        exchange = self._exchange(operation, document, deployment, provider, state)
+        async with ClientWatch(receive, send, self._write_timeout) as watch:
+            await exchange.run(request, watch.send)
+
+    async def _upload(
+        self, operation: Operation, scope: Scope, receive: Receive, send: Send, state: State
+    ) -> None:
+        upload = await Upload.read_head(
+            scope, receive, max_bytes=self._max_body_bytes, timeout_seconds=self._body_timeout
+        )
+        if upload is None:
+            return
+        async with upload:
+            document = validate(operation, upload.document())
+            deployment, provider = await self._resolve(operation, document, state)
+            if not isinstance(provider, UploadProvider):
+                raise _unsupported(operation, provider)
+            content_type, body = upload.body(replace={"model": deployment.model})
+            request = provider.build_upload_request(operation, deployment, content_type, body)
+            exchange = self._exchange(operation, document, deployment, provider, state)
+
+            async def receive_after_body() -> Message:
+                await upload.finished.wait()
+                return await receive()
+
+            async with ClientWatch(receive_after_body, send, self._write_timeout) as watch:
+                await exchange.run(request, watch.send)
+
+    def _exchange(
+        self,
+        operation: Operation,
+        document: Document,
+        deployment: Deployment,
+        provider: Provider,
+        state: State,
+    ) -> Exchange:
+        return Exchange(
+            operation=operation,
+            document=document,
+            deployment=deployment,
+            provider=provider,
+            transport=provider.transport or self._transport,
+            timeouts=provider.timeouts or self._timeouts,
+            max_response_bytes=self._max_response_bytes,
+            state=state,
+            clock=self._clock,
+        )
+
+    async def _resolve(
+        self, operation: Operation, document: Document, state: State
+    ) -> tuple[Deployment, Provider]:
+        name: str = document["model"]
+        state.set(REQUEST_MODEL, name)
+        deployment = state.get(DEPLOYMENT)
+        if deployment is None:
+            deployment = await self._catalog.resolve(name)
+            state.set(DEPLOYMENT, deployment)
+        provider = self._catalog.providers.get(deployment.provider)
+        if provider is None:
+            raise ModelNotFoundError(f"There is no provider {deployment.provider!r} here.")
+        if operation not in provider.operations:
+            raise _unsupported(operation, provider)
+        return deployment, provider
+
+    async def _models(self, path: str, send: Send, state: State) -> None:
+        document: Document
+        if path == MODELS_ROUTE:
+            document = {"object": "list", "data": await self._catalog.documents()}
+        else:
+            document = await self._catalog.document(path[len(MODELS_ROUTE) + 1 :])
+        body = _json.encode(document)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", state.request_id.encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _list_models(self, provider: Provider) -> tuple[ModelCard, ...] | None:
+        request: UpstreamRequest | None = provider.build_models_request()
+        if request is None:
+            return None
+        try:
+            transport = provider.transport or self._transport
+            response = await transport.send(request, _LIST_TIMEOUTS)
+            try:
+                if response.status != 200:
+                    body = await read_error(response)
+                    raise provider.parse_error(response.status, response.headers, body)
+                body = await decoded(response).read(self._max_response_bytes)
+            finally:
+                await response.aclose()
+        except TransportError as error:
+            raise provider_error(error, provider.name) from error
+        return provider.parse_models(body)
+
+
+def _check_names(providers: tuple[Provider, ...], models: Mapping[str, Deployment]) -> None:
+    if not providers:
+        raise ConfigurationError("providers must not be empty", param="providers")
+    names = [provider.name for provider in providers]
+    for name in names:
+        if not name or "/" in name:
+            raise ConfigurationError(f"{name!r} is no name for a provider", param="providers")
+        if names.count(name) > 1:
+            raise ConfigurationError(f"two providers are named {name!r}", param="providers")
+    for alias, deployment in models.items():
+        if deployment.provider not in names:
+            raise ConfigurationError(
+                f"the model {alias!r} names the provider {deployment.provider!r}; there are: "
+                + ", ".join(names),
+                param=f"models.{alias}",
+            )
+
+
+def _require_method(scope: Scope, method: bytes) -> None:
+    if scope["method"] != method.decode():
+        raise InvalidRequestError(
+            f"This path takes {method.decode()}, not {scope['method'][:20]!r}.",
+            status=405,
+            code="method_not_allowed",
+            headers=[(b"allow", method)],
+        )
+
+
+def _refuse_key_in_url(query: bytes) -> None:
+    """A key in a URL ends up in the logs of everything on the way, so it is not taken there."""
+    for field in query.split(b"&"):
+        name = unquote_to_bytes(field.partition(b"=")[0]).decode("latin-1")
+        if name.lower() in _KEY_NAMES:
+            raise InvalidRequestError(
+                f"Send the key in the Authorization header, not as {name!r} in the URL.",
+                param=name,
+                code="key_in_url",
+            )
+
+
+def _require_json(scope: Scope) -> None:
+    """Refuse a body that is compressed, or is not said to be JSON.
+
+    A missing type is refused too: a web page could make a visitor's browser send such a request to
+    a gateway on loopback, with no preflight to stop it.
+    """
+    media = b""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            media = value
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise InvalidRequestError(
+                "Compressed request bodies are not accepted: send it without Content-Encoding.",
+                status=415,
+                code="unsupported_content_encoding",
+            )
+    if media == b"application/json":
+        return
+    kind = media.partition(b";")[0].strip().lower()
+    if kind != b"application/json" and not (
+        kind.startswith(b"application/") and kind.endswith(b"+json")
+    ):
+        raise InvalidRequestError(
+            "The body must be JSON: send Content-Type: application/json.",
+            status=415,
+            code="unsupported_content_type",
+        )
+
+
+def _unsupported(operation: Operation, provider: Provider) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"The provider {provider.name!r} has no {operation.replace('_', ' ')}.",
+        param="model",
+        code="unsupported_operation",
+    )
