@@ -45,7 +45,7 @@ def route_path(scope: Scope) -> str:
             rest = _below(path, root[len(outer) :]) if root.startswith(outer) else None
         if rest is not None:
             path = rest
-    if path.endswith("/"):
+    if path.endswith("/") and not path.endswith("//"):
         path = path[:-1]
     return path or "/"
 

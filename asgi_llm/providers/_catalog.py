@@ -72,9 +72,10 @@ class Catalog:
         if found is not None:
             return found
         provider, slash, model = name.partition("/")
-        if slash and provider in self.providers and model:
-            return Deployment(provider=provider, model=model)
-        if not self._models:
+        if slash and provider in self.providers:
+            if model:
+                return Deployment(provider=provider, model=model)
+        elif not self._models:
             found = await self._bare(name)
             if found is not None:
                 return found

@@ -207,9 +207,8 @@ def _choices_of(document: Document) -> int:
 class PassThroughStream:
     """Passes an OpenAI stream on as it came, and tells a finished stream from one that broke off.
 
-    A chunk whose events finish nothing is passed as the very object that came, after a few byte
-    searches. A key in a JSON text cannot be mistaken for text inside a string, where its quotes
-    are escaped, so the searches never miss a finish reason; what they find is then parsed.
+    A chunk whose events finish nothing is passed as the very object that came. Each event is parsed
+    for the few fields that decide about it, which also keeps broken JSON from the client.
 
     Args:
         choices: How many choices the answer has.
@@ -267,7 +266,7 @@ class PassThroughStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes to send now; the very ``chunk`` in the plain case."""
-        if self.done or self.error is not None:
+        if self._is_over():
             return b""
         if self._parts:
             if not _sse.has_border(self._tail + chunk):
@@ -288,7 +287,7 @@ class PassThroughStream:
 
     def close(self, *, framed: bool = True) -> bytes:
         """The held-back end, or none of it and an ``error``."""
-        if self.done or self.error is not None:
+        if self._is_over():
             return b""
         out = b""
         if self._parts:
@@ -296,13 +295,16 @@ class PassThroughStream:
             last = b"".join(self._parts)
             self._parts.clear()
             out = self._inspect(last.rstrip(b"\r\n") + b"\n\n")
-        if self.done or self.error is not None:
+        if self._is_over():
             return out
         if len(self._finished) >= self._choices and (framed or self._done_optional):
             self.done = True
             return out + self._release()
         self._fail(_truncated())
         return out
+
+    def _is_over(self) -> bool:
+        return self.done or self.error is not None
 
     def _keep(self, rest: bytes) -> None:
         if not rest:
@@ -374,22 +376,39 @@ class PassThroughStream:
         self._held.clear()
 
 
+class _ChoicePeek(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _EventPeek(msgspec.Struct):
+    """What decides whether an event may pass unseen; the rest is skipped, but must be JSON."""
+
+    choices: list[_ChoicePeek] | None = None
+    usage: Any = None
+    x_groq: Any = None
+    error: Any = None
+
+
+_peek_event = msgspec.json.Decoder(_EventPeek).decode
+
+
 def _is_plain(chunk: bytes) -> bool:
-    """Whether ``chunk`` needs no look inside: content events that finish nothing."""
-    finishes = chunk.count(b'"finish_reason"')
-    return (
-        chunk.startswith(b"data: {")
-        and chunk.endswith(b"}\n\n")
-        and (
-            not finishes
-            or finishes
-            == chunk.count(b'"finish_reason":null') + chunk.count(b'"finish_reason": null')
-        )
-        and b'"error"' not in chunk
-        and b'"usage":{' not in chunk
-        and b'"usage": {' not in chunk
-        and b"[DONE]" not in chunk
-    )
+    """Whether ``chunk`` holds but events that are well-formed and finish nothing."""
+    if not chunk.endswith(b"}\n\n"):
+        return False
+    for block in chunk[:-2].split(b"\n\n"):
+        if not block.startswith(b"data: {") or b"\n" in block or b"\r" in block:
+            return False
+        try:
+            event = _peek_event(block[6:])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        if event.usage or event.error or event.x_groq:
+            return False
+        for choice in event.choices or ():
+            if choice.finish_reason:
+                return False
+    return True
 
 
 def _truncated() -> ProviderUnavailableError:

@@ -31,7 +31,7 @@ from asgi_llm.transports._decoding import decoded
 from asgi_llm.transports.base import Timeouts, Transport, TransportError, UpstreamRequest
 from asgi_llm.transports.http1 import Http1Transport
 from asgi_llm.types import Deployment, Document
-from asgi_llm.wire.upload import Upload
+from asgi_llm.wire.upload import ClientLeftError, Upload
 from asgi_llm.wire.validation import validate
 
 __all__ = ["ProviderApp"]
@@ -195,7 +195,11 @@ class ProviderApp:
                 return await receive()
 
             async with ClientWatch(receive_after_body, send, self._write_timeout) as watch:
-                await exchange.run(request, watch.send)
+                try:
+                    await exchange.run(request, watch.send)
+                except ClientLeftError:
+                    # Seen by the one who reads the body; nobody is there to be told.
+                    return
 
     def _exchange(
         self,
