@@ -119,6 +119,8 @@ class UpstreamResponse(Protocol):
     status: int
     headers: RawHeaders
     """Names in lower case, in the order in which they came, duplicates kept."""
+    framed: bool
+    """False: the body ended when the connection did, so its end proves nothing."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The body in non-empty pieces as they come, content encoding not undone.

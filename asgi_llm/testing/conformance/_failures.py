@@ -133,15 +133,11 @@ async def cancellation_reaches_the_app(layer: Layer, example: Example) -> None:
             raise
 
     body = example.body(stream=True)
-    messages: list[Message] = [{"type": "http.request", "body": body}]
-
-    async def receive() -> Message:
-        if not messages:
-            await asyncio.Event().wait()
-        return messages.pop()
+    inbox: asyncio.Queue[Message] = asyncio.Queue()
+    inbox.put_nowait({"type": "http.request", "body": body, "more_body": False})
 
     async def serve() -> None:
-        await layer(app)(example.scope(body), receive, recorder)
+        await layer(app)(example.scope(body), inbox.get, recorder)
 
     running = asyncio.create_task(serve())
     await started.wait()

@@ -1,0 +1,381 @@
+"""What a configuration file may hold.
+
+One set of definitions validates a file, is printed by ``asgi-llm schema``, and says what each key
+means.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from asgi_llm.providers.azure import AzureAPI
+from asgi_llm.providers.compatible import COMPATIBLE
+
+__all__ = [
+    "LAYERS",
+    "OPENAI_URL",
+    "PLANNED_LAYERS",
+    "PROVIDERS",
+    "AccessLogDefinition",
+    "AzureDefinition",
+    "CORSDefinition",
+    "CompatibleDefinition",
+    "Configuration",
+    "EchoDefinition",
+    "LayerDefinition",
+    "ModelDefinition",
+    "OpenAIDefinition",
+    "ProviderDefinition",
+    "Secret",
+    "ServerDefinition",
+    "TargetDefinition",
+    "TimeoutsDefinition",
+]
+
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+class Secret:
+    """A value that is shown nowhere by itself; only ``reveal`` gives it out."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Secret cannot be pickled")
+
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Url = Annotated[
+    str,
+    Meta(
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+        extra={"is": "an http:// or https:// URL without user, query or fragment"},
+    ),
+]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\s/\x00-\x1f\x7f][^\s\x00-\x1f\x7f]{0,255}$",
+        extra={"is": "a name of 1 to 256 characters without spaces"},
+    ),
+]
+Text = Annotated[str, Meta(min_length=1, max_length=1024)]
+Megabytes = 1024 * 1024
+
+
+class _Definition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields left out have their defaults; unknown ones are refused."""
+
+
+class TimeoutsDefinition(_Definition, frozen=True, kw_only=True):
+    """Deadlines of a call to a provider; null is none, left out is the next outer one."""
+
+    connect_seconds: Annotated[
+        Seconds | UnsetType | None,
+        Meta(description="From asking for a connection to having one (10)."),
+    ] = UNSET
+    first_byte_seconds: Annotated[
+        Seconds | UnsetType | None,
+        Meta(description="From the request sent to the answer's status line (300)."),
+    ] = UNSET
+    idle_seconds: Annotated[
+        Seconds | UnsetType | None,
+        Meta(description="Between two pieces of the answer (120)."),
+    ] = UNSET
+    total_seconds: Annotated[
+        Seconds | UnsetType | None,
+        Meta(description="From the call to the end of the answer (1800)."),
+    ] = UNSET
+
+
+class ServerDefinition(_Definition, frozen=True, kw_only=True):
+    """Where ``asgi-llm serve`` listens, and its limits."""
+
+    host: Annotated[
+        Text,
+        Meta(description="Address or host name to listen on."),
+    ] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="TCP port; 0 takes a free one.")] = 4000
+    workers: Annotated[int, Meta(ge=1, le=512, description="Processes that share the port.")] = 1
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000_000,
+            description="Open connections per process; a further one is answered 503 and closed.",
+        ),
+    ] = 2000
+    max_body_bytes: Annotated[
+        int, Meta(ge=1, le=1024 * Megabytes, description="Cap on a request's body.")
+    ] = 32 * Megabytes
+    body_timeout_seconds: Annotated[
+        Seconds, Meta(description="For the whole body of a request to arrive.")
+    ] = 60.0
+    header_timeout_seconds: Annotated[
+        Seconds,
+        Meta(description="For the head of a request to arrive, from the connection's opening on."),
+    ] = 10.0
+    write_timeout_seconds: Annotated[
+        Seconds,
+        Meta(description="For a client that does not read to read on, before it is cut off."),
+    ] = 60.0
+    keep_alive_seconds: Annotated[
+        int, Meta(ge=0, le=86_400, description="For an idle connection to be used again.")
+    ] = 75
+    graceful_shutdown_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="For requests under way to end after SIGTERM, before they are ended.",
+        ),
+    ] = 30.0
+    trusted_proxies: Annotated[
+        tuple[Text, ...],
+        Meta(
+            description="Addresses or networks whose X-Forwarded-For and -Proto are believed; "
+            "left out, nobody's are."
+        ),
+    ] = ()
+    log_format: Annotated[
+        Literal["console", "json"],
+        Meta(description="How log lines look; json is one object a line."),
+    ] = "console"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least that is logged."),
+    ] = "info"
+    docs: Annotated[bool, Meta(description="Whether /docs and /openapi.json are served.")] = True
+    timeouts: Annotated[
+        TimeoutsDefinition, Meta(description="Deadlines of calls to all providers.")
+    ] = field(default_factory=TimeoutsDefinition)
+
+
+class ProviderDefinition(_Definition, frozen=True, kw_only=True):
+    """An account at a provider: where it is and how it is called."""
+
+    type: str
+
+
+class _RemoteDefinition(ProviderDefinition, frozen=True, kw_only=True):
+    api_key: Annotated[
+        Secret | None,
+        Meta(
+            description="The key. Left out without a base_url, it is taken from the variable that "
+            "the provider's own tools use."
+        ),
+    ] = None
+    headers: Annotated[
+        dict[str, Secret], Meta(description="More headers for each call; never shown.")
+    ] = field(default_factory=dict)
+    quirks: Annotated[
+        tuple[Text, ...],
+        Meta(description="Named departures of this endpoint from OpenAI's format."),
+    ] = ()
+    timeouts: Annotated[
+        TimeoutsDefinition, Meta(description="Deadlines of calls to this provider.")
+    ] = field(default_factory=TimeoutsDefinition)
+    proxy: Annotated[
+        Secret | None,
+        Meta(description="URL of a proxy that calls go through: http, https or socks5."),
+    ] = None
+    ca_file: Annotated[
+        Text | None,
+        Meta(description="PEM file of authorities to trust instead of the system's."),
+    ] = None
+
+
+class OpenAIDefinition(_RemoteDefinition, frozen=True, kw_only=True):
+    """OpenAI, or with a base_url any endpoint that speaks its format."""
+
+    type: Literal["openai"]
+    base_url: Annotated[
+        Url | None, Meta(description="Up to and with /v1; OpenAI's own when left out.")
+    ] = None
+    models: Annotated[
+        tuple[Text, ...],
+        Meta(description="Models known without asking, found by their bare name too."),
+    ] = ()
+    organization: Annotated[Text | None, Meta(description="OpenAI-Organization header.")] = None
+    project: Annotated[Text | None, Meta(description="OpenAI-Project header.")] = None
+
+
+class AzureDefinition(_RemoteDefinition, frozen=True, kw_only=True):
+    """A resource of Azure OpenAI or Azure AI Foundry."""
+
+    type: Literal["azure"]
+    endpoint: Annotated[
+        Url,
+        Meta(description="https://NAME.openai.azure.com"),
+    ]
+    api_version: Annotated[
+        Text | None, Meta(description="Such as 2024-10-21; needed unless api is v1.")
+    ] = None
+    api: Annotated[
+        AzureAPI,
+        Meta(
+            description="Form of the URLs: the deployment in the path, the v1 API, or model "
+            "inference."
+        ),
+    ] = "deployments"
+    deployments: Annotated[
+        dict[Text, Text] | None,
+        Meta(description="Model name to deployment name; left out, they are the same."),
+    ] = None
+
+
+class CompatibleDefinition(_RemoteDefinition, frozen=True, kw_only=True):
+    """An OpenAI-compatible endpoint that is known by name."""
+
+    type: str
+    base_url: Annotated[
+        Url | None, Meta(description="Up to and with /v1; the endpoint's own when left out.")
+    ] = None
+    models: Annotated[
+        tuple[Text, ...],
+        Meta(description="Models known without asking, found by their bare name too."),
+    ] = ()
+
+
+class EchoDefinition(ProviderDefinition, frozen=True, kw_only=True):
+    """Answers offline with what it was asked: for examples and tests."""
+
+    type: Literal["echo"]
+    chunk_delay_seconds: Annotated[
+        float, Meta(ge=0, le=3600, description="Wait before each event of a stream.")
+    ] = 0.0
+
+
+PROVIDERS: dict[str, type[ProviderDefinition]] = {
+    "openai": OpenAIDefinition,
+    "azure": AzureDefinition,
+    "echo": EchoDefinition,
+    **dict.fromkeys(COMPATIBLE, CompatibleDefinition),
+}
+"""The definition of each provider type."""
+
+
+class TargetDefinition(_Definition, frozen=True, kw_only=True):
+    """One place where an alias can be served."""
+
+    provider: Annotated[Text, Meta(description="A key of providers.")]
+    model: Annotated[Text, Meta(description="The model's name there.")]
+    weight: Annotated[float, Meta(gt=0, le=1_000_000, description="Share of the requests.")] = 1.0
+    quirks: Annotated[
+        tuple[Text, ...],
+        Meta(description="Named departures of this model, on top of the provider's."),
+    ] = ()
+
+
+class ModelDefinition(_Definition, frozen=True, kw_only=True):
+    """An alias: a name for clients to use, and what stands behind it."""
+
+    targets: Annotated[
+        tuple[TargetDefinition, ...],
+        Meta(min_length=1, description="Where it is served; this version uses the first."),
+    ]
+    strategy: Annotated[
+        Text | None, Meta(description="How a target is chosen; not used by this version.")
+    ] = None
+    fallbacks: Annotated[
+        tuple[Text, ...],
+        Meta(description="Aliases to try when no target answers; not used by this version."),
+    ] = ()
+
+
+class LayerDefinition(_Definition, frozen=True, kw_only=True):
+    """A layer of the stack."""
+
+
+class AccessLogDefinition(LayerDefinition, frozen=True, kw_only=True):
+    """One structured line a request, never with prompt text."""
+
+
+class CORSDefinition(LayerDefinition, frozen=True, kw_only=True):
+    """Lets pages of other origins call the gateway from a browser."""
+
+    allow_origins: Annotated[
+        tuple[Text, ...],
+        Meta(description='Origins such as https://app.example.com; "*" is any.'),
+    ] = ()
+    allow_origin_regex: Annotated[
+        Text | None, Meta(description="Matched against a whole origin.")
+    ] = None
+    allow_methods: Annotated[
+        tuple[Text, ...] | None, Meta(description="GET, HEAD and POST when left out.")
+    ] = None
+    allow_headers: Annotated[
+        tuple[Text, ...] | None,
+        Meta(description="Request headers; those that the official clients send when left out."),
+    ] = None
+    expose_headers: Annotated[
+        tuple[Text, ...] | None,
+        Meta(description="Response headers; those that the gateway sends when left out."),
+    ] = None
+    allow_credentials: Annotated[bool, Meta(description="Whether a page may send cookies.")] = False
+    max_age_seconds: Annotated[
+        int, Meta(ge=0, le=86_400, description="How long a browser keeps the permission.")
+    ] = 600
+
+
+LAYERS: dict[str, type[LayerDefinition]] = {
+    "access_log": AccessLogDefinition,
+    "cors": CORSDefinition,
+}
+"""The definition of each layer that this version has."""
+
+PLANNED_LAYERS = frozenset(
+    (
+        "telemetry",
+        "auth",
+        "rate_limit",
+        "cost",
+        "guardrails",
+        "prompt",
+        "exact_cache",
+        "semantic_cache",
+        "router",
+    )
+)
+"""Layers that a file may name one day, so that naming one now gets a plain answer."""
+
+
+class Configuration(_Definition, frozen=True, kw_only=True):
+    """A whole file."""
+
+    server: Annotated[
+        ServerDefinition, Meta(description="Where `asgi-llm serve` listens, and its limits.")
+    ] = field(default_factory=ServerDefinition)
+    providers: Annotated[
+        dict[Name, ProviderDefinition], Meta(description="Accounts at providers, by a name.")
+    ] = field(default_factory=dict)
+    models: Annotated[
+        dict[Name, ModelDefinition],
+        Meta(description="Aliases; provider/model works as a name without one."),
+    ] = field(default_factory=dict)
+    stack: Annotated[
+        tuple[LayerDefinition, ...],
+        Meta(description="Layers, outermost first; left out, it is the access log alone."),
+    ] = (AccessLogDefinition(),)

@@ -1,0 +1,128 @@
+"""What ``asgi-llm serve`` says when it starts: what it serves, where, and what to try first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import asgi_llm
+from asgi_llm.gateway._definitions import (
+    OPENAI_URL,
+    AzureDefinition,
+    CompatibleDefinition,
+    OpenAIDefinition,
+    ProviderDefinition,
+)
+from asgi_llm.gateway.build import Build
+from asgi_llm.gateway.config import Loaded
+from asgi_llm.providers.compatible import COMPATIBLE
+
+__all__ = ["columns", "first_model", "model_rows", "welcome"]
+
+_SHOWN_ALIASES = 12
+
+
+def welcome(loaded: Loaded, build: Build, *, url: str, workers: int, reachable: bool) -> str:
+    """The text for people; ends with a line end.
+
+    Args:
+        loaded: The configuration.
+        build: What was made of it.
+        url: Where the gateway is, without a slash at the end.
+        workers: How many processes serve.
+        reachable: Whether other machines can reach it.
+    """
+    lines = [f"asgi-llm {asgi_llm.__version__}", ""]
+    lines += _facts(loaded, url, workers)
+    lines += ["", "Providers"]
+    lines += columns(
+        ("  " + name, _where(definition), f"as {_example(name, build)}")
+        for name, definition in loaded.configuration.providers.items()
+    )
+    if list(loaded.configuration.providers) == ["echo"] and loaded.discovered:
+        lines.append("  Set OPENAI_API_KEY, or the key of another known provider, for more.")
+    if build.models:
+        lines += ["", "Models"]
+        aliases = list(build.models.items())
+        lines += columns(
+            ("  " + alias, f"{target.provider}/{target.model}")
+            for alias, target in aliases[:_SHOWN_ALIASES]
+        )
+        if len(aliases) > _SHOWN_ALIASES:
+            lines.append(f"  and {len(aliases) - _SHOWN_ALIASES} more: asgi-llm models")
+    lines += ["", "Try it", *_curl(url, first_model(build))]
+    notes = list(loaded.notes)
+    if reachable:
+        notes.append("Callers are not authenticated, and other machines can reach this address.")
+    if notes:
+        lines += ["", "Notes", *(f"  {note}" for note in notes)]
+    lines += ["", "Press Ctrl+C to stop."]
+    return "\n".join(lines) + "\n"
+
+
+def first_model(build: Build) -> str:
+    """A name to try: an alias, else an offline model, else one of a provider that has any."""
+    for alias in build.models:
+        return alias
+    ordered = sorted(
+        build.providers.values(), key=lambda one: (one.provider_name != "echo", not one.models)
+    )
+    return _example(ordered[0].name, build)
+
+
+def model_rows(build: Build) -> list[tuple[str, str]]:
+    """Each name that is known without asking a provider, and what it calls."""
+    rows = [(name, f"{one.provider}/{one.model}") for name, one in build.models.items()]
+    for name, provider in build.providers.items():
+        known = [(f"{name}/{model}", "") for model in provider.models]
+        rows += known or [(f"{name}/MODEL", "any model of this provider")]
+    return rows
+
+
+def columns(rows: Iterable[Sequence[str]]) -> list[str]:
+    """``rows`` with their cells aligned, two spaces apart."""
+    table = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+
+
+def _facts(loaded: Loaded, url: str, workers: int) -> list[str]:
+    if loaded.source is not None:
+        origin = loaded.source
+    else:
+        origin = "no file; providers whose keys are in the environment"
+    facts = [("Serving", f"{url}/v1")]
+    if loaded.configuration.server.docs:
+        facts.append(("Docs", f"{url}/docs"))
+    facts += [("Health", f"{url}/health"), ("Config", origin)]
+    if workers > 1:
+        facts.append(("Workers", str(workers)))
+    return columns(facts)
+
+
+def _where(definition: ProviderDefinition) -> str:
+    match definition:
+        case OpenAIDefinition():
+            return definition.base_url or OPENAI_URL
+        case AzureDefinition():
+            return definition.endpoint
+        case CompatibleDefinition():
+            return definition.base_url or COMPATIBLE[definition.type].base_url or ""
+    return "offline, needs no key"
+
+
+def _example(name: str, build: Build) -> str:
+    models = build.providers[name].models
+    return f"{name}/{models[0] if models else 'MODEL'}"
+
+
+def _curl(url: str, model: str) -> list[str]:
+    body = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
+    return [
+        f"  curl {url}/v1/chat/completions \\",
+        "    -H 'Content-Type: application/json' \\",
+        f"    -d '{json.dumps(body)}'",
+    ]

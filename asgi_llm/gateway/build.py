@@ -1,0 +1,262 @@
+"""From a configuration to a gateway: the composition root."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+from starlette.middleware import Middleware
+from starlette.types import Receive, Scope, Send
+
+from asgi_llm._optional import require
+from asgi_llm.errors import ConfigurationError
+from asgi_llm.gateway._definitions import (
+    LAYERS,
+    OPENAI_URL,
+    AccessLogDefinition,
+    AzureDefinition,
+    CompatibleDefinition,
+    CORSDefinition,
+    EchoDefinition,
+    LayerDefinition,
+    OpenAIDefinition,
+    ProviderDefinition,
+    ServerDefinition,
+    TimeoutsDefinition,
+)
+from asgi_llm.gateway.compose import Gateway, Resource, compose
+from asgi_llm.gateway.config import Loaded, Source, load
+from asgi_llm.gateway.cors import CORSMiddleware
+from asgi_llm.gateway.health import Health
+from asgi_llm.gateway.system import SystemMiddleware
+from asgi_llm.providers.app import ProviderApp
+from asgi_llm.providers.azure import Azure
+from asgi_llm.providers.base import Provider
+from asgi_llm.providers.compatible import compatible
+from asgi_llm.providers.echo import Echo
+from asgi_llm.providers.openai import OpenAI
+from asgi_llm.transports.base import (
+    Timeouts,
+    Transport,
+    UpstreamRequest,
+    UpstreamResponse,
+)
+from asgi_llm.transports.default import default_transport
+from asgi_llm.types import Deployment
+
+__all__ = ["Build", "build", "load_gateway"]
+
+
+def load_gateway(source: Source | None = None) -> Gateway:
+    """The gateway that a configuration describes, ready to be served or mounted.
+
+    Args:
+        source: A YAML file, or a mapping with the same keys. None: the file that
+            ``ASGI_LLM_CONFIG`` names, or ``asgi-llm.yaml`` in the current directory, or else the
+            providers whose keys are in the environment.
+
+    Raises:
+        ConfigurationError: One line for each thing that is wrong.
+    """
+    return build(load(source)).gateway
+
+
+class Build:
+    """A gateway and what it is made of.
+
+    Attributes:
+        gateway: The composition.
+        providers: The adapters, by name.
+        models: The aliases.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        providers: Mapping[str, Provider],
+        models: Mapping[str, Deployment],
+    ) -> None:
+        self.gateway = gateway
+        self.providers = providers
+        self.models = models
+
+
+def build(loaded: Loaded) -> Build:
+    """Put a loaded configuration together. Opens no connection.
+
+    Raises:
+        ConfigurationError: An adapter or a layer refuses an option; the message says where it
+            stands.
+    """
+    configuration = loaded.configuration
+    server = configuration.server
+    transports = _Transports(server.timeouts)
+    providers: dict[str, Provider] = {}
+    for name, definition in configuration.providers.items():
+        try:
+            providers[name] = _provider(name, definition, transports)
+        except ConfigurationError as error:
+            path = ("providers", name, *((error.param,) if error.param else ()))
+            raise loaded.problem(path, error.message) from error
+    models: dict[str, Deployment] = {}
+    for alias, model in configuration.models.items():
+        target = model.targets[0]
+        models[alias] = Deployment(
+            provider=target.provider, model=target.model, quirks=frozenset(target.quirks)
+        )
+    app = ProviderApp(
+        providers.values(),
+        models=models,
+        transport=transports.shared,
+        timeouts=transports.timeouts,
+        max_body_bytes=server.max_body_bytes,
+        body_timeout_seconds=server.body_timeout_seconds,
+        write_timeout_seconds=server.write_timeout_seconds,
+    )
+    health = Health()
+    layers = [_layer(layer, server) for layer in configuration.stack]
+    system = Middleware(SystemMiddleware, health=health, docs=server.docs)
+    try:
+        gateway = compose([*layers, system], app, resources=transports.opened, health=health)
+    except ConfigurationError as error:
+        raise _located(error, loaded, layers) from error
+    return Build(gateway, providers, models)
+
+
+def _layer(layer: LayerDefinition, server: ServerDefinition) -> Middleware:
+    match layer:
+        case AccessLogDefinition():
+            require("structlog", extra="gateway")
+            # Imported here, because it imports structlog and may be left out of a stack.
+            module = importlib.import_module("asgi_llm.gateway.access_log")
+            return Middleware(module.AccessLogMiddleware, format=server.log_format)
+        case CORSDefinition():
+            options = msgspec.structs.asdict(layer)
+            return Middleware(
+                CORSMiddleware,
+                **{name: value for name, value in options.items() if value is not None},
+            )
+    raise TypeError(f"no layer for {layer!r}")
+
+
+def _located(
+    error: ConfigurationError, loaded: Loaded, layers: list[Middleware]
+) -> ConfigurationError:
+    """``error``, with the place of the layer that raised it: the one that does so again."""
+    for index, (cls, args, options) in enumerate(layers):
+        try:
+            cls(_nowhere, *args, **options)
+        except ConfigurationError as found:
+            kind = type(loaded.configuration.stack[index])
+            name = next(name for name, definition in LAYERS.items() if definition is kind)
+            path = ("stack", index, name, *((found.param,) if found.param else ()))
+            return loaded.problem(path, found.message)
+    return error
+
+
+async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """An app for a layer that is only tried on."""
+
+
+def _provider(name: str, definition: ProviderDefinition, transports: _Transports) -> Provider:
+    match definition:
+        case OpenAIDefinition():
+            return OpenAI(
+                name=name,
+                organization=definition.organization,
+                project=definition.project,
+                models=definition.models,
+                base_url=definition.base_url or OPENAI_URL,
+                **_remote(definition, transports),
+            )
+        case AzureDefinition():
+            return Azure(
+                name=name,
+                endpoint=definition.endpoint,
+                api_version=definition.api_version,
+                api=definition.api,
+                deployments=definition.deployments,
+                **_remote(definition, transports),
+            )
+        case CompatibleDefinition():
+            return compatible(
+                definition.type,
+                name=name,
+                base_url=definition.base_url,
+                models=definition.models,
+                **_remote(definition, transports),
+            )
+        case EchoDefinition():
+            return Echo(name=name, chunk_delay_seconds=definition.chunk_delay_seconds)
+    raise TypeError(f"no adapter for {definition!r}")
+
+
+_Remote = OpenAIDefinition | AzureDefinition | CompatibleDefinition
+
+
+def _remote(definition: _Remote, transports: _Transports) -> dict[str, Any]:
+    """The options that all remote adapters share."""
+    return {
+        "api_key": definition.api_key.reveal() if definition.api_key else None,
+        "headers": [(name, value.reveal()) for name, value in definition.headers.items()],
+        "quirks": definition.quirks,
+        "transport": transports.for_provider(definition),
+    }
+
+
+class _Transports:
+    """The connections of one gateway: one pool for all providers that ask for nothing special.
+
+    Attributes:
+        timeouts: The default deadlines.
+        shared: The common pool.
+        opened: Everything to close.
+    """
+
+    def __init__(self, timeouts: TimeoutsDefinition) -> None:
+        self.timeouts = _merged(timeouts, Timeouts())
+        self.shared: Transport = default_transport()
+        self.opened: list[Resource] = [self.shared]
+
+    def for_provider(self, definition: _Remote) -> Transport | None:
+        """A transport of the provider's own, or None where the common one will do."""
+        transport: Transport | None = None
+        if definition.proxy is not None or definition.ca_file is not None:
+            proxy = definition.proxy.reveal() if definition.proxy else None
+            transport = default_transport(proxy, ca_file=definition.ca_file)
+            self.opened.append(transport)
+        timeouts = _merged(definition.timeouts, self.timeouts)
+        if timeouts != self.timeouts:
+            return _WithTimeouts(transport or self.shared, timeouts)
+        return transport
+
+
+def _merged(definition: TimeoutsDefinition, outer: Timeouts) -> Timeouts:
+    def choose(name: str) -> float | None:
+        value: float | None = getattr(definition, name)
+        return getattr(outer, name) if value is UNSET else value  # type: ignore[comparison-overlap]
+
+    return Timeouts(
+        connect_seconds=choose("connect_seconds"),
+        first_byte_seconds=choose("first_byte_seconds"),
+        idle_seconds=choose("idle_seconds"),
+        total_seconds=choose("total_seconds"),
+    )
+
+
+class _WithTimeouts:
+    """A transport with deadlines of its own; the connections are the inner one's."""
+
+    def __init__(self, inner: Transport, timeouts: Timeouts) -> None:
+        self._inner = inner
+        self._timeouts = timeouts
+
+    async def send(self, request: UpstreamRequest, timeouts: Timeouts) -> UpstreamResponse:
+        """Send with this transport's own deadlines in place of ``timeouts``."""
+        return await self._inner.send(request, self._timeouts)
+
+    async def aclose(self) -> None:
+        """Nothing to close: the connections are the inner transport's."""

@@ -1,0 +1,26 @@
+"""The ``asgi-llm`` command, before anything is imported that may be missing."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from asgi_llm._optional import require
+from asgi_llm.errors import ConfigurationError
+
+__all__ = ["main"]
+
+_NEEDED = ("click", "uvicorn", "yaml", "structlog")
+
+
+def main() -> None:
+    """Run the command line. Exits 0 when all is well, 1 on a failure, 2 on a wrong input."""
+    try:
+        for module in _NEEDED:
+            require(module, extra="gateway")
+    except ConfigurationError as error:
+        sys.stderr.write(f"asgi-llm: {error.message}\n")
+        sys.exit(2)
+    # After the check above: these modules import what it looked for.
+    commands = importlib.import_module("asgi_llm.gateway.commands")
+    commands.run(sys.argv[1:])

@@ -1,0 +1,165 @@
+"""The commands of ``asgi-llm``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+import asgi_llm
+from asgi_llm.errors import ConfigurationError
+from asgi_llm.gateway._schema import schema
+from asgi_llm.gateway._welcome import columns, model_rows, welcome
+from asgi_llm.gateway.build import Build, build
+from asgi_llm.gateway.config import CONFIG_VARIABLE, DEFAULT_FILE, Loaded, hand_down, load
+from asgi_llm.gateway.serve import ListenError, ServerConfig, is_loopback, listen
+from asgi_llm.gateway.serve import run as run_server
+
+__all__ = ["commands", "run"]
+
+logger = logging.getLogger(__name__)
+
+BAD_INPUT = 2
+FAILURE = 1
+
+_config_option = click.option(
+    "--config",
+    "-c",
+    "config",
+    metavar="FILE",
+    help=f"Configuration file. Default: ${CONFIG_VARIABLE}, or {DEFAULT_FILE} in this directory, "
+    "or else the providers whose keys are in the environment.",
+)
+
+
+def run(arguments: Sequence[str]) -> NoReturn:
+    """Run one command and exit."""
+    commands.main(args=list(arguments), prog_name="asgi-llm")
+    sys.exit(0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def commands() -> None:
+    """An OpenAI-compatible LLM gateway.
+
+    Without a configuration file `asgi-llm serve` offers the providers whose keys are in the
+    environment, and an offline one named echo, which needs no key.
+    """
+
+
+@commands.command()
+@_config_option
+@click.option("--host", metavar="HOST", help="Address to listen on. Default: 127.0.0.1.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="PORT", help="Default: 4000; 0 takes any."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 512), metavar="NUMBER", help="Processes. Default: 1."
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Listen on an address that others can reach, though callers are not authenticated.",
+)
+def serve(
+    config: str | None, host: str | None, port: int | None, workers: int | None, insecure: bool
+) -> None:
+    """Start the gateway."""
+    loaded, built = _load(config)
+    server = loaded.configuration.server
+    host = host if host is not None else server.host
+    port = port if port is not None else server.port
+    workers = workers or server.workers
+    reachable = not is_loopback(host)
+    if reachable and not insecure:
+        _fail(
+            f"refusing to listen on {host}: callers are not authenticated, so anyone who can "
+            "reach this address could spend your keys. Listen on 127.0.0.1 behind a proxy that "
+            "authenticates, or pass --insecure.",
+            BAD_INPUT,
+        )
+    try:
+        bound = listen(host, port)
+    except ListenError as error:
+        _fail(str(error), FAILURE)
+    url = _url(host, bound)
+    if server.log_format == "console":
+        text = welcome(loaded, built, url=url, workers=workers, reachable=reachable)
+        click.echo(text, err=True)
+    if workers > 1:
+        hand_down(loaded.source)
+    app = built.gateway if workers == 1 else "asgi_llm.gateway.serve:application"
+    serving = ServerConfig(app, server, workers=workers)
+    if server.log_format == "json":
+        logger.info("serving %s/v1", url)
+    status = run_server(serving, bound)
+    if server.log_format == "console" and status == 0:
+        click.echo("Stopped.", err=True)
+    sys.exit(status)
+
+
+@commands.command()
+@_config_option
+def check(config: str | None) -> None:
+    """Check the configuration without starting."""
+    loaded, built = _load(config)
+    for note in loaded.notes:
+        click.echo(f"warning: {note}", err=True)
+    providers, models = len(built.providers), len(built.models)
+    click.echo(
+        f"{loaded.source or 'The environment'} is valid: "
+        f"{_count(providers, 'provider')}, {_count(models, 'model alias', 'model aliases')}."
+    )
+
+
+@commands.command()
+@_config_option
+def models(config: str | None) -> None:
+    """List the model names that clients can use."""
+    _, built = _load(config)
+    for line in columns(model_rows(built)):
+        click.echo(line)
+
+
+@commands.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    click.echo(json.dumps(schema(), indent=2))
+
+
+@commands.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(asgi_llm.__version__)
+
+
+def _load(config: str | None) -> tuple[Loaded, Build]:
+    try:
+        loaded = load(config)
+        return loaded, build(loaded)
+    except ConfigurationError as error:
+        _fail(error.message, BAD_INPUT)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    for line in message.splitlines():
+        click.echo(f"error: {line}", err=True)
+    sys.exit(status)
+
+
+def _url(host: str, bound: socket.socket) -> str:
+    address, port = bound.getsockname()[:2]
+    if address in ("0.0.0.0", "::"):  # noqa: S104 - recognised, not bound
+        address = "127.0.0.1" if address == "0.0.0.0" else "::1"  # noqa: S104
+    elif host == "localhost":
+        address = host
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,249 @@
+"""Where a configuration comes from, and what it says. The one reader of the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
+
+from asgi_llm.gateway._definitions import (
+    AzureDefinition,
+    CompatibleDefinition,
+    Configuration,
+    ModelDefinition,
+    OpenAIDefinition,
+    ProviderDefinition,
+    Secret,
+)
+from asgi_llm.gateway._environment import KEY_VARIABLES, discover, key_for, override
+from asgi_llm.gateway._tree import (
+    ConfigurationProblems,
+    Node,
+    Path,
+    Place,
+    Problem,
+    from_python,
+    locate,
+    nearest,
+    path_text,
+)
+from asgi_llm.gateway._validation import validate
+from asgi_llm.gateway._yaml import MAX_BYTES, parse
+from asgi_llm.providers.compatible import COMPATIBLE
+
+__all__ = [
+    "CONFIG_VARIABLE",
+    "DEFAULT_FILE",
+    "Configuration",
+    "ConfigurationProblems",
+    "Loaded",
+    "Secret",
+    "hand_down",
+    "load",
+]
+
+CONFIG_VARIABLE = "ASGI_LLM_CONFIG"
+DEFAULT_FILE = "asgi-llm.yaml"
+
+Source = Mapping[str, Any] | str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A valid configuration, and where each part of it was written."""
+
+    configuration: Configuration
+    source: str | None
+    """The file; None for a mapping, and where there was none."""
+    discovered: bool
+    """Whether the providers were taken from the environment."""
+    notes: tuple[str, ...]
+    """What a reader should know and need not mend, one line each."""
+    node: Node = field(repr=False)
+
+    def problem(self, path: Path, message: str) -> ConfigurationProblems:
+        """An error about the value at ``path``, found after loading."""
+        return ConfigurationProblems([Problem(locate(self.node, path), path_text(path), message)])
+
+
+def load(source: Source | None = None, *, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Read and check a configuration.
+
+    Args:
+        source: A file, or a mapping with the same keys, which is taken as it is: no ``${NAME}``
+            and no ``ASGI_LLM__...`` applies to it. None: the file that ``ASGI_LLM_CONFIG`` names,
+            or ``asgi-llm.yaml`` in the current directory, or else providers from the environment.
+        environ: The environment; the process's own when left out.
+
+    Raises:
+        ConfigurationProblems: All that is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    file: str | None = None
+    notes: tuple[str, ...] = ()
+    discovered = False
+    problems: list[Problem] = []
+    if isinstance(source, Mapping):
+        node = from_python(source, Place())
+    else:
+        file = _find(source, environ)
+        if file is None:
+            node, notes = discover(environ)
+            discovered = True
+        else:
+            node, problems = parse(_read(file), file, environ)
+        node = override(node, environ)
+    configuration = validate(node, problems)
+    problems = list(_contradictions(configuration, node, environ))
+    if problems:
+        raise ConfigurationProblems(problems)
+    return Loaded(
+        configuration=_with_keys(configuration, environ),
+        source=file,
+        discovered=discovered,
+        notes=(*notes, *_notes(configuration, node)),
+        node=node,
+    )
+
+
+def hand_down(source: str | None) -> None:
+    """Let worker processes load the same file."""
+    if source is not None:
+        os.environ[CONFIG_VARIABLE] = source
+
+
+def _find(source: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
+    if source is not None:
+        return os.fspath(source)
+    if named := environ.get(CONFIG_VARIABLE):
+        return named
+    return DEFAULT_FILE if FilePath(DEFAULT_FILE).is_file() else None
+
+
+def _read(file: str) -> bytes:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationProblems(
+            [Problem(Place(file), "", f"the file cannot be read: {reason}")]
+        ) from error
+
+
+def _contradictions(
+    configuration: Configuration, node: Node, environ: Mapping[str, str]
+) -> Iterator[Problem]:
+    """What each key allows and all of them together do not."""
+
+    def problem(path: Path, message: str) -> Problem:
+        return Problem(locate(node, path), path_text(path), message)
+
+    providers, models = configuration.providers, configuration.models
+    if not providers:
+        yield problem(("providers",), "no provider is configured; the offline one is {type: echo}")
+    for name, provider in providers.items():
+        if "/" in name:
+            yield problem(("providers", name), "a provider's name cannot hold a slash")
+        if message := _missing_url(provider):
+            yield problem(("providers", name, "base_url"), message)
+        if (variable := _missing_key(provider, environ)) is not None:
+            yield problem(
+                ("providers", name, "api_key"), f"the key is missing, and {variable} is not set"
+            )
+    for alias, model in models.items():
+        first, slash, _ = alias.partition("/")
+        if slash and first in providers:
+            yield problem(("models", alias), f"the name would hide a model of the provider {first}")
+        for index, target in enumerate(model.targets):
+            if target.provider not in providers:
+                hint = nearest(target.provider, providers) or f"; there are {', '.join(providers)}"
+                yield problem(
+                    ("models", alias, "targets", index, "provider"),
+                    f"no provider {target.provider!r} is configured{hint}",
+                )
+        for index, other in enumerate(model.fallbacks):
+            if other not in models and other.partition("/")[0] not in providers:
+                yield problem(
+                    ("models", alias, "fallbacks", index),
+                    f"no model {other!r} is configured{nearest(other, models)}",
+                )
+
+
+def _missing_url(provider: ProviderDefinition) -> str | None:
+    if isinstance(provider, CompatibleDefinition) and provider.base_url is None:
+        row = COMPATIBLE[provider.type]
+        if row.base_url is None:
+            return f"the key is missing: {provider.type} has no address that all accounts share"
+    return None
+
+
+def _takes_well_known_key(provider: ProviderDefinition) -> bool:
+    """Whether the key may come from the variable of the provider's own tools.
+
+    That key goes to its own provider only: where a ``base_url`` leads elsewhere, it stays home.
+    """
+    match provider:
+        case AzureDefinition():
+            return provider.api_key is None
+        case OpenAIDefinition():
+            return provider.api_key is None and provider.base_url is None
+        case CompatibleDefinition():
+            own = provider.base_url is None or COMPATIBLE[provider.type].base_url is None
+            return provider.api_key is None and own
+    return False
+
+
+def _missing_key(provider: ProviderDefinition, environ: Mapping[str, str]) -> str | None:
+    """The variable that could hold the key that ``provider`` needs and does not have."""
+    if _takes_well_known_key(provider) and key_for(provider.type, environ) is None:
+        return KEY_VARIABLES.get(provider.type)
+    return None
+
+
+def _with_keys(configuration: Configuration, environ: Mapping[str, str]) -> Configuration:
+    providers = dict(configuration.providers)
+    for name, provider in providers.items():
+        key = key_for(provider.type, environ) if _takes_well_known_key(provider) else None
+        if key is not None:
+            providers[name] = replace(provider, api_key=Secret(key))
+    return replace(configuration, providers=providers)
+
+
+def _notes(configuration: Configuration, node: Node) -> Iterator[str]:
+    for alias, model in configuration.models.items():
+        for key in _unused(model):
+            path: Path = ("models", alias, key)
+            place = locate(node, path)
+            message = "not used by this version, which calls the first target"
+            yield str(Problem(place, path_text(path), message))
+    for name, provider in configuration.providers.items():
+        if isinstance(provider, AzureDefinition):
+            url = provider.endpoint
+        elif isinstance(provider, OpenAIDefinition | CompatibleDefinition):
+            url = provider.base_url or ""
+        else:
+            continue
+        if provider.api_key and url.startswith("http://") and not _is_local(url):
+            path = ("providers", name)
+            message = "the key goes over plain http, which anyone on the way can read"
+            yield str(Problem(locate(node, path), path_text(path), message))
+
+
+def _unused(model: ModelDefinition) -> Iterator[str]:
+    if len(model.targets) > 1:
+        yield "targets"
+    if model.strategy is not None:
+        yield "strategy"
+    if model.fallbacks:
+        yield "fallbacks"
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")

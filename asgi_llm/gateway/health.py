@@ -1,0 +1,77 @@
+"""What the gateway knows of its own state: alive, ready, or on its way out."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal
+
+from asgi_llm._traceback import describe
+from asgi_llm.errors import ConfigurationError
+
+__all__ = ["Check", "Health", "Status"]
+
+logger = logging.getLogger(__name__)
+
+Check = Callable[[], bool | Awaitable[bool]]
+"""Says whether one part can do its work now."""
+
+Status = Literal["ready", "not_ready", "draining"]
+
+
+class Health:
+    """Readiness of one gateway. One instance is shared by those who ask and those who decide.
+
+    Args:
+        checks: Parts that must be well for the gateway to be ready, by name. A check that raises,
+            or takes longer than its deadline, has failed.
+        summary: Further facts for ``/health``: JSON values without secrets.
+        check_timeout_seconds: Deadline of one check, above 0. All checks run at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        checks: Mapping[str, Check] | None = None,
+        summary: Mapping[str, object] | None = None,
+        check_timeout_seconds: float = 1.0,
+    ) -> None:
+        if not check_timeout_seconds > 0:
+            raise ConfigurationError(
+                "check_timeout_seconds must be above 0", param="check_timeout_seconds"
+            )
+        self.checks = dict(checks or {})
+        self.summary = dict(summary or {})
+        self.check_timeout_seconds = check_timeout_seconds
+        self.draining = False
+        self._failing: set[str] = set()
+
+    def drain(self) -> None:
+        """From now on not ready: the process is ending, and new requests belong elsewhere."""
+        self.draining = True
+
+    async def parts(self) -> dict[str, bool]:
+        """Each checked part, and whether it is well."""
+        results = await asyncio.gather(*(self._run(name) for name in self.checks))
+        return dict(zip(self.checks, results, strict=True))
+
+    def status(self, parts: Mapping[str, bool]) -> Status:
+        """The state that follows from ``parts``."""
+        if self.draining:
+            return "draining"
+        return "ready" if all(parts.values()) else "not_ready"
+
+    async def _run(self, name: str) -> bool:
+        try:
+            async with asyncio.timeout(self.check_timeout_seconds):
+                result = self.checks[name]()
+                well = bool(await result if inspect.isawaitable(result) else result)
+        except Exception as error:
+            well = False
+            if name not in self._failing:
+                logger.warning("the health check %r failed:\n%s", name, describe(error))
+        # Probes come every few seconds; the log gets the changes.
+        (self._failing.discard if well else self._failing.add)(name)
+        return well

@@ -1,0 +1,167 @@
+"""Serving a gateway with uvicorn, in one process or in several."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import math
+import signal
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from asgi_llm.errors import ConfigurationError
+from asgi_llm.gateway._definitions import ServerDefinition
+from asgi_llm.gateway._drain import Drain
+from asgi_llm.gateway._logging import LogFormat, log_to_stderr
+from asgi_llm.gateway._protocol import BoundedProtocol
+from asgi_llm.gateway.build import load_gateway
+from asgi_llm.gateway.compose import Gateway
+
+__all__ = ["ListenError", "ServerConfig", "application", "is_loopback", "listen", "run"]
+
+logger = logging.getLogger(__name__)
+
+_STARTUP_FAILURE = 3
+"""The exit status by which a worker tells uvicorn's manager that another try is of no use."""
+
+
+class ListenError(OSError):
+    """The address cannot be listened on; the text says why in one line."""
+
+
+def application() -> Gateway:
+    """The gateway of a worker process: an application factory for any ASGI server.
+
+    Reads what ``load_gateway`` reads. A configuration that is wrong ends the process.
+    """
+    try:
+        return load_gateway()
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error.message}\n")
+        sys.exit(_STARTUP_FAILURE)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is reachable from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    return bool(found) and all(
+        ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to ``host`` and ``port``; 0 takes a free port.
+
+    Raises:
+        ListenError: The port is in use, or the address is not this machine's.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
+        )
+        family, _, _, _, address = found[0]
+        bound = socket.create_server(address, family=family, backlog=2048)
+    except OSError as error:
+        causes = {
+            errno.EADDRINUSE: f"port {port} is in use by another program; choose one with --port",
+            errno.EACCES: f"port {port} needs more rights; choose one above 1023 with --port",
+            errno.EADDRNOTAVAIL: f"{host} is no address of this machine",
+        }
+        if isinstance(error, socket.gaierror):
+            cause = f"{host} is no known host name"
+        else:
+            cause = causes.get(error.errno or 0, error.strerror or str(error))
+        raise ListenError(f"cannot listen on {host}:{port}: {cause}") from error
+    bound.set_inheritable(True)
+    return bound
+
+
+class ServerConfig(uvicorn.Config):
+    """uvicorn's configuration for a gateway; what its workers get handed.
+
+    Args:
+        app: The gateway, or the import string of a factory for it.
+        server: The limits.
+        workers: How many processes.
+    """
+
+    drain: Drain
+
+    def __init__(self, app: Any, server: ServerDefinition, *, workers: int) -> None:
+        self.max_connections = server.max_connections
+        self.header_timeout_seconds = server.header_timeout_seconds
+        self._drain_seconds = server.graceful_shutdown_seconds
+        self._log_format: LogFormat = server.log_format
+        self._own_log_level = server.log_level
+        super().__init__(
+            app,
+            factory=True,
+            http=BoundedProtocol,
+            lifespan="on",
+            workers=workers,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(server.trusted_proxies),
+            forwarded_allow_ips=list(server.trusted_proxies),
+            timeout_keep_alive=server.keep_alive_seconds,
+            # What does not end by the drain's deadline ends shortly after.
+            timeout_graceful_shutdown=math.ceil(server.graceful_shutdown_seconds) + 3,
+        )
+
+    def configure_logging(self) -> None:
+        """Log to standard error; uvicorn calls this in each worker again."""
+        super().configure_logging()
+        log_to_stderr(self._log_format, self._own_log_level)
+
+    def load_app(self) -> Any:
+        """A factory of the gateway, with the drain around it."""
+        app = super().load_app()
+
+        def make() -> Drain:
+            gateway: Gateway = app() if isinstance(self.app, str) else app
+
+            def begin() -> None:
+                gateway.health.drain()
+                loop = asyncio.get_running_loop()
+                # uvicorn would leave its tasks behind at a second Ctrl+C; this ends them at once.
+                signal.signal(
+                    signal.SIGINT, lambda *_: loop.call_soon_threadsafe(self.drain.expire)
+                )
+
+            self.drain = Drain(gateway, deadline_seconds=self._drain_seconds, on_begin=begin)
+            return self.drain
+
+        return make
+
+
+def run(config: ServerConfig, bound: socket.socket) -> int:
+    """Serve until SIGTERM or SIGINT, and give the exit status: 0 after either."""
+    if config.workers > 1:
+        manager = Multiprocess(config, sockets=[bound])
+        with bound:
+            manager.run()
+        return _STARTUP_FAILURE if _failed(manager) else 0
+    # uvicorn ends the server on these and then raises them again, for whoever had them before.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    server = uvicorn.Server(config)
+    server.run(sockets=[bound])
+    return 0 if server.started else _STARTUP_FAILURE
+
+
+def _failed(manager: Multiprocess) -> bool:
+    return any(process.exitcode == _STARTUP_FAILURE for process in manager.processes)

@@ -1,0 +1,1 @@
+"""How the package fits into the hosts that people already have."""

@@ -1,0 +1,85 @@
+"""Checks a request against its definition, and says in the client's terms what is wrong."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+import msgspec
+
+from asgi_llm._semconv import Operation
+from asgi_llm.errors import InvalidRequestError
+from asgi_llm.state import SCOPE_KEY
+from asgi_llm.types import Document
+from asgi_llm.wire._explain import explain, name_kind
+from asgi_llm.wire._fields import MODEL_NAME_LENGTH, MODEL_NAME_PATTERN
+from asgi_llm.wire.requests import REQUESTS
+
+__all__ = ["RESERVED_FIELD", "model_name_error", "validate"]
+
+RESERVED_FIELD = SCOPE_KEY
+"""The one key of a document that layers write and clients may not send."""
+
+_MODEL_NAME = re.compile(MODEL_NAME_PATTERN)
+_DOT_SEGMENT = re.compile(r"(?:^|/)\.\.?(?:/|\Z)")
+_convert = msgspec.convert
+
+
+def validate(operation: Operation, document: Any) -> Document:
+    """Check a parsed body; what comes back is the same object, unknown fields and all.
+
+    Args:
+        operation: What is asked for.
+        document: The parsed JSON, or the fields of a form, whose numbers are still strings.
+
+    Raises:
+        InvalidRequestError: ``param`` is the path of the field, ``code`` one of ``missing_field``,
+            ``invalid_type``, ``invalid_value``, ``unknown_content_part``, ``reserved_field``.
+    """
+    if type(document) is not dict:
+        raise InvalidRequestError(
+            f"The body has to be a JSON object, got {name_kind(document)}.", code="invalid_type"
+        )
+    if RESERVED_FIELD in document:
+        raise InvalidRequestError(
+            f"{RESERVED_FIELD}: this field is reserved and cannot be sent",
+            param=RESERVED_FIELD,
+            code="reserved_field",
+        )
+    definition = REQUESTS[operation]
+    try:
+        _convert(document, definition, strict=operation != "transcription")
+    except msgspec.ValidationError as error:
+        raise _refusal(error, definition, document) from error
+    return cast("Document", document)
+
+
+def model_name_error(name: str) -> str | None:
+    r"""What is wrong with a model's name; None: nothing.
+
+    A name that passes may stand in a header, a log line, a metric label and, percent-encoded, in a
+    URL's path: at most 256 printable ASCII characters, none of them a space, a quote or one of
+    ``\ < > { } % # ? ^``, and no path segment of dots.
+    """
+    if not name:
+        return "got an empty string, expected the name of a model"
+    if len(name) > MODEL_NAME_LENGTH:
+        return f"got {len(name)} characters, expected at most {MODEL_NAME_LENGTH}"
+    if _MODEL_NAME.match(name):
+        return None
+    if _DOT_SEGMENT.search(name):
+        return 'got a name with "." or ".." between slashes, expected a plain name'
+    return (
+        "got a character that no model name has, expected printable ASCII without spaces, quotes "
+        "and any of \\ < > { } % # ? ^"
+    )
+
+
+def _refusal(
+    error: msgspec.ValidationError, definition: type[msgspec.Struct], document: Document
+) -> InvalidRequestError:
+    name = document.get("model")
+    if isinstance(name, str) and str(error).endswith("`$.model`"):
+        problem = model_name_error(name)
+        return InvalidRequestError(f"model: {problem}", param="model", code="invalid_value")
+    return explain(error, definition, document)

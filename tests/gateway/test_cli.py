@@ -1,0 +1,310 @@
+"""The command line: what it prints, where, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import asgi_llm
+from asgi_llm.gateway._welcome import columns, first_model, welcome
+from asgi_llm.gateway.build import build
+from asgi_llm.gateway.commands import commands
+from asgi_llm.gateway.config import load
+from asgi_llm.gateway.serve import ListenError, is_loopback, listen
+
+GOOD = """
+providers:
+  echo: {type: echo}
+  lab: {type: vllm, models: [qwen]}
+models:
+  fast: {targets: [{provider: echo, model: echo}, {provider: lab, model: qwen}]}
+"""
+BARE = {"PATH": os.environ["PATH"]}
+
+
+def invoke(*arguments: str, **environ: str) -> Result:
+    """One command in process, with no variable of ours but ``environ``."""
+    found = {name: None for name in os.environ if name.startswith("ASGI_LLM")}
+    keys = {name: None for name in os.environ if name.endswith(("_KEY", "_TOKEN"))}
+    return CliRunner().invoke(commands, list(arguments), env={**found, **keys, **environ})
+
+
+def file(tmp_path: Path, text: str = GOOD) -> str:
+    """A configuration file."""
+    path = tmp_path / "gateway.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_version() -> None:
+    """It is the package's."""
+    result = invoke("version")
+    assert (result.exit_code, result.stdout) == (0, f"{asgi_llm.__version__}\n")
+
+
+def test_check_of_a_good_file_warns_of_what_is_not_used(tmp_path: Path) -> None:
+    """Status 0, the count on standard output, warnings on standard error."""
+    path = file(tmp_path)
+    result = invoke("check", "--config", path)
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"{path} is valid: 2 providers, 1 model alias.\n",
+    )
+    assert result.stderr == (
+        f"warning: {path}:6:10: models.fast.targets: "
+        "not used by this version, which calls the first target\n"
+    )
+
+
+def test_check_of_a_bad_file_tells_every_line(tmp_path: Path) -> None:
+    """Status 2, one line an error on standard error, nothing else."""
+    path = file(tmp_path, "providers: {e: {type: ehco}}\nsever: {}\n")
+    result = invoke("check", "-c", path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"error: {path}:1:23: providers.e.type: unknown provider type 'ehco', did you mean echo?\n"
+        f"error: {path}:2:1: sever: unknown key, did you mean server?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "providers: {v: {type: vllm, quirks: [nothing]}}",
+            ":1:29: providers.v.quirks: unknown quirk 'nothing'; known are ",
+        ),
+        (
+            "providers: {v: {type: vllm, ca_file: /nowhere.pem}}",
+            ":1:29: providers.v.ca_file: ",
+        ),
+        (
+            "providers: {a: {type: azure, api_key: k, endpoint: 'https://x'}}",
+            ":1:13: providers.a.api_version: api 'deployments' needs an api_version",
+        ),
+        (
+            "providers: {e: {type: echo}}\nstack: [access_log, {cors: {}}]",
+            ":2:22: stack[1].cors.allow_origins: allow_origins must not be empty",
+        ),
+    ],
+)
+def test_check_tells_what_an_adapter_or_a_layer_refuses(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    """Options that only their owner can judge are told with their place as well."""
+    path = file(tmp_path, text)
+    result = invoke("check", "--config", path)
+    assert result.exit_code == 2
+    assert result.stderr[: len(f"error: {path}{expected}")] == f"error: {path}{expected}"
+
+
+def test_check_without_a_file_looks_at_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `serve` would use is what is checked."""
+    monkeypatch.chdir(tmp_path)
+    result = invoke("check", GROQ_API_KEY="k")
+    assert result.stdout == "The environment is valid: 2 providers, 0 model aliases.\n"
+
+
+def test_models_lists_aliases_and_what_is_known(tmp_path: Path) -> None:
+    """Aliases with their target, then provider/model, aligned."""
+    text = "{providers: {e: {type: echo}, l: {type: vllm, models: [qwen]}, v: {type: vllm}}, "
+    text += "models: {fast: {targets: [{provider: l, model: qwen}]}}}"
+    lines = invoke("models", "--config", file(tmp_path, text)).stdout.splitlines()
+    width = max(len(line.split("  ")[0]) for line in lines)
+    assert lines[0] == "fast".ljust(width) + "  l/qwen"
+    assert "e/echo" in lines
+    assert lines[-2:] == ["l/qwen", "v/MODEL".ljust(width) + "  any model of this provider"]
+
+
+def test_schema_is_json() -> None:
+    """It can be piped into a file for an editor."""
+    assert json.loads(invoke("schema").stdout)["title"] == "asgi-llm configuration"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_serve_refuses_an_open_address_without_authentication(tmp_path: Path, host: str) -> None:
+    """Anything but loopback takes --insecure; the refusal comes before anything is bound."""
+    result = invoke("serve", "--config", file(tmp_path), "--host", host)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"error: refusing to listen on {host}: callers are not authenticated, so anyone who can "
+        "reach this address could spend your keys. Listen on 127.0.0.1 behind a proxy that "
+        "authenticates, or pass --insecure.\n"
+    )
+
+
+def test_serve_refuses_an_open_address_of_the_file(tmp_path: Path) -> None:
+    """The rule holds for server.host too."""
+    text = GOOD + "server: {host: 0.0.0.0}\n"
+    assert invoke("serve", "--config", file(tmp_path, text)).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("host.invalid", False),
+        ("", False),
+    ],
+)
+def test_what_counts_as_loopback(host: str, expected: bool) -> None:
+    """Every address that a name has must be one; a name that has none is none."""
+    assert is_loopback(host) is expected
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    """Status 1, and what to do about it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = invoke("serve", "--config", file(tmp_path), "--port", str(port))
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"error: cannot listen on 127.0.0.1:{port}: "
+        f"port {port} is in use by another program; choose one with --port\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("192.0.2.1", "192.0.2.1 is no address of this machine"),
+        ("host.invalid", "host.invalid is no known host name"),
+    ],
+)
+def test_an_address_of_another_machine(host: str, expected: str) -> None:
+    """The reason is in words."""
+    with pytest.raises(ListenError) as caught:
+        listen(host, 0)
+    assert str(caught.value) == f"cannot listen on {host}:0: {expected}"
+
+
+def test_a_wrong_option_is_clicks_to_tell() -> None:
+    """Usage errors have status 2, as those of the configuration."""
+    result = invoke("serve", "--port", "70000")
+    assert result.exit_code == 2
+    assert "70000 is not in the range 0<=x<=65535" in result.stderr
+
+
+def test_a_missing_package_is_named_with_its_command(tmp_path: Path) -> None:
+    """Without the extra the command says how to get it, and shows no traceback."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'click':\n"
+        "            raise ModuleNotFoundError(\"No module named 'click'\", name='click')\n"
+        "sys.meta_path.insert(0, Missing())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "asgi_llm", "version"],
+        env={**BARE, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "",
+        "asgi-llm: click is not installed; run: pip install 'asgi-llm[gateway]'\n",
+    )
+
+
+def test_the_welcome_of_a_new_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no file and no key: where it serves, the one provider, and a line that works."""
+    monkeypatch.chdir(tmp_path)
+    loaded = load(environ={})
+    text = welcome(loaded, build(loaded), url="http://127.0.0.1:4000", workers=1, reachable=False)
+    assert (
+        text
+        == f"""\
+asgi-llm {asgi_llm.__version__}
+
+Serving  http://127.0.0.1:4000/v1
+Docs     http://127.0.0.1:4000/docs
+Health   http://127.0.0.1:4000/health
+Config   no file; providers whose keys are in the environment
+
+Providers
+  echo  offline, needs no key  as echo/echo
+  Set OPENAI_API_KEY, or the key of another known provider, for more.
+
+Try it
+  curl http://127.0.0.1:4000/v1/chat/completions \\
+    -H 'Content-Type: application/json' \\
+    -d '{{"model": "echo/echo", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+Press Ctrl+C to stop.
+"""
+    )
+
+
+def test_the_welcome_of_a_platform_team(tmp_path: Path) -> None:
+    """A file with aliases, workers, an open address and something to know."""
+    path = file(tmp_path)
+    loaded = load(path, environ={})
+    text = welcome(loaded, build(loaded), url="http://127.0.0.1:80", workers=4, reachable=True)
+    assert f"Config   {path}\nWorkers  4\n" in text
+    assert (
+        "Providers\n"
+        "  echo  offline, needs no key     as echo/echo\n"
+        "  lab   http://127.0.0.1:8000/v1  as lab/qwen\n"
+        "\n"
+        "Models\n"
+        "  fast  echo/echo\n"
+    ) in text
+    assert '"model": "fast"' in text
+    assert text.split("Notes\n")[1].startswith(f"  {path}:6:10: models.fast.targets: not used")
+    assert "  Callers are not authenticated, and other machines can reach this address.\n" in text
+
+
+def test_a_long_list_of_aliases_is_cut_short() -> None:
+    """The welcome stays on one screen, whatever the file holds."""
+    target = {"targets": [{"provider": "e", "model": "echo"}]}
+    mapping = {
+        "providers": {
+            "e": {"type": "echo"},
+            "o": {"type": "openai", "api_key": "k"},
+            "a": {
+                "type": "azure",
+                "api_key": "k",
+                "endpoint": "https://x.openai.azure.com",
+                "api_version": "2024-10-21",
+            },
+        },
+        "models": {f"m{number}": target for number in range(20)},
+    }
+    loaded = load(mapping)
+    text = welcome(loaded, build(loaded), url="http://[::1]:80", workers=1, reachable=False)
+    assert "  m11  e/echo\n  and 8 more: asgi-llm models\n" in text
+    assert (
+        "  e  offline, needs no key       as e/echo\n"
+        "  o  https://api.openai.com/v1   as o/MODEL\n"
+        "  a  https://x.openai.azure.com  as a/MODEL\n"
+    ) in text
+
+
+def test_the_model_to_try_costs_nothing_where_that_is_possible() -> None:
+    """An alias first, for it is what clients shall use; else the offline provider."""
+    mapping = {"providers": {"v": {"type": "vllm"}, "x": {"type": "echo"}}}
+    assert first_model(build(load(mapping))) == "x/echo"
+    assert first_model(build(load({"providers": {"v": {"type": "vllm"}}}))) == "v/MODEL"
+
+
+def test_columns_are_aligned() -> None:
+    """Two spaces between the widest cells, none at the end of a line."""
+    assert columns([("a", "bb", "c"), ("aaa", "b", "")]) == ["a    bb  c", "aaa  b"]

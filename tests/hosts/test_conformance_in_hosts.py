@@ -1,0 +1,170 @@
+"""The conformance suite with a host between the server and the layer.
+
+What a host does to a scope, a lifespan or an exception is its own affair, so those checks compare
+it with and without the layer. Everything else has to hold in every host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import fastapi
+import litestar
+import pytest
+import quart
+from django.core.asgi import get_asgi_application
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from asgi_llm._asgi import BufferedBody, Observer, observe
+from asgi_llm.integrations.mount import beside
+from asgi_llm.testing.conformance import Check, Layer, checks
+
+
+class Reading:
+    """Reads the body, watches the response, and changes nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body = await BufferedBody.read(scope, receive, max_bytes=4 * 1024 * 1024)
+        if body is not None:
+            await observe(self.app, scope, body.receive, send, Observer())
+
+
+class Nothing:
+    """A layer that is not there."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+LayerClass = type[Reading] | type[Nothing]
+
+
+def starlette_mount(app: ASGIApp, layer: LayerClass) -> ASGIApp:
+    return Starlette(routes=[Mount("/", layer(app))])
+
+
+def starlette_added(app: ASGIApp, layer: LayerClass) -> ASGIApp:
+    return Starlette(routes=[Mount("/", app)], middleware=[Middleware(layer)])
+
+
+def fastapi_mount(app: ASGIApp, layer: LayerClass) -> ASGIApp:
+    host = fastapi.FastAPI(openapi_url=None)
+    host.mount("/", layer(app))
+    return host
+
+
+def fastapi_added(app: ASGIApp, layer: LayerClass) -> ASGIApp:
+    host = fastapi.FastAPI(openapi_url=None)
+    host.mount("/", app)
+    host.add_middleware(layer)
+    return host
+
+
+def litestar_host(app: ASGIApp) -> Any:
+    @litestar.asgi("/", is_mount=True, copy_scope=True)
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope, receive, send)
+
+    return litestar.Litestar([mounted], openapi_config=None)
+
+
+def litestar_mount(app: ASGIApp, layer: LayerClass) -> ASGIApp:
+    return cast("ASGIApp", litestar_host(layer(app)))
+
+
+def litestar_around(app: ASGIApp, layer: LayerClass) -> ASGIApp:
+    host = litestar_host(app)
+    host.asgi_handler = layer(host.asgi_handler)
+    return cast("ASGIApp", host)
+
+
+def django_beside(app: ASGIApp, layer: LayerClass) -> ASGIApp:
+    return beside(get_asgi_application(), "/v1", layer(app))
+
+
+def quart_beside(app: ASGIApp, layer: LayerClass) -> ASGIApp:
+    host: Any = quart.Quart(__name__)
+    host.asgi_app = beside(host.asgi_app, "/v1", layer(app))
+    return cast("ASGIApp", host)
+
+
+Host = Callable[[ASGIApp, LayerClass], ASGIApp]
+
+HOSTS: Mapping[str, Host] = {
+    host.__name__: host
+    for host in (
+        starlette_mount,
+        starlette_added,
+        fastapi_mount,
+        fastapi_added,
+        litestar_mount,
+        litestar_around,
+        django_beside,
+        quart_beside,
+    )
+}
+
+HOSTS_OWN = frozenset(
+    (
+        "lifespan_passes_as_the_same_objects",  # answered by the host itself
+        "websocket_passes_as_the_same_objects",  # routed, on a scope of the host's
+        "unknown_scope_passes_as_the_same_objects",  # refused
+        "callers_scope_is_unchanged",  # Starlette and Litestar write into it
+        "scope_arrives_unchanged",  # Litestar rewrites the path, `beside` says where the app is
+        "works_under_any_mount",  # as above
+        "other_requests_pass",  # those beyond the prefix are the host's
+        "exceptions_pass_once",  # Starlette answers 500 and raises, Litestar only answers
+        "errors_of_send_reach_the_app",  # Litestar makes its own exception of it
+    )
+)
+
+every_host = pytest.mark.parametrize("host", HOSTS.values(), ids=HOSTS)
+
+
+@every_host
+@pytest.mark.parametrize(
+    "check",
+    [check for check in checks if check.__name__ not in HOSTS_OWN],
+    ids=lambda check: check.__name__,
+)
+async def test_a_promise_holds_in_every_host(host: Host, check: Check) -> None:
+    """What the layer promises holds with the host around it or inside it."""
+    await check(lambda app: host(app, Reading))
+
+
+@every_host
+@pytest.mark.parametrize(
+    "check",
+    [check for check in checks if check.__name__ in HOSTS_OWN],
+    ids=lambda check: check.__name__,
+)
+async def test_what_a_host_keeps_is_kept_with_the_layer(host: Host, check: Check) -> None:
+    """The host passes or fails a check by itself; the layer makes no difference."""
+    alone = await passes(check, lambda app: host(app, Nothing))
+    assert alone == await passes(check, lambda app: host(app, Reading))
+
+
+async def passes(check: Check, layer: Layer) -> bool:
+    try:
+        await check(layer)
+    except AssertionError:
+        return False
+    return True
+
+
+def test_the_hosts_own_checks_exist() -> None:
+    """No name in the list of exceptions is stale."""
+    assert HOSTS_OWN <= {check.__name__ for check in checks}

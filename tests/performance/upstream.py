@@ -1,0 +1,79 @@
+"""A fast upstream in a process of its own: ``python -m tests.performance.upstream PORT``.
+
+``POST .../chat/completions`` answers at once with JSON, or, where the request asks for a stream,
+with 100 chunks, one write each, ``GAP_MS`` apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import cast
+
+import httptools
+import uvloop
+
+from tests.performance.wire import answer_body, stream_writes
+
+GAP_SECONDS = 0.001
+_ANSWER = answer_body()
+_JSON = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_0123456789abcdef\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_ANSWER), _ANSWER)
+)
+_SSE_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
+    b"x-request-id: req_0123456789abcdef\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+_WRITES = [b"%x\r\n%b\r\n" % (len(data), data) for data in stream_writes()]
+_WRITES[0] = _SSE_HEAD + _WRITES[0]
+_WRITES[-1] += b"0\r\n\r\n"
+
+
+class Connection(asyncio.Protocol):
+    """Serves one connection, one request after the other."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._body = bytearray()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_message_begin(self) -> None:
+        self._body.clear()
+
+    def on_body(self, body: bytes) -> None:
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        if b'"stream": true' in self._body or b'"stream":true' in self._body:
+            self._next(0)
+        else:
+            self._transport.write(_JSON)
+
+    def _next(self, number: int) -> None:
+        self._transport.write(_WRITES[number])
+        if number + 1 < len(_WRITES):
+            self._timer = self._loop.call_later(GAP_SECONDS, self._next, number + 1)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+async def main() -> None:
+    """Serve until killed."""
+    server = await asyncio.get_running_loop().create_server(
+        Connection, "127.0.0.1", int(sys.argv[1]), backlog=1024
+    )
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
