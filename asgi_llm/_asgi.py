@@ -7,7 +7,9 @@ start, chunk *n* gone before *n+1* is asked for) is kept in one place.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import types
+from collections.abc import Coroutine, Generator, Mapping
+from functools import partial
 from typing import Any, ClassVar, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -101,15 +103,23 @@ class BufferedBody:
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value[:19]) > max_bytes:
                 raise _too_large(max_bytes)
+        arriving = _drain(receive, max_bytes)
         try:
-            async with asyncio.timeout(timeout_seconds):
-                data = await _drain(receive, max_bytes)
-        except TimeoutError as error:
-            raise errors.InvalidRequestError(
-                f"The body did not arrive within {timeout_seconds:g} seconds.",
-                code="request_timeout",
-                status=408,
-            ) from error
+            # As a rule the body is there already, or another layer has read it: one step then
+            # ends the coroutine, and no deadline has to be set up for it.
+            waits_for = arriving.send(None)
+        except StopIteration as whole:
+            data: bytes | None = whole.value
+        else:
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    data = await _go_on(arriving, waits_for)
+            except TimeoutError as error:
+                raise errors.InvalidRequestError(
+                    f"The body did not arrive within {timeout_seconds:g} seconds.",
+                    code="request_timeout",
+                    status=408,
+                ) from error
         return None if data is None else cls(data, receive)
 
     async def receive(self) -> Message:
@@ -147,6 +157,24 @@ async def _drain(receive: Receive, max_bytes: int) -> bytes | None:
     if len(data) > max_bytes:
         raise _too_large(max_bytes)
     return data
+
+
+@types.coroutine
+def _go_on(
+    begun: Coroutine[Any, Any, bytes | None], waits_for: Any
+) -> Generator[Any, Any, bytes | None]:
+    """Await a coroutine that has been stepped once already, and waits for ``waits_for``."""
+    while True:
+        try:
+            answer = yield waits_for
+        except BaseException as error:
+            step = partial(begun.throw, error)
+        else:
+            step = partial(begun.send, answer)
+        try:
+            waits_for = step()
+        except StopIteration as whole:
+            return cast("bytes | None", whole.value)
 
 
 def _too_large(max_bytes: int) -> errors.RequestTooLargeError:

@@ -1,10 +1,14 @@
-"""Values that layers hand to each other through the state: frozen, and free of any I/O."""
+"""Values that layers hand to each other through the state: frozen, and free of any I/O.
+
+They are msgspec structs, which are made some five times faster than frozen dataclasses.
+"""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 __all__ = ["Attempt", "Deployment", "Document", "Outcome", "Usage"]
 
@@ -23,8 +27,7 @@ class Outcome(enum.Enum):
     """An exception, or an observer that refused the answer."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of one answer in disjoint buckets, each at least 0, that sum to the totals.
 
     Providers disagree on what their totals include (OpenAI counts cached tokens into the input,
@@ -64,20 +67,18 @@ class Usage:
         return self.input_tokens + self.output_tokens
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Deployment:
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """One place where a model can be called: a configured provider and its name for the model."""
 
     provider: str
     """Name of a configured provider, as in ``provider/model``."""
     model: str
     """The model's name at that provider."""
-    quirks: frozenset[str] = field(default_factory=frozenset)
+    quirks: frozenset[str] = frozenset()
     """Named departures of this deployment, on top of the provider's own (see providers.quirks)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One call that was made, or tried, at a provider."""
 
     provider: str

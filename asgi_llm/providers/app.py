@@ -170,7 +170,7 @@ class ProviderApp:
         deployment, provider = await self._resolve(operation, document, state)
         request = provider.build_request(operation, document, deployment)
         exchange = self._exchange(operation, document, deployment, provider, state)
-        async with ClientWatch(receive, send, self._write_timeout) as watch:
+        with ClientWatch(receive, send, self._write_timeout) as watch:
             await exchange.run(request, watch.send)
 
     async def _upload(
@@ -194,7 +194,7 @@ class ProviderApp:
                 await upload.finished.wait()
                 return await receive()
 
-            async with ClientWatch(receive_after_body, send, self._write_timeout) as watch:
+            with ClientWatch(receive_after_body, send, self._write_timeout) as watch:
                 try:
                     await exchange.run(request, watch.send)
                 except ClientLeftError:

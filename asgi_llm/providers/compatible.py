@@ -1,6 +1,7 @@
 """Endpoints that speak the OpenAI format: one row each, no code.
 
-Each row was checked against the endpoint's own documentation in 2026; quirks are in ``_quirks``.
+Thirteen rows are proved by recorded traffic (``tests/providers/replay.py``). The others rest on
+public documentation and client code of 2026 and have not been called. Quirks are in ``_quirks``.
 """
 
 from __future__ import annotations

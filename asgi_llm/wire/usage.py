@@ -22,6 +22,15 @@ MAX_TOKENS = 100_000_000
 _INPUT = ("prompt_tokens", "input_tokens")
 _OUTPUT = ("completion_tokens", "output_tokens")
 _TOTAL = ("total_tokens",)
+_PLAIN_KEYS = frozenset(
+    (
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "prompt_tokens_details",
+        "completion_tokens_details",
+    )
+)
 _KNOWN = frozenset((*_INPUT, *_OUTPUT, *_TOTAL))
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
@@ -35,6 +44,9 @@ def usage_from_openai(obj: Any) -> Usage | None:
     output. Where the total is larger than input and output together, the rest is reasoning that
     the server left out of its output count (xAI says so in the details, Gemini does not).
     """
+    plain = _plain_usage(obj)
+    if plain is not None:
+        return plain
     usage = _usage_object(obj)
     if usage is None:
         return None
@@ -64,6 +76,39 @@ def usage_from_openai(obj: Any) -> Usage | None:
         reasoning=output_parts[0] + unsaid,
         audio_out=output_parts[1],
         estimated=counts.estimated,
+    )
+
+
+_NO_DETAILS: dict[str, Any] = {}
+
+
+def _plain_usage(obj: Any) -> Usage | None:
+    """The short way for an object in which everything is as OpenAI has it, and adds up."""
+    if type(obj) is not dict or not obj.keys() <= _PLAIN_KEYS:
+        return None
+    given = obj.get("prompt_tokens_details") or _NO_DETAILS
+    made = obj.get("completion_tokens_details") or _NO_DETAILS
+    if type(given) is not dict or type(made) is not dict:
+        return None
+    prompt, completion = obj.get("prompt_tokens"), obj.get("completion_tokens")
+    cached, audio_in = given.get("cached_tokens", 0), given.get("audio_tokens", 0)
+    written = given.get("cache_write_tokens", 0)
+    reasoning, audio_out = made.get("reasoning_tokens", 0), made.get("audio_tokens", 0)
+    for count in (prompt, completion, cached, audio_in, written, reasoning, audio_out):
+        if type(count) is not int or not 0 <= count <= MAX_TOKENS:
+            return None
+    text_in = prompt - cached - audio_in - written
+    text_out = completion - reasoning - audio_out
+    if text_in < 0 or text_out < 0 or obj.get("total_tokens") != prompt + completion:
+        return None
+    return Usage(
+        input_uncached=text_in,
+        input_cached=cached,
+        cache_write_5m=written,
+        audio_in=audio_in,
+        output_text=text_out,
+        reasoning=reasoning,
+        audio_out=audio_out,
     )
 
 

@@ -241,7 +241,7 @@ def test_googles_retry_info_is_a_retry_after() -> None:
     """Gemini's OpenAI endpoint says when to come back in the body only."""
     body = [{"error": {"code": 429, "message": "quota", "details": [{"retryDelay": "21.5s"}]}}]
     assert 21.5 == parse(429, body).retry_after_seconds
-    body[0]["error"]["details"] = [{"retryDelay": "99999s"}]  # type: ignore[index]
+    body[0]["error"]["details"] = [{"retryDelay": "99999s"}]
     assert 3600.0 == parse(429, body).retry_after_seconds
 
 
@@ -393,6 +393,7 @@ def test_secrets_leave_the_message_and_the_param() -> None:
         ({"error": {"message": "m", "type": "overloaded_error"}}, 503, "model_overloaded"),
         ({"error": {"message": "m", "type": "server_error"}}, 502, "provider_unavailable"),
         ({"error": {"message": "m", "code": 401}}, 502, "provider_authentication_failed"),
+        ({"error": {"message": "m", "code": "401"}}, 502, "provider_authentication_failed"),
         ({"error": {"message": "m", "type": "invalid_request_error"}}, 400, "provider_rejected"),
         ({"error": {"message": "m", "code": "insufficient_quota"}}, 429, "insufficient_quota"),
         (
