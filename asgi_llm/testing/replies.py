@@ -308,7 +308,8 @@ def sse_reply(
 
     Args:
         events: A dict becomes ``data: <json>``; bytes go out as they are, with no blank line added;
-            other steps are done where they stand.
+            other steps are done where they stand. An iterator is taken as it is needed, and may be
+            endless.
         done: End with ``data: [DONE]``.
         status: HTTP status.
         headers: Added after ``content-type: text/event-stream``.
@@ -319,18 +320,11 @@ def sse_reply(
         before: Steps before the status line.
         after: Steps after the body.
     """
-    body: list[Step] = [
-        _documented(_sse.encode(msgspec.json.encode(event)), event)
-        if isinstance(event, Mapping)
-        else event
-        for event in events
-    ]
-    if done:
-        body.append(_sse.DONE)
+    steps = _stream_steps(events, done=done)
     return Reply(
         status=status,
         headers=_with_type(headers, b"text/event-stream"),
-        body=body,
+        body=steps if isinstance(events, Iterator) else list(steps),
         framing=framing,
         split=split,
         gzip=gzip,
@@ -338,6 +332,16 @@ def sse_reply(
         before=before,
         after=after,
     )
+
+
+def _stream_steps(events: Iterable[Step | Mapping[str, Any]], *, done: bool) -> Iterator[Step]:
+    for event in events:
+        if isinstance(event, Mapping):
+            yield _documented(_sse.encode(msgspec.json.encode(event)), event)
+        else:
+            yield event
+    if done:
+        yield _sse.DONE
 
 
 def raw_reply(

@@ -181,16 +181,19 @@ class _Counts:
         if total is None:
             self.estimated |= prompt is None
             return prompt or 0, completion or 0, 0
-        if prompt is None or completion is None:
-            rest = total - (prompt or 0) - (completion or 0)
-            self.estimated |= rest < 0
-            rest = max(0, rest)
-            return (rest, completion or 0, 0) if prompt is None else (prompt, rest, 0)
+        if prompt is None:
+            return self._rest(total, completion or 0), completion or 0, 0
+        if completion is None:
+            return prompt, self._rest(total, prompt), 0
         unsaid = total - prompt - completion
         if unsaid == reasoning > 0:
             return prompt, completion + unsaid, 0
         self.estimated |= unsaid != 0
         return prompt, completion, max(0, unsaid)
+
+    def _rest(self, total: int, part: int) -> int:
+        self.estimated |= part > total
+        return max(0, total - part)
 
     def fit(self, whole: int, *parts: int | None) -> list[int]:
         """The parts, each cut to what those before it leave of the whole."""

@@ -302,8 +302,7 @@ async def test_a14_a_client_that_stops_reading_is_cut_off() -> None:
         while True:
             yield event + b"\n\n"
 
-    stream = Reply(headers={"content-type": "text/event-stream"}, body=endless(), framing="chunked")
-    async with Upstream(lambda _: stream) as server:
+    async with Upstream(lambda _: sse_reply(endless(), done=False)) as server:
         provider = OpenAI(name="up", api_key=SECRET, base_url=server.url + "/v1")
         app = ProviderApp([provider], write_timeout_seconds=0.5)
         async with serve(app, server="uvicorn", http="httptools") as url:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import random
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -215,3 +216,15 @@ def test_an_unknown_place_of_usage_is_refused() -> None:
 def test_json_bytes_go_out_as_they_are() -> None:
     """So that malformed JSON can be served."""
     assert [b"{nope"] == sent(json_reply(b"{nope"))
+
+
+def test_an_endless_stream_of_events_is_taken_as_it_is_needed() -> None:
+    """``sse_reply`` of an iterator does not wait for its end."""
+
+    def endless() -> Iterator[dict[str, int]]:
+        while True:
+            yield {"n": 1}
+
+    body = sse_reply(endless()).body
+    assert isinstance(body, Iterator)
+    assert next(body) == b'data: {"n":1}\n\n'

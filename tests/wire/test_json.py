@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,9 @@ from asgi_llm.errors import InvalidRequestError
 from tests.wire.json_suite import ACCEPT, EITHER, REFUSE
 
 MILLION = 10**6
+
+# A tracer, as for coverage, makes each line of Python several times as dear.
+LIMIT_SECONDS = 0.05 if sys.gettrace() is None else 1.0
 
 HOSTILE: dict[str, bytes] = {
     "a million keys": b"{" + b",".join(b'"%d":1' % i for i in range(MILLION)) + b"}",
@@ -76,16 +80,17 @@ def test_a_hostile_body_is_refused_in_under_50_ms(name: str) -> None:
             _json.decode(HOSTILE[name])
         refusals.append(caught.value)
 
-    assert _cpu_seconds(refuse) < 0.05
+    assert _cpu_seconds(refuse) < LIMIT_SECONDS
     assert {"invalid_json", "too_many_values"} >= {error.code for error in refusals}
     assert all(len(error.message) < 200 for error in refusals)
 
 
 ACCEPTED: dict[str, bytes] = {
-    "as many keys as allowed": b"{" + b",".join(b'"%d":1' % i for i in range(74_000)) + b"}",
+    "as many keys as allowed": b"{" + b",".join(b'"%d":1' % i for i in range(49_000)) + b"}",
     "as many objects as allowed": b"[" + b"{}," * 74_000 + b"1]",
     "as many tokens as an embedding call takes": b"[" + b"12345," * 290_000 + b"1]",
-    "as many strings as allowed": b"[" + b'"abcdefgh",' * 290_000 + b"1]",
+    "as many fractions as allowed": b"[" + b"1.5," * 149_000 + b"1]",
+    "as many strings as allowed": b"[" + b'"abcdefgh",' * 99_000 + b"1]",
     "a quarter of a MiB of slow numbers": b"[" + b"2.2250738585072011e-308," * 10_900 + b"1]",
     "a quarter of a MiB of long numbers": b"[" + (b"1" * 4300 + b",") * 60 + b"1]",
     "a MiB of base64": b'{"a":"' + b"abcd" * 262_144 + b'"}',
@@ -97,7 +102,7 @@ ACCEPTED: dict[str, bytes] = {
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_a_large_body_is_read_in_under_50_ms(name: str) -> None:
     """What is just within the limits, or is mostly text, parses in time."""
-    assert _cpu_seconds(lambda: _json.decode(ACCEPTED[name])) < 0.05
+    assert _cpu_seconds(lambda: _json.decode(ACCEPTED[name])) < LIMIT_SECONDS
 
 
 def _cpu_seconds(call: Callable[[], object]) -> float:

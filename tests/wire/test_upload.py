@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterable
@@ -343,6 +344,8 @@ REFUSED: dict[str, tuple[bytes, Scope, str]] = {
     "no disposition": (form(b"X-A: b\r\n\r\nx"), scope_of(), "invalid_form"),
     "no header": (form(b"\r\nx"), scope_of(), "invalid_form"),
     "a header of 1 MB": (form(b"X-A: " + b"x" * 10**6 + b"\r\n\r\n"), scope_of(), "invalid_form"),
+    "headers of 7 KB": (form(b"".join(b"X-%d: %b\r\n" % (i, b"b" * 1000) for i in range(7))
+                             + text("a", "b")), scope_of(), "invalid_form"),
     "headers of 64 KB": (form(b"X-A: b\r\n" * 9000 + b"\r\n"), scope_of(), "invalid_form"),
     "the same header twice": (form(b"X-A: b\r\nX-a: b\r\n" + text("a", "b")), scope_of(),
                               "invalid_form"),
@@ -361,7 +364,8 @@ async def test_a_bad_form_is_refused_quickly_and_leaves_nothing(name: str) -> No
     start = time.process_time()
     with pytest.raises(InvalidRequestError) as caught:
         await read(Client([body]), scope)
-    assert time.process_time() - start < 0.1
+    limit = 0.1 if sys.gettrace() is None else 1.0
+    assert time.process_time() - start < limit
     assert (code, 415 if code == "unsupported_media_type" else 400) == (
         caught.value.code,
         caught.value.status,
