@@ -118,9 +118,13 @@ def _outside_strings(data: bytes) -> bytes:
 
     A prompt may hold any number of commas and braces; only those that make values count.
     """
+    if data.count(b'"') > 4 * MAX_VALUES:
+        raise _too_much()
     if b'\\"' in data:
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     pieces = data.split(b'"', 2 * MAX_VALUES // 3)
+    if len(pieces) > 2 * MAX_VALUES // 3:
+        raise _too_much()
     marks = b"".join(pieces[::2]).translate(None, _SPACES)
     weight = 2 * (len(pieces) // 2)
     if len(marks) <= 8 * MAX_VALUES:
@@ -128,7 +132,11 @@ def _outside_strings(data: bytes) -> bytes:
         weight += marks.count(b",") + marks.count(b".")
         if weight <= MAX_VALUES and _LONG_NUMBER not in marks.translate(_DIGITS_TO_ZERO):
             return marks
-    raise InvalidRequestError(
+    raise _too_much()
+
+
+def _too_much() -> InvalidRequestError:
+    return InvalidRequestError(
         f"The body has too many keys, list elements or digits; a limit is {MAX_VALUES} values.",
         code="too_many_values",
     )

@@ -38,12 +38,7 @@ from asgi_llm.providers.base import Provider
 from asgi_llm.providers.compatible import compatible
 from asgi_llm.providers.echo import Echo
 from asgi_llm.providers.openai import OpenAI
-from asgi_llm.transports.base import (
-    Timeouts,
-    Transport,
-    UpstreamRequest,
-    UpstreamResponse,
-)
+from asgi_llm.transports.base import Timeouts, Transport
 from asgi_llm.transports.default import default_transport
 from asgi_llm.types import Deployment
 
@@ -204,6 +199,7 @@ def _remote(definition: _Remote, transports: _Transports) -> dict[str, Any]:
         "headers": [(name, value.reveal()) for name, value in definition.headers.items()],
         "quirks": definition.quirks,
         "transport": transports.for_provider(definition),
+        "timeouts": transports.timeouts_of(definition),
     }
 
 
@@ -228,10 +224,12 @@ class _Transports:
             proxy = definition.proxy.reveal() if definition.proxy else None
             transport = default_transport(proxy, ca_file=definition.ca_file)
             self.opened.append(transport)
-        timeouts = _merged(definition.timeouts, self.timeouts)
-        if timeouts != self.timeouts:
-            return _WithTimeouts(transport or self.shared, timeouts)
         return transport
+
+    def timeouts_of(self, definition: _Remote) -> Timeouts | None:
+        """Deadlines of the provider's own, or None where the common ones will do."""
+        timeouts = _merged(definition.timeouts, self.timeouts)
+        return None if timeouts == self.timeouts else timeouts
 
 
 def _merged(definition: TimeoutsDefinition, outer: Timeouts) -> Timeouts:
@@ -245,18 +243,3 @@ def _merged(definition: TimeoutsDefinition, outer: Timeouts) -> Timeouts:
         idle_seconds=choose("idle_seconds"),
         total_seconds=choose("total_seconds"),
     )
-
-
-class _WithTimeouts:
-    """A transport with deadlines of its own; the connections are the inner one's."""
-
-    def __init__(self, inner: Transport, timeouts: Timeouts) -> None:
-        self._inner = inner
-        self._timeouts = timeouts
-
-    async def send(self, request: UpstreamRequest, timeouts: Timeouts) -> UpstreamResponse:
-        """Send with this transport's own deadlines in place of ``timeouts``."""
-        return await self._inner.send(request, self._timeouts)
-
-    async def aclose(self) -> None:
-        """Nothing to close: the connections are the inner transport's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import select
 import ssl
@@ -225,7 +226,9 @@ class Pool:
             return await waiter
         except BaseException:
             if waiter.cancelled():
-                self._waiters.remove(waiter)
+                # Unless somebody has passed it over already.
+                with contextlib.suppress(ValueError):
+                    self._waiters.remove(waiter)
             elif (connection := waiter.result()) is None:
                 self._free_place()
             elif connection.is_usable():
@@ -244,8 +247,9 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """``connection`` is free: the one who waits longest gets it, else it becomes idle."""
-        if self._waiters:
-            self._waiters.popleft().set_result(connection)
+        waiter = self._next_waiter()
+        if waiter is not None:
+            waiter.set_result(connection)
             return
         connection.idle_since = self._clock()
         self._idle.append(connection)
@@ -273,15 +277,24 @@ class Pool:
 
     def close(self) -> None:
         """Give everyone who waits a place, in which they will find the transport closed."""
-        while self._waiters:
+        while (waiter := self._next_waiter()) is not None:
             self._places += 1
-            self._waiters.popleft().set_result(None)
+            waiter.set_result(None)
 
     def _free_place(self) -> None:
-        if self._waiters:
-            self._waiters.popleft().set_result(None)
+        waiter = self._next_waiter()
+        if waiter is not None:
+            waiter.set_result(None)
         else:
             self._places -= 1
+
+    def _next_waiter(self) -> asyncio.Future[Connection | None] | None:
+        """Who is due; one that was cancelled in this turn of the loop may still stand in line."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                return waiter
+        return None
 
 
 def _is_readable(fileno: int) -> bool:

@@ -24,10 +24,13 @@ T = TypeVar("T")
 Maybe: TypeAlias = T | UnsetType | None
 """May be null or left out; both mean the provider's default."""
 
-# Inside the class, `(-;` and `@-[` are ranges: ( ) * + , - . / digits : ; and @ A-Z [. The look-
-# ahead refuses `.` and `..` as a path segment, and the end is asked for in a way that no newline
-# gets past, and that JSON Schema's regular expressions know too.
-MODEL_NAME_PATTERN = r"^(?!(?:.*/)?\.\.?(?:/|(?![\s\S])))[!$&(-;=@-\[\]_a-z|~]+(?![\s\S])"
+# The look-aheads refuse `.` and `..` as a path segment, and a name without a letter or digit. In
+# the class, `(-;` and `@-[` are ranges: ( ) * + , - . / digits : ; and @ A-Z [. The end is asked
+# for in a way that no newline gets past, and that JSON Schema's regular expressions know too.
+MODEL_NAME_PATTERN = (
+    r"^(?!(?:.*/)?\.\.?(?:/|(?![\s\S])))(?=[^0-9A-Za-z]*[0-9A-Za-z])"
+    r"[!$&(-;=@-\[\]_a-z|~]+(?![\s\S])"
+)
 MODEL_NAME_LENGTH = 256
 
 ModelName = Annotated[

@@ -90,7 +90,8 @@ def _plain_usage(obj: Any) -> Usage | None:
     made = obj.get("completion_tokens_details") or _NO_DETAILS
     if type(given) is not dict or type(made) is not dict:
         return None
-    prompt, completion = obj.get("prompt_tokens"), obj.get("completion_tokens")
+    prompt: Any = obj.get("prompt_tokens")
+    completion: Any = obj.get("completion_tokens")
     cached, audio_in = given.get("cached_tokens", 0), given.get("audio_tokens", 0)
     written = given.get("cache_write_tokens", 0)
     reasoning, audio_out = made.get("reasoning_tokens", 0), made.get("audio_tokens", 0)

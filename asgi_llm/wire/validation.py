@@ -59,7 +59,7 @@ def model_name_error(name: str) -> str | None:
 
     A name that passes may stand in a header, a log line, a metric label and, percent-encoded, in a
     URL's path: at most 256 printable ASCII characters, none of them a space, a quote or one of
-    ``\ < > { } % # ? ^``, and no path segment of dots.
+    ``\ < > { } % # ? ^``, no path segment of dots, and a letter or digit somewhere.
     """
     if not name:
         return "got an empty string, expected the name of a model"
@@ -69,6 +69,8 @@ def model_name_error(name: str) -> str | None:
         return None
     if _DOT_SEGMENT.search(name):
         return 'got a name with "." or ".." between slashes, expected a plain name'
+    if name.isascii() and not any(map(str.isalnum, name)):
+        return "got a name without a letter or digit"
     return (
         "got a character that no model name has, expected printable ASCII without spaces, quotes "
         "and any of \\ < > { } % # ? ^"

@@ -92,7 +92,7 @@ REPLIES: dict[str, Callable[[str], Reply]] = {
     "stall_first_byte": lambda n: json_reply(document(n), before=[never()]),
     "stall_head": lambda n: raw_reply([b"HTTP/1.1 200 OK\r\ncontent-le", never()]),
     "stall_body": lambda n: sse_reply([*events(n)[:2], never()]),
-    "endless": lambda n: sse_reply(slow(n)),
+    "endless": lambda n: Reply(body=slow(n), framing="chunked"),
     "reset_head": lambda n: raw_reply([b"HTTP/1.1 200 OK\r\ncontent-le", Reset()]),
     "reset_body": lambda n: sse_reply([*events(n)[:2], Reset()]),
     "fin_at_once": lambda n: raw_reply([Close()]),

@@ -102,7 +102,10 @@ async def test_waiting_counts_as_connecting(http1: Wire) -> None:
         assert len(upstream.ledger) == 2
 
 
-async def test_place_of_a_broken_connection_is_passed_on(http1: Wire) -> None:
+@pytest.mark.parametrize("cancelled_first", [True, False])
+async def test_place_of_a_broken_connection_is_passed_on(
+    http1: Wire, cancelled_first: bool
+) -> None:
     """When a connection ends instead of getting free, the next in the queue opens another."""
     async with http1.upstream() as upstream, asyncio.timeout(5):
         transport = http1.transport(max_connections_per_origin=1)
@@ -111,7 +114,10 @@ async def test_place_of_a_broken_connection_is_passed_on(http1: Wire) -> None:
         cancelled = asyncio.ensure_future(fetch(transport, post(upstream)))
         waiting = asyncio.ensure_future(fetch(transport, post(upstream)))
         await asyncio.sleep(0)
-        # Closing gives the place to the first, who is cancelled with it in hand.
+        # Closing gives the place to the first in line, who is cancelled with it in hand; or is
+        # cancelled already, and has to be passed over.
+        if cancelled_first:
+            cancelled.cancel()
         await response.aclose()
         cancelled.cancel()
         assert b"{}" == await waiting

@@ -227,6 +227,7 @@ def test_nothing_a_provider_sends_raises_or_goes_negative(
 ) -> None:
     """Each bucket is a whole number from 0 to a sane maximum, for any input at all."""
     usage = usage_from_openai({**counts, **details})
+    assert usage == usage_from_openai({**counts, **details, "unknown": 1})
     if usage is None:
         assert all(counts.get(name) is None for name in NAMES[:5])
         return
@@ -267,6 +268,7 @@ def test_a_round_trip_keeps_every_bucket(
     )
     document = usage_to_openai(usage)
     assert usage == usage_from_openai(document)
+    assert usage == usage_from_openai({"usage": document})
     assert document["total_tokens"] == document["prompt_tokens"] + document["completion_tokens"]
 
 

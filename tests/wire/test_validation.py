@@ -269,7 +269,6 @@ GOOD_NAMES = [
     "arn:aws:bedrock:us-east-1:1234:inference-profile/us.anthropic.claude",
     "/models/llama.gguf",
     "a..b",
-    "...",
     "x" * 256,
 ]
 BAD_NAMES = [
@@ -287,6 +286,8 @@ BAD_NAMES = [
     "..",
     ".",
     "a/./b",
+    "/",
+    "...",
     "{}",
     "{0}",
     "%s",
