@@ -98,11 +98,9 @@ class BufferedBody:
 
         Raises:
             RequestTooLargeError: The body is over ``max_bytes``; at most one message more is read.
-            InvalidRequestError: The body took too long (408).
+            InvalidRequestError: The body took too long (408), or has two lengths (400).
         """
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value[:19]) > max_bytes:
-                raise _too_large(max_bytes)
+        check_length(scope, max_bytes)
         arriving = _drain(receive, max_bytes)
         try:
             # As a rule the body is there already, or another layer has read it: one step then
@@ -135,6 +133,32 @@ class BufferedBody:
         headers = [(n, v) for n, v in scope["headers"] if n != b"content-length"]
         headers.append((b"content-length", b"%d" % len(data)))
         return {**cast("Mapping[str, Any]", scope), "headers": headers}
+
+
+def check_length(scope: Scope, max_bytes: int) -> None:
+    """Refuse what the headers alone say of a body.
+
+    A length beside ``transfer-encoding`` is how one message is made to look like two; some servers
+    let it pass.
+
+    Raises:
+        RequestTooLargeError: The announced length is over ``max_bytes``.
+        InvalidRequestError: The body has two lengths.
+    """
+    length = coded = False
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            length = True
+            if value.isdigit() and int(value[:19]) > max_bytes:
+                raise _too_large(max_bytes)
+        elif name == b"transfer-encoding":
+            coded = True
+    if length and coded:
+        raise errors.InvalidRequestError(
+            "Content-Length and Transfer-Encoding cannot go together.",
+            code="ambiguous_length",
+            headers=[(b"connection", b"close")],
+        )
 
 
 async def _drain(receive: Receive, max_bytes: int) -> bytes | None:

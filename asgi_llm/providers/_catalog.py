@@ -84,8 +84,9 @@ class Catalog:
     async def _bare(self, name: str) -> Deployment | None:
         if found := self._static.get(name):
             return found
-        if len(self.providers) == 1:
-            return Deployment(provider=next(iter(self.providers)), model=name)
+        only = next(iter(self.providers.values()))
+        if len(self.providers) == 1 and not only.models:
+            return Deployment(provider=only.name, model=name)
         for provider in self.providers.values():
             listing = await self._listing(provider)
             if listing.cards and name in listing.cards:

@@ -49,9 +49,11 @@ def chat_stream(document: Document, created: int) -> Iterator[bytes]:
     seed = _digest(document)
     wants_usage = bool((document.get("stream_options") or {}).get("include_usage"))
     head = _head("chatcmpl-" + seed, "chat.completion.chunk", document, created)
+    n = _n(document)
+    # Counted before the first event: for a large request that is done off the event loop.
+    usage = _usage(prompt_tokens(document), _tokens(said) * n)
     if wants_usage:
         head["usage"] = None
-    n = _n(document)
 
     def event(
         index: int, delta: Document, finish: str | None = None, logprobs: Any = None
@@ -70,7 +72,6 @@ def chat_stream(document: Document, created: int) -> Iterator[bytes]:
     for index in range(n):
         yield event(index, {}, said.finish_reason)
     if wants_usage:
-        usage = _usage(prompt_tokens(document), _tokens(said) * n)
         yield _sse.encode(_json.encode({**head, "choices": [], "usage": usage}))
     yield _sse.DONE
 
@@ -94,6 +95,7 @@ def completion_stream(document: Document, created: int) -> Iterator[bytes]:
     said = _completions(document)
     wants_usage = bool((document.get("stream_options") or {}).get("include_usage"))
     head = _head("cmpl-" + _digest(document), "text_completion", document, created)
+    usage = _completion_usage(document, said)
     if wants_usage:
         head["usage"] = None
     for index, one in enumerate(said):
@@ -106,7 +108,6 @@ def completion_stream(document: Document, created: int) -> Iterator[bytes]:
             }
             yield _sse.encode(_json.encode({**head, "choices": [choice]}))
     if wants_usage:
-        usage = _completion_usage(document, said)
         yield _sse.encode(_json.encode({**head, "choices": [], "usage": usage}))
     yield _sse.DONE
 

@@ -18,6 +18,7 @@ from asgi_llm.types import Document
 __all__ = ["Form", "embeddings", "images", "moderations", "parse_form", "speech", "transcription"]
 
 _DEFAULT_DIMENSIONS: Final = 256
+_EMBEDDED_CHARACTERS: Final = 8 * 1024
 _WORDS = re.compile(r"\w+")
 
 _CATEGORIES: Final = (
@@ -43,7 +44,8 @@ def embeddings(document: Document) -> Document:
     """A list of unit vectors.
 
     Each is the sum of one hashed vector a word, so that texts with common words are near each
-    other. Letter case and punctuation do not count.
+    other. Letter case and punctuation do not count, nor does what follows the first 8 Ki
+    characters.
     """
     given = document["input"]
     if isinstance(given, str) or (isinstance(given, list) and given and isinstance(given[0], int)):
@@ -69,12 +71,15 @@ def embeddings(document: Document) -> Document:
 
 
 def _vector(text: str, dimensions: int) -> list[float]:
+    text = text[:_EMBEDDED_CHARACTERS]
+    # The hashing trick: each word adds to a few places, so that a long text costs little.
     sums = [0.0] * dimensions
     for word in _WORDS.findall(text.lower()) or [text]:
-        digest = hashlib.shake_256(word.encode()).digest(2 * dimensions)
-        for place, value in enumerate(struct.unpack(f"<{dimensions}h", digest)):
-            sums[place] += value + 0.5
+        for value in struct.unpack("<16I", hashlib.blake2b(word.encode()).digest()):
+            sums[value % dimensions] += 1.0 if value & 0x80000000 else -1.0
     length = math.sqrt(sum(value * value for value in sums))
+    if not length:
+        sums[0] = length = 1.0
     return [value / length for value in sums]
 
 

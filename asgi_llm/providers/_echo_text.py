@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +13,18 @@ from asgi_llm.errors import InvalidRequestError
 from asgi_llm.providers._echo_schema import instance
 from asgi_llm.types import Document
 
-__all__ = ["Said", "count", "limited", "pieces", "prompt_tokens", "respond", "text_of"]
+__all__ = [
+    "MAX_CHARACTERS",
+    "Said",
+    "count",
+    "limited",
+    "pieces",
+    "prompt_tokens",
+    "respond",
+    "text_of",
+]
+
+MAX_CHARACTERS: Final = 64 * 1024
 
 # A token here is up to 16 characters of one word, with the blanks before it.
 _PIECE = re.compile(r"\s*\S{1,16}|\s+")
@@ -36,8 +48,11 @@ def pieces(text: str) -> list[str]:
 
 
 def count(text: str) -> int:
-    """Tokens of ``text``."""
-    return len(pieces(text))
+    """Tokens of ``text``; beyond its first 64 Ki characters one is taken for four characters."""
+    rest = len(text) - MAX_CHARACTERS
+    if rest <= 0:
+        return len(pieces(text))
+    return len(pieces(text[:MAX_CHARACTERS])) + math.ceil(rest / 4)
 
 
 def text_of(content: Any) -> str:
@@ -95,7 +110,7 @@ def respond(document: Document) -> Said:
 
 
 def limited(said: Said, document: Document) -> Said:
-    """``said`` up to the first stop sequence and within the limit on tokens."""
+    """``said`` up to the first stop sequence, within the limit on tokens and 64 Ki characters."""
     text = said.text
     if text is None:
         return said
@@ -104,9 +119,11 @@ def limited(said: Said, document: Document) -> Said:
         if stop:
             text = text.partition(stop)[0]
     limit = document.get("max_completion_tokens") or document.get("max_tokens")
-    tokens = pieces(text)
+    tokens = pieces(text[:MAX_CHARACTERS])
     if isinstance(limit, int) and len(tokens) > limit:
         return Said(text="".join(tokens[:limit]), finish_reason="length")
+    if len(text) > MAX_CHARACTERS:
+        return Said(text=text[:MAX_CHARACTERS], finish_reason="length")
     return Said(text=text)
 
 

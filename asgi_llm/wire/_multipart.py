@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from starlette.types import Receive, Scope
 
+from asgi_llm._asgi import check_length
 from asgi_llm._optional import require
 from asgi_llm.errors import InvalidRequestError, RequestTooLargeError
 
@@ -86,9 +87,7 @@ class FormReader:
         self._deadline: float | None = None
         if timeout_seconds is not None:
             self._deadline = asyncio.get_running_loop().time() + timeout_seconds
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value[:19]) > max_bytes:
-                raise self._too_large()
+        check_length(scope, max_bytes)
         self._multipart = require("python_multipart.multipart", extra="gateway")
         self._parser = self._multipart.MultipartParser(
             self._boundary(scope),

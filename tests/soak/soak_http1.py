@@ -42,7 +42,7 @@ from asgi_llm.transports.http1 import Http1Transport
 
 UPSTREAM = Path(__file__).with_name("faulty_upstream.py")
 PATIENT = Timeouts(
-    connect_seconds=60.0, first_byte_seconds=60.0, idle_seconds=60.0, total_seconds=120.0
+    connect_seconds=20.0, first_byte_seconds=20.0, idle_seconds=20.0, total_seconds=40.0
 )
 # Fewer places than calls at once, so that the queue for them is in use all the time.
 PLACES = 3 / 4

@@ -445,3 +445,16 @@ async def test_a_signalled_stream_is_not_collected(
         go.set()
         rest = b"".join([chunk async for chunk in chunks])
     assert rest.endswith(b"data: [DONE]\n\n")
+
+
+async def test_b39_a_large_text_is_counted_within_bounds(client: httpx2.AsyncClient) -> None:
+    """Ten megabytes, as many words or as one, are answered soon and do not stall the loop."""
+    for text in ("word " * 2_000_000, "w" * 10_000_000):
+        begun = time.process_time()
+        answer = await client.post(
+            "/chat/completions",
+            json={"model": "echo/echo", "messages": [{"role": "user", "content": text}]},
+        )
+        assert answer.json()["choices"][0]["finish_reason"] == "length"
+        assert answer.json()["usage"]["prompt_tokens"] > 1_000_000
+        assert time.process_time() - begun < 5.0

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
+import logging
 import resource
 import time
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from starlette.middleware import Middleware
 
+from asgi_llm.gateway.access_log import LOGGER_NAME, AccessLogMiddleware, write_to
+from asgi_llm.gateway.compose import compose
+from asgi_llm.providers.app import ProviderApp
+from asgi_llm.providers.echo import Echo
+from asgi_llm.testing import Upstream
+from asgi_llm.testing.serving import serve
 from tests.threats.conftest import CHAT, MAX_BODY_BYTES, SECRET, Door
 
 
@@ -334,3 +344,103 @@ async def test_fifty_requests_at_once_get_their_own_answers(door: Door) -> None:
     for n, answer in enumerate(answers):
         assert f"number {n} of them" in answer.json["choices"][0]["message"]["content"]
     assert len({answer.header("x-request-id") for answer in answers}) == 50
+
+
+async def test_a6_a_mounted_gateway_decides_as_one_that_is_not() -> None:
+    """Below the prefix the same routes, and the host's own are untouched."""
+    app = ProviderApp([Echo()])
+    host = FastAPI()
+    host.mount("/llm", app)
+
+    @host.get("/v1/models")
+    async def own() -> dict[str, str]:
+        return {"own": "route"}
+
+    async with serve(host, server="uvicorn", http="httptools") as url:
+        door = Door(url, Upstream())
+        assert (await door.post(CHAT, path="/llm/v1/chat/completions")).status == 200
+        assert (await door.post(CHAT, path="/llm/llm/v1/chat/completions")).status == 404
+        assert (await door.post(CHAT, path="/v1/chat/completions")).status == 404
+        assert (await door.post(CHAT, path="/llmx/v1/chat/completions")).status == 404
+        assert (await door.post(b"", path="/v1/models", method="GET")).json == {"own": "route"}
+    await app.aclose()
+
+
+def form(*parts: bytes, boundary: bytes = b"b") -> bytes:
+    return b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts) + (
+        b"--" + boundary + b"--\r\n"
+    )
+
+
+MODEL_PART = b'content-disposition: form-data; name="model"\r\n\r\necho/echo'
+FILE_PART = (
+    b'content-disposition: form-data; name="file"; filename="../../x"\r\n'
+    b"content-type: audio/wav\r\n\r\nRIFF"
+)
+FORMS = {
+    "a huge boundary": (b"x" * 1_000_000, b""),
+    "a million parts": (
+        b"b",
+        b'--b\r\ncontent-disposition: form-data; name="a"\r\n\r\n\r\n' * 4_000,
+    ),
+    "no end": (b"b", form(MODEL_PART, FILE_PART)[:-10]),
+    "no file": (b"b", form(MODEL_PART)),
+    "no model": (b"b", form(FILE_PART)),
+    "not a form": (b"b", b"hello"),
+}
+
+
+@pytest.mark.parametrize("case", FORMS)
+async def test_a16_a_bad_form_is_refused(door: Door, case: str) -> None:
+    """With a clear 400 and within a bound of memory and time."""
+    boundary, body = FORMS[case]
+    begun = time.process_time()
+    answer = await door.post(
+        body,
+        path="/v1/audio/transcriptions",
+        headers=(f"content-type: multipart/form-data; boundary={boundary.decode()}",),
+    )
+    assert answer.status in (0, 400, 413, 431)
+    assert time.process_time() - begun < 1.0
+
+
+@pytest.mark.parametrize("parts", [(MODEL_PART, FILE_PART), (FILE_PART, MODEL_PART)])
+async def test_a16_a_file_name_is_no_path(door: Door, parts: tuple[bytes, bytes]) -> None:
+    """The file passes, in either order of the fields; its name loses every directory."""
+    body = form(*parts).replace(b"echo/echo", b"up/whisper-1")
+    answer = await door.post(
+        body,
+        path="/v1/audio/transcriptions",
+        headers=("content-type: multipart/form-data; boundary=b",),
+    )
+    assert answer.status == 200
+    (row,) = door.upstream.ledger
+    assert b"RIFF" in row.request.body
+    assert b"whisper-1" in row.request.body
+    assert b"../" not in row.request.body
+
+
+async def test_a18_nothing_forges_a_log_line() -> None:
+    """Line feeds, escapes and quotes in every field that a client fills stay within one line."""
+    stream = io.StringIO()
+    handler = write_to(stream)
+    app = ProviderApp([Echo()])
+    stack = compose([Middleware(AccessLogMiddleware)], app)
+    evil = 'x\n{"forged": 1}\r\x1b[31m\u2028"'
+    try:
+        async with serve(stack, server="uvicorn", http="httptools") as url:
+            door = Door(url, Upstream())
+            await door.post(chat(model=evil, user=evil, metadata={"a": evil}))
+            await door.post(chat(user=evil), path="/v1/chat/completions?x=%0aforged")
+            await door.post(CHAT, path="/%0aforged%1b[31m")
+    finally:
+        logging.getLogger(LOGGER_NAME).removeHandler(handler)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 3
+    assert [json.loads(line)["route"] for line in lines] == [
+        "/v1/chat/completions",
+        "/v1/chat/completions",
+        "other",
+    ]
+    assert "forged" not in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
