@@ -62,10 +62,10 @@ class State:
     __slots__ = (
         "_document",
         "_document_source",
+        "_event_log",
         "_headers",
         "_request_id",
         "_values",
-        "event_log",
     )
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
@@ -74,8 +74,7 @@ class State:
         self._request_id: str | None = None
         self._document_source: bytes | None = None
         self._document: Any = None
-        self.event_log = EventLog()
-        """Server-sent events decoded so far, shared by every ``_sse.EventReader`` of a request."""
+        self._event_log: EventLog | None = None
 
     @property
     def request_id(self) -> str:
@@ -83,6 +82,13 @@ class State:
         if self._request_id is None:
             self._request_id = "req_" + os.urandom(16).hex()
         return self._request_id
+
+    @property
+    def event_log(self) -> EventLog:
+        """What was decoded of the response's events, for every ``_sse.EventReader`` to share."""
+        if self._event_log is None:
+            self._event_log = EventLog()
+        return self._event_log
 
     @property
     def client_request_id(self) -> str | None:

@@ -27,7 +27,7 @@ class Outcome(enum.Enum):
     """An exception, or an observer that refused the answer."""
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one answer in disjoint buckets, each at least 0, that sum to the totals.
 
     Providers disagree on what their totals include (OpenAI counts cached tokens into the input,
@@ -67,7 +67,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         return self.input_tokens + self.output_tokens
 
 
-class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+class Deployment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One place where a model can be called: a configured provider and its name for the model."""
 
     provider: str
@@ -78,7 +78,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """Named departures of this deployment, on top of the provider's own (see providers.quirks)."""
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call that was made, or tried, at a provider."""
 
     provider: str

@@ -17,6 +17,7 @@ __all__ = ["Catalog"]
 logger = logging.getLogger(__name__)
 
 LIST_TTL_SECONDS = 300.0
+_MAX_KNOWN = 10_000
 FAILED_LIST_TTL_SECONDS = 30.0
 
 
@@ -51,6 +52,8 @@ class Catalog:
         self._clock = clock
         self._listings: dict[str, _Listing] = {}
         self._pending: dict[str, asyncio.Future[_Listing]] = {}
+        # Grows by what clients ask for, so it is bounded; the aliases stay.
+        self._known = dict(self._models)
         self._static = {
             model: Deployment(provider=provider.name, model=model)
             for provider in reversed(self.providers.values())
@@ -62,24 +65,34 @@ class Catalog:
         for pending in tuple(self._pending.values()):
             pending.cancel()
 
-    async def resolve(self, name: str) -> Deployment:
-        """The deployment that ``name`` means: an alias, ``provider/model``, or a bare model.
+    def known(self, name: str) -> Deployment | None:
+        """The deployment of an alias, of ``provider/model``, or of a name that was found before."""
+        found = self._known.get(name)
+        if found is not None:
+            return found
+        provider, slash, model = name.partition("/")
+        if not (slash and model and provider in self.providers):
+            return None
+        return self._remember(name, Deployment(provider=provider, model=model))
+
+    def _remember(self, name: str, deployment: Deployment) -> Deployment:
+        if len(self._known) >= _MAX_KNOWN:
+            self._known = dict(self._models)
+        self._known[name] = deployment
+        return deployment
+
+    async def find(self, name: str) -> Deployment:
+        """The deployment that ``name`` means: as ``known``, or the first provider that lists it.
 
         Raises:
             ModelNotFoundError: Nothing has that name; the message names the nearest that has.
         """
-        found = self._models.get(name)
-        if found is not None:
-            return found
-        provider, slash, model = name.partition("/")
-        if slash and provider in self.providers:
-            if model:
-                return Deployment(provider=provider, model=model)
-        elif not self._models:
+        found = self.known(name)
+        if found is None and not self._models and name.partition("/")[0] not in self.providers:
             found = await self._bare(name)
-            if found is not None:
-                return found
-        raise ModelNotFoundError(self._not_found(name))
+        if found is None:
+            raise ModelNotFoundError(self._not_found(name))
+        return found
 
     async def _bare(self, name: str) -> Deployment | None:
         if found := self._static.get(name):
@@ -126,7 +139,7 @@ class Catalog:
         Raises:
             ModelNotFoundError: There is none of that name.
         """
-        deployment = await self.resolve(name)
+        deployment = await self.find(name)
         provider = self.providers[deployment.provider]
         listing = await self._listing(provider)
         card = (listing.cards or {}).get(deployment.model)

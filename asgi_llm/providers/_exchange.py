@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+import msgspec
 from starlette.types import Send
 
 from asgi_llm._asgi import is_event_stream, stream_error
@@ -32,7 +33,7 @@ from asgi_llm.transports.base import (
 )
 from asgi_llm.types import Attempt, Deployment, Document
 
-__all__ = ["BrokenOffError", "Exchange", "provider_error", "read_error"]
+__all__ = ["BrokenOffError", "Calling", "Exchange", "provider_error", "read_error"]
 
 _MAX_ERROR_BYTES: Final = 1024 * 1024
 _DRAIN_SECONDS: Final = 0.5
@@ -56,6 +57,7 @@ _FORWARDED: Final = frozenset(
 )
 """What a client learns of the upstream's headers; its ids and cookies are not among it."""
 
+_JSON: Final = (b"content-type", b"application/json")
 _SSE_HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -72,61 +74,52 @@ class BrokenOffError(Exception):
     """
 
 
+class Calling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What all calls of an app to one provider share.
+
+    Attributes:
+        provider: The adapter.
+        transport: The way there.
+        timeouts: Deadlines of a call.
+        max_response_bytes: Cap on an answer that is read whole.
+        clock: Seconds, monotonic.
+        header: Names the provider to the client.
+    """
+
+    provider: Provider
+    transport: Transport
+    timeouts: Timeouts
+    max_response_bytes: int
+    clock: Callable[[], float]
+    header: tuple[bytes, bytes]
+
+
 class Exchange:
     """One attempt at one deployment.
 
     Args:
+        calling: How its provider is called.
         operation: What is asked.
         document: The request.
         deployment: Whom it is asked.
-        provider: The adapter of ``deployment``.
-        transport: The way there.
-        timeouts: Deadlines of the call.
-        max_response_bytes: Cap on an answer that is read whole.
         state: The request's state, which learns of the attempt.
-        clock: Seconds, monotonic.
     """
 
-    __slots__ = (
-        "_begun",
-        "_clock",
-        "_deployment",
-        "_document",
-        "_first_byte",
-        "_max_response_bytes",
-        "_operation",
-        "_provider",
-        "_state",
-        "_status",
-        "_timeouts",
-        "_transport",
-    )
+    __slots__ = ("_calling", "_deployment", "_document", "_operation", "_state")
 
     def __init__(
         self,
-        *,
+        calling: Calling,
         operation: Operation,
         document: Document,
         deployment: Deployment,
-        provider: Provider,
-        transport: Transport,
-        timeouts: Timeouts,
-        max_response_bytes: int,
         state: State,
-        clock: Callable[[], float],
     ) -> None:
+        self._calling = calling
         self._operation = operation
         self._document = document
         self._deployment = deployment
-        self._provider = provider
-        self._transport = transport
-        self._timeouts = timeouts
-        self._max_response_bytes = max_response_bytes
         self._state = state
-        self._clock = clock
-        self._status: int | None = None
-        self._begun = 0.0
-        self._first_byte: float | None = None
 
     async def run(self, request: UpstreamRequest, send: Send) -> None:
         """Call the provider and relay its answer.
@@ -135,63 +128,66 @@ class Exchange:
             ProviderError: There is no answer to relay; nothing was sent to the client.
             BrokenOffError: See there.
         """
-        self._begun = self._clock()
+        calling = self._calling
+        clock = calling.clock
+        begun = clock()
+        status: int | None = None
+        first_byte: float | None = None
         failure: LLMError | None = None
         try:
-            failure = await self._relay(request, send)
+            response = await calling.transport.send(request, calling.timeouts)
+            status = response.status
+            first_byte = clock() - begun
+            try:
+                if not 200 <= status < 300:
+                    body = await read_error(response)
+                    raise calling.provider.parse_error(status, response.headers, body)
+                response = decoded(response)
+                if self._operation in _OPAQUE:
+                    await self._pass(response, send)
+                elif self._document.get("stream"):
+                    failure = await self._stream(response, send)
+                else:
+                    await self._whole(response, send)
+            finally:
+                await response.aclose()
         except TransportError as error:
-            failure = provider_error(error, self._provider.name)
+            failure = provider_error(error, calling.provider.name)
             raise failure from error
         except LLMError as error:
             failure = error
             raise
         finally:
-            self._record(failure)
+            self._record(
+                Attempt(
+                    provider=self._deployment.provider,
+                    model=self._deployment.model,
+                    status=status,
+                    error_code=None if failure is None else failure.code,
+                    duration_seconds=clock() - begun,
+                    time_to_first_byte_seconds=first_byte,
+                ),
+                failure,
+            )
 
-    def _record(self, failure: LLMError | None) -> None:
+    def _record(self, attempt: Attempt, failure: LLMError | None) -> None:
         state = self._state
-        attempt = Attempt(
-            provider=self._deployment.provider,
-            model=self._deployment.model,
-            status=self._status,
-            error_code=None if failure is None else failure.code,
-            duration_seconds=self._clock() - self._begun,
-            time_to_first_byte_seconds=self._first_byte,
-        )
-        state.set(ATTEMPTS, (*self._attempts(), attempt))
-        state.set(RESPONSE_MODEL, self._deployment.model)
+        state.set(ATTEMPTS, (*(self._attempts()), attempt))
+        state.set(RESPONSE_MODEL, attempt.model)
         if failure is not None:
             state.set(FAILURE, failure)
 
     def _attempts(self) -> tuple[Attempt, ...]:
         return self._state.get(ATTEMPTS) or ()
 
-    async def _relay(self, request: UpstreamRequest, send: Send) -> LLMError | None:
-        response = await self._transport.send(request, self._timeouts)
-        self._status = response.status
-        self._first_byte = self._clock() - self._begun
-        try:
-            if not 200 <= response.status < 300:
-                body = await read_error(response)
-                raise self._provider.parse_error(response.status, response.headers, body)
-            response = decoded(response)
-            if self._operation in _OPAQUE:
-                await self._pass(response, send)
-                return None
-            if self._document.get("stream"):
-                return await self._stream(response, send)
-            await self._whole(response, send)
-            return None
-        finally:
-            await response.aclose()
-
     async def _whole(self, response: UpstreamResponse, send: Send) -> None:
-        body = await response.read(self._max_response_bytes)
-        answer = self._provider.parse_response(self._operation, self._deployment, body)
+        calling = self._calling
+        body = await response.read(calling.max_response_bytes)
+        answer = calling.provider.parse_response(self._operation, self._deployment, body)
         if answer.usage is not None:
             self._state.set(USAGE, answer.usage)
         headers = self._headers(response)
-        headers.append((b"content-type", b"application/json"))
+        headers.append(_JSON)
         headers.append((b"content-length", b"%d" % len(answer.body)))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
@@ -200,12 +196,14 @@ class Exchange:
         media = _content_type(response.headers)
         if media and not is_event_stream(response.headers):
             # Not a stream: an error, which the adapter reads, or something it cannot be.
-            body = await response.read(self._max_response_bytes)
-            self._provider.parse_response(self._operation, self._deployment, body)
+            body = await response.read(self._calling.max_response_bytes)
+            self._calling.provider.parse_response(self._operation, self._deployment, body)
             raise ProviderUnavailableError(
                 "The provider did not answer with a stream.", code="invalid_provider_response"
             )
-        decoder = self._provider.stream_decoder(self._operation, self._document, self._deployment)
+        decoder = self._calling.provider.stream_decoder(
+            self._operation, self._document, self._deployment
+        )
         chunks = aiter(response)
         started = False
         out = b""
@@ -224,7 +222,7 @@ class Exchange:
             failure = decoder.error
         except TransportError as error:
             out = b""
-            failure = provider_error(error, self._provider.name)
+            failure = provider_error(error, self._calling.provider.name)
         if failure is not None:
             if not started and not out:
                 raise failure
@@ -271,13 +269,16 @@ class Exchange:
         state = self._state
         headers: RawHeaders = [
             (b"x-request-id", state.request_id.encode()),
-            (b"x-provider", self._deployment.provider.encode()),
+            self._calling.header,
             (b"x-model", self._deployment.model.encode()),
             (b"x-attempts", b"%d" % (len(self._attempts()) + 1)),
         ]
-        if state.client_request_id is not None:
-            headers.append((b"x-client-request-id", state.client_request_id.encode()))
-        headers += [pair for pair in response.headers if pair[0] in _FORWARDED]
+        client_id = state.client_request_id
+        if client_id is not None:
+            headers.append((b"x-client-request-id", client_id.encode()))
+        for pair in response.headers:
+            if pair[0] in _FORWARDED:
+                headers.append(pair)
         return headers
 
 

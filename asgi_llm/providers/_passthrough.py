@@ -18,7 +18,7 @@ from asgi_llm.providers._quirks import DONE_OPTIONAL, FINISH_REASON_OPTIONAL, ap
 from asgi_llm.providers.base import Answer, ModelCard
 from asgi_llm.transports.base import Timeouts, Transport, UpstreamRequest
 from asgi_llm.types import Deployment, Document, Usage
-from asgi_llm.wire.usage import usage_from_openai
+from asgi_llm.wire.usage import PlainUsage, usage_from_openai
 
 __all__ = ["PATHS", "OpenAIFormat", "PassThroughStream"]
 
@@ -77,8 +77,9 @@ class OpenAIFormat:
         self.transport = transport
         self.timeouts = timeouts
         self._secrets = tuple(secrets)
-        self._headers: RawHeaders = [*headers, USER_AGENT, _IDENTITY]
-        self._json_headers: RawHeaders = [*self._headers, _JSON]
+        # Tuples: the transport writes them out once.
+        self._headers = (*headers, USER_AGENT, _IDENTITY)
+        self._json_headers = (*self._headers, _JSON)
         self._urls = {operation: self.base_url + path for operation, path in PATHS.items()}
 
     def url_for(self, operation: Operation, deployment: Deployment) -> str:
@@ -111,8 +112,10 @@ class OpenAIFormat:
     def parse_response(self, operation: Operation, deployment: Deployment, body: bytes) -> Answer:
         """Check that ``body`` is an answer, and read its usage; the bytes stay as they are."""
         try:
-            peek = _peek(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            peek: _Peek | _LoosePeek = _peek(body)
+        except msgspec.ValidationError:
+            peek = _peek_loosely(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _no_answer("is not a JSON object" if body else "is empty") from error
         if peek.error:
             raise parse_stream_error(
@@ -121,7 +124,14 @@ class OpenAIFormat:
         result = _RESULT_OF.get(operation)
         if result is not None and getattr(peek, result) is msgspec.UNSET:
             raise _no_answer(f"has no {result!r}")
-        return Answer(body, usage_from_openai(peek.usage) if peek.usage else None)
+        usage = peek.usage
+        if isinstance(usage, PlainUsage):
+            found = usage.to_usage()
+            if found is None:
+                found = usage_from_openai(msgspec.to_builtins(usage))
+        else:
+            found = usage_from_openai(usage) if usage else None
+        return Answer(body, found)
 
     def stream_decoder(
         self, operation: Operation, document: Document, deployment: Deployment
@@ -169,17 +179,34 @@ def _card(row: dict[str, Any]) -> ModelCard:
     )
 
 
-class _Peek(msgspec.Struct):
+class _AnyPeek(msgspec.Struct, kw_only=True, gc=False):
     """What is read of an answer; the rest is skipped, but must be JSON."""
 
-    usage: Any = None
     error: Any = None
     choices: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     results: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class _Peek(_AnyPeek, kw_only=True, gc=False):
+    usage: PlainUsage | None = None
+
+
+class _LoosePeek(_AnyPeek, kw_only=True, gc=False):
+    usage: Any = None
+
+
 _peek = msgspec.json.Decoder(_Peek).decode
+_decode_loosely = msgspec.json.Decoder(_LoosePeek).decode
+
+
+def _peek_loosely(body: bytes) -> _LoosePeek:
+    try:
+        return _decode_loosely(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _no_answer("is not a JSON object") from error
+
+
 _RESULT_OF: Final[dict[str, str]] = {
     "chat": "choices",
     "text_completion": "choices",

@@ -1,4 +1,4 @@
-"""Notices a client that left, or that stopped reading, while its request is under way."""
+"""Notices clients that left, or that stopped reading, while their requests are under way."""
 
 from __future__ import annotations
 
@@ -8,9 +8,57 @@ from typing import Any, Final
 
 from starlette.types import Message, Receive, Send
 
-__all__ = ["ClientWatch"]
+__all__ = ["ClientWatch", "Watchman"]
 
-WATCH_AFTER_SECONDS: Final = 0.1
+TICK_SECONDS: Final = 0.25
+
+
+class Watchman:
+    """Looks after all requests of an app, with one timer that runs only while there are any.
+
+    At the first tick that a request lives to see, a task begins to listen for its disconnect. An
+    answer that is there sooner costs no task, and a client that leaves is noticed within a tick.
+
+    Args:
+        write_timeout_seconds: How long one ``send`` may wait for a client that does not read.
+    """
+
+    __slots__ = ("_loop", "_timer", "_watches", "write_timeout_seconds")
+
+    def __init__(self, write_timeout_seconds: float) -> None:
+        self.write_timeout_seconds = write_timeout_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watches: set[ClientWatch] = set()
+
+    def add(self, watch: ClientWatch, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to look after ``watch``."""
+        self._watches.add(watch)
+        if self._timer is None or loop is not self._loop:
+            self._loop = loop
+            self._timer = loop.call_later(self._tick_seconds, self._tick)
+
+    def remove(self, watch: ClientWatch) -> None:
+        """Stop; the timer ends by itself when nobody is left."""
+        self._watches.discard(watch)
+
+    def aclose(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    @property
+    def _tick_seconds(self) -> float:
+        return min(TICK_SECONDS, self.write_timeout_seconds)
+
+    def _tick(self) -> None:
+        self._timer = None
+        loop = self._loop
+        for watch in tuple(self._watches):
+            watch.tick(self._tick_seconds, self.write_timeout_seconds)
+        if self._watches and loop is not None:
+            self._timer = loop.call_later(self._tick_seconds, self._tick)
 
 
 class ClientWatch:
@@ -20,38 +68,32 @@ class ClientWatch:
     leave (the work is cancelled), stopped reading, or ``send`` failed. A cancellation that came
     from elsewhere passes.
 
-    The disconnect is listened for by a task, and the task is begun by the one timer that also
-    checks the time of a blocked ``send``: an answer that is there within a tenth of a second costs
-    no task, and a client that leaves is still noticed well within a second.
-
     Args:
+        watchman: Whose timer is used.
         receive: The ``receive`` that will bring the disconnect; the body must have been read.
         send: The client's ``send``.
-        write_timeout_seconds: How long one ``send`` may wait for a client that does not read.
     """
 
     __slots__ = (
+        "_blocked_seconds",
         "_cancelled",
-        "_loop",
         "_receive",
         "_send",
-        "_sending_since",
+        "_sending",
         "_task",
-        "_timer",
         "_watcher",
-        "_write_timeout",
+        "_watchman",
         "gone",
     )
 
     _task: asyncio.Task[Any]
-    _loop: asyncio.AbstractEventLoop
-    _timer: asyncio.TimerHandle
 
-    def __init__(self, receive: Receive, send: Send, write_timeout_seconds: float) -> None:
+    def __init__(self, watchman: Watchman, receive: Receive, send: Send) -> None:
+        self._watchman = watchman
         self._receive = receive
         self._send = send
-        self._write_timeout = write_timeout_seconds
-        self._sending_since: float | None = None
+        self._sending = False
+        self._blocked_seconds = 0.0
         self._watcher: asyncio.Task[None] | None = None
         self._cancelled = False
         self.gone = False
@@ -61,8 +103,7 @@ class ClientWatch:
         if task is None:
             raise RuntimeError("an ASGI app runs in a task")
         self._task = task
-        self._loop = task.get_loop()
-        self._timer = self._loop.call_later(WATCH_AFTER_SECONDS, self._check)
+        self._watchman.add(self, task.get_loop())
         return self
 
     def __exit__(
@@ -71,7 +112,7 @@ class ClientWatch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        self._timer.cancel()
+        self._watchman.remove(self)
         if self._watcher is not None:
             self._watcher.cancel()
         if self._cancelled:
@@ -81,29 +122,27 @@ class ClientWatch:
 
     async def send(self, message: Message) -> None:
         """Send to the client, who is given up when the wait for it is longer than the timeout."""
-        self._sending_since = self._loop.time()
+        self._sending = True
+        self._blocked_seconds = 0.0
         try:
             await self._send(message)
         except OSError:
             self.gone = True
             raise
         finally:
-            self._sending_since = None
+            self._sending = False
 
-    def _check(self) -> None:
-        """Begin to listen; then come back when a ``send`` under way would be due."""
+    def tick(self, passed_seconds: float, write_timeout_seconds: float) -> None:
+        """Take note that time has passed."""
         if self._watcher is None:
-            self._watcher = self._loop.create_task(self._watch())
-        since = self._sending_since
-        now = self._loop.time()
-        if since is None:
-            since = now
-        elif now - since >= self._write_timeout:
-            self._give_up()
-            return
-        self._timer = self._loop.call_at(since + self._write_timeout, self._check)
+            self._watcher = self._task.get_loop().create_task(self._listen())
+        if self._sending:
+            # The first tick of a `send` may come right after its begin, and does not count.
+            if self._blocked_seconds > write_timeout_seconds:
+                self._give_up()
+            self._blocked_seconds += passed_seconds
 
-    async def _watch(self) -> None:
+    async def _listen(self) -> None:
         # After the body, a host has nothing to say but the disconnect. One that repeats the end
         # of the body is let off a few times, and then not listened to any more.
         for _ in range(3):

@@ -23,8 +23,8 @@ from asgi_llm.errors import (
     ModelNotFoundError,
 )
 from asgi_llm.providers._catalog import Catalog
-from asgi_llm.providers._exchange import Exchange, provider_error, read_error
-from asgi_llm.providers._watch import ClientWatch
+from asgi_llm.providers._exchange import Calling, Exchange, provider_error, read_error
+from asgi_llm.providers._watch import ClientWatch, Watchman
 from asgi_llm.providers.base import ModelCard, Provider, UploadProvider
 from asgi_llm.state import DEPLOYMENT, FAILURE, OPERATION, REQUEST_MODEL, State, enter
 from asgi_llm.transports._decoding import decoded
@@ -103,16 +103,26 @@ class ProviderApp:
                 raise ConfigurationError(f"{option} must be above 0, not {value!r}", param=option)
         self._owns_transport = transport is None
         self._transport: Transport = Http1Transport() if transport is None else transport
-        self._timeouts = timeouts or Timeouts()
+        self._calling = {
+            provider.name: Calling(
+                provider=provider,
+                transport=provider.transport or self._transport,
+                timeouts=provider.timeouts or timeouts or Timeouts(),
+                max_response_bytes=max_response_bytes,
+                clock=clock,
+                header=(b"x-provider", provider.name.encode()),
+            )
+            for provider in providers
+        }
         self._max_body_bytes = max_body_bytes
         self._max_response_bytes = max_response_bytes
         self._body_timeout = body_timeout_seconds
-        self._write_timeout = write_timeout_seconds
-        self._clock = clock
+        self._watchman = Watchman(write_timeout_seconds)
         self._catalog = Catalog(providers, models, self._list_models, clock)
 
     async def aclose(self) -> None:
         """Close what the app opened itself; transports that were handed in stay. Idempotent."""
+        self._watchman.aclose()
         await self._catalog.aclose()
         if self._owns_transport:
             await self._transport.aclose()
@@ -145,7 +155,7 @@ class ProviderApp:
         operation = ROUTES.get(path)
         if operation is None:
             if path == MODELS_ROUTE or path.startswith(MODELS_ROUTE + "/"):
-                _require_method(scope, b"GET")
+                _require_method(scope, "GET")
                 await self._models(path, send, state)
                 return
             raise InvalidRequestError(
@@ -153,7 +163,7 @@ class ProviderApp:
                 status=404,
                 code="unknown_route",
             )
-        _require_method(scope, b"POST")
+        _require_method(scope, "POST")
         if query := scope.get("query_string"):
             _refuse_key_in_url(query)
         state.set(OPERATION, operation)
@@ -167,10 +177,10 @@ class ProviderApp:
         if body is None:
             return
         document = validate(operation, state.document(body.data))
-        deployment, provider = await self._resolve(operation, document, state)
-        request = provider.build_request(operation, document, deployment)
-        exchange = self._exchange(operation, document, deployment, provider, state)
-        with ClientWatch(receive, send, self._write_timeout) as watch:
+        deployment, calling = await self._resolve(operation, document, state)
+        request = calling.provider.build_request(operation, document, deployment)
+        exchange = Exchange(calling, operation, document, deployment, state)
+        with ClientWatch(self._watchman, receive, send) as watch:
             await exchange.run(request, watch.send)
 
     async def _upload(
@@ -183,59 +193,40 @@ class ProviderApp:
             return
         async with upload:
             document = validate(operation, upload.document())
-            deployment, provider = await self._resolve(operation, document, state)
+            deployment, calling = await self._resolve(operation, document, state)
+            provider = calling.provider
             if not isinstance(provider, UploadProvider):
                 raise _unsupported(operation, provider)
             content_type, body = upload.body(replace={"model": deployment.model})
             request = provider.build_upload_request(operation, deployment, content_type, body)
-            exchange = self._exchange(operation, document, deployment, provider, state)
+            exchange = Exchange(calling, operation, document, deployment, state)
 
             async def receive_after_body() -> Message:
                 await upload.finished.wait()
                 return await receive()
 
-            with ClientWatch(receive_after_body, send, self._write_timeout) as watch:
+            with ClientWatch(self._watchman, receive_after_body, send) as watch:
                 try:
                     await exchange.run(request, watch.send)
                 except ClientLeftError:
                     # Seen by the one who reads the body; nobody is there to be told.
                     return
 
-    def _exchange(
-        self,
-        operation: Operation,
-        document: Document,
-        deployment: Deployment,
-        provider: Provider,
-        state: State,
-    ) -> Exchange:
-        return Exchange(
-            operation=operation,
-            document=document,
-            deployment=deployment,
-            provider=provider,
-            transport=provider.transport or self._transport,
-            timeouts=provider.timeouts or self._timeouts,
-            max_response_bytes=self._max_response_bytes,
-            state=state,
-            clock=self._clock,
-        )
-
     async def _resolve(
         self, operation: Operation, document: Document, state: State
-    ) -> tuple[Deployment, Provider]:
+    ) -> tuple[Deployment, Calling]:
         name: str = document["model"]
         state.set(REQUEST_MODEL, name)
         deployment = state.get(DEPLOYMENT)
         if deployment is None:
-            deployment = await self._catalog.resolve(name)
+            deployment = self._catalog.known(name) or await self._catalog.find(name)
             state.set(DEPLOYMENT, deployment)
-        provider = self._catalog.providers.get(deployment.provider)
-        if provider is None:
+        calling = self._calling.get(deployment.provider)
+        if calling is None:
             raise ModelNotFoundError(f"There is no provider {deployment.provider!r} here.")
-        if operation not in provider.operations:
-            raise _unsupported(operation, provider)
-        return deployment, provider
+        if operation not in calling.provider.operations:
+            raise _unsupported(operation, calling.provider)
+        return deployment, calling
 
     async def _models(self, path: str, send: Send, state: State) -> None:
         document: Document
@@ -289,13 +280,13 @@ def _check_names(providers: tuple[Provider, ...], models: Mapping[str, Deploymen
             )
 
 
-def _require_method(scope: Scope, method: bytes) -> None:
-    if scope["method"] != method.decode():
+def _require_method(scope: Scope, method: str) -> None:
+    if scope["method"] != method:
         raise InvalidRequestError(
-            f"This path takes {method.decode()}, not {scope['method'][:20]!r}.",
+            f"This path takes {method}, not {scope['method'][:20]!r}.",
             status=405,
             code="method_not_allowed",
-            headers=[(b"allow", method)],
+            headers=[(b"allow", method.encode())],
         )
 
 

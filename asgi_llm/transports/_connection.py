@@ -199,7 +199,6 @@ class Connection(Parsing, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._pool.connected(self)
 
     def data_received(self, data: bytes) -> None:
         response = self._response

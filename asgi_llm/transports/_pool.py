@@ -204,6 +204,9 @@ class Pool:
         if protocol not in (None, "http/1.1"):
             connection.close()
             raise ConnectError(f"{origin} does not speak HTTP/1.1 but {protocol}")
+        # Not from `connection_made` on: uvloop does not tell the loss of a connection whose
+        # `create_connection` is cancelled in the moment when it stands.
+        self._keeper.open.add(connection)
         connection.has_place = True
         return connection
 
@@ -236,10 +239,6 @@ class Pool:
             raise
 
     # What connections and the keeper call
-
-    def connected(self, connection: Connection) -> None:
-        """A socket is open."""
-        self._keeper.open.add(connection)
 
     def lost(self, connection: Connection) -> None:
         """A socket is closed."""

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from asgi_llm.errors import RawHeaders
+from asgi_llm.transports.base import Headers
 
 _VISIBLE = re.compile(r"[!-~]+")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -14,6 +14,7 @@ _METHOD = re.compile(r"[A-Z]+")
 _OWN_HEADERS = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
 _PORTS = {"http": 80, "https": 443}
 _MAX_NAMES = 512
+_MAX_BLOCKS = 512
 
 
 class Origin(NamedTuple):
@@ -57,33 +58,48 @@ def parse_target(method: str, url: str) -> tuple[Origin, bytes]:
 
 
 class HeadEncoder:
-    """Writes request heads; remembers the header names that it has found to be good."""
+    """Writes the headers of requests.
 
-    __slots__ = ("_names",)
+    An adapter sends the same headers with each request, as one tuple. A tuple cannot change, so
+    what was written for it once is written again.
+    """
+
+    __slots__ = ("_blocks", "_names")
 
     def __init__(self) -> None:
         self._names: set[bytes] = set()
+        # By identity; the tuple is kept, so that no other can have its id.
+        self._blocks: dict[int, tuple[Headers, bytes]] = {}
 
-    def encode(self, prefix: bytes, headers: RawHeaders, framing: bytes) -> bytes:
+    def encode(self, prefix: bytes, headers: Headers, framing: bytes) -> bytes:
         """The head: ``prefix``, ``headers``, then ``framing`` and the empty line.
 
         Raises:
             ValueError: A name is not a lower-case token, is the transport's own, or a value holds
                 CR, LF or NUL. The text does not repeat the value.
         """
-        names = self._names
-        parts = [prefix]
+        known = self._blocks.get(id(headers))
+        if known is not None and known[0] is headers:
+            return b"%b%b%b\r\n" % (prefix, known[1], framing)
+        block = self._block(headers)
+        if type(headers) is tuple:
+            if len(self._blocks) >= _MAX_BLOCKS:
+                self._blocks.clear()
+            self._blocks[id(headers)] = headers, block
+        return b"%b%b%b\r\n" % (prefix, block, framing)
+
+    def _block(self, headers: Headers) -> bytes:
+        parts: list[bytes] = []
         for name, value in headers:
-            if name not in names:
+            if name not in self._names:
                 self._check_name(name)
             parts += (name, b": ", value, b"\r\n")
-        parts += (framing, b"\r\n")
-        head = b"".join(parts)
+        block = b"".join(parts)
         # One line a header and no other: that is what a CR or LF in a value would change.
-        lines = len(headers) + (4 if framing else 3)
-        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+        lines = len(headers)
+        if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
             raise ValueError("a header value holds CR, LF or NUL")
-        return head
+        return block
 
     def _check_name(self, name: bytes) -> None:
         if _TOKEN.fullmatch(name) is None:

@@ -10,7 +10,7 @@ TransportError
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -92,6 +92,10 @@ class Timeouts:
     total_seconds: float | None = 1800.0
 
 
+Headers = Sequence[tuple[bytes, bytes]]
+"""Pairs to send. A tuple that is sent again and again is written once."""
+
+
 @dataclass(slots=True)
 class UpstreamRequest:
     """One call to make.
@@ -108,7 +112,7 @@ class UpstreamRequest:
 
     method: str
     url: str
-    headers: RawHeaders
+    headers: Headers
     body: bytes | AsyncIterable[bytes] = b""
     content_length: int | None = None
 

@@ -36,9 +36,12 @@ MODEL_NAME_LENGTH = 256
 ModelName = Annotated[
     str,
     Meta(
-        pattern=MODEL_NAME_PATTERN,
-        min_length=1,
-        max_length=MODEL_NAME_LENGTH,
+        # Checked by `validate`, which remembers the names that are good.
+        extra_json_schema={
+            "pattern": MODEL_NAME_PATTERN,
+            "minLength": 1,
+            "maxLength": MODEL_NAME_LENGTH,
+        },
         description="Name of a model, an alias, or provider/model.",
         examples=["echo/echo", "openai/gpt-4o-mini"],
     ),

@@ -10,11 +10,13 @@ recorded answers, November 2026.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from asgi_llm.types import Usage
 
-__all__ = ["MAX_TOKENS", "usage_from_openai", "usage_to_openai"]
+__all__ = ["MAX_TOKENS", "PlainUsage", "usage_from_openai", "usage_to_openai"]
 
 MAX_TOKENS = 100_000_000
 """A count above this is taken for this. The largest context windows hold a tenth of it."""
@@ -22,19 +24,62 @@ MAX_TOKENS = 100_000_000
 _INPUT = ("prompt_tokens", "input_tokens")
 _OUTPUT = ("completion_tokens", "output_tokens")
 _TOTAL = ("total_tokens",)
-_PLAIN_KEYS = frozenset(
-    (
-        "prompt_tokens",
-        "completion_tokens",
-        "total_tokens",
-        "prompt_tokens_details",
-        "completion_tokens_details",
-    )
-)
 _KNOWN = frozenset((*_INPUT, *_OUTPUT, *_TOTAL))
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _CACHED_BESIDE = ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
+
+
+_Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+
+
+class _InputDetails(Struct, forbid_unknown_fields=True, gc=False):
+    cached_tokens: _Count = 0
+    audio_tokens: _Count = 0
+    cache_write_tokens: _Count = 0
+
+
+class _OutputDetails(Struct, forbid_unknown_fields=True, gc=False):
+    reasoning_tokens: _Count = 0
+    audio_tokens: _Count = 0
+    accepted_prediction_tokens: _Count = 0
+    rejected_prediction_tokens: _Count = 0
+
+
+class PlainUsage(Struct, forbid_unknown_fields=True, gc=False):
+    """A ``usage`` object that has nothing but what OpenAI's own has, to be decoded as it is read.
+
+    Whatever does not fit it is for ``usage_from_openai``.
+    """
+
+    prompt_tokens: _Count
+    total_tokens: _Count
+    completion_tokens: _Count = 0
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+    def to_usage(self) -> Usage | None:
+        """The buckets; None where the parts do not sum to the totals."""
+        given = self.prompt_tokens_details or _NOTHING_GIVEN
+        made = self.completion_tokens_details or _NOTHING_MADE
+        prompt, completion = self.prompt_tokens, self.completion_tokens
+        text_in = prompt - given.cached_tokens - given.audio_tokens - given.cache_write_tokens
+        text_out = completion - made.reasoning_tokens - made.audio_tokens
+        if text_in < 0 or text_out < 0 or self.total_tokens != prompt + completion:
+            return None
+        return Usage(
+            input_uncached=text_in,
+            input_cached=given.cached_tokens,
+            cache_write_5m=given.cache_write_tokens,
+            audio_in=given.audio_tokens,
+            output_text=text_out,
+            reasoning=made.reasoning_tokens,
+            audio_out=made.audio_tokens,
+        )
+
+
+_NOTHING_GIVEN = _InputDetails()
+_NOTHING_MADE = _OutputDetails()
 
 
 def usage_from_openai(obj: Any) -> Usage | None:
@@ -44,9 +89,6 @@ def usage_from_openai(obj: Any) -> Usage | None:
     output. Where the total is larger than input and output together, the rest is reasoning that
     the server left out of its output count (xAI says so in the details, Gemini does not).
     """
-    plain = _plain_usage(obj)
-    if plain is not None:
-        return plain
     usage = _usage_object(obj)
     if usage is None:
         return None
@@ -76,40 +118,6 @@ def usage_from_openai(obj: Any) -> Usage | None:
         reasoning=output_parts[0] + unsaid,
         audio_out=output_parts[1],
         estimated=counts.estimated,
-    )
-
-
-_NO_DETAILS: dict[str, Any] = {}
-
-
-def _plain_usage(obj: Any) -> Usage | None:
-    """The short way for an object in which everything is as OpenAI has it, and adds up."""
-    if type(obj) is not dict or not obj.keys() <= _PLAIN_KEYS:
-        return None
-    given = obj.get("prompt_tokens_details") or _NO_DETAILS
-    made = obj.get("completion_tokens_details") or _NO_DETAILS
-    if type(given) is not dict or type(made) is not dict:
-        return None
-    prompt: Any = obj.get("prompt_tokens")
-    completion: Any = obj.get("completion_tokens")
-    cached, audio_in = given.get("cached_tokens", 0), given.get("audio_tokens", 0)
-    written = given.get("cache_write_tokens", 0)
-    reasoning, audio_out = made.get("reasoning_tokens", 0), made.get("audio_tokens", 0)
-    for count in (prompt, completion, cached, audio_in, written, reasoning, audio_out):
-        if type(count) is not int or not 0 <= count <= MAX_TOKENS:
-            return None
-    text_in = prompt - cached - audio_in - written
-    text_out = completion - reasoning - audio_out
-    if text_in < 0 or text_out < 0 or obj.get("total_tokens") != prompt + completion:
-        return None
-    return Usage(
-        input_uncached=text_in,
-        input_cached=cached,
-        cache_write_5m=written,
-        audio_in=audio_in,
-        output_text=text_out,
-        reasoning=reasoning,
-        audio_out=audio_out,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any, cast
 
@@ -50,7 +51,13 @@ def validate(operation: Operation, document: Any) -> Document:
     try:
         _convert(document, definition, strict=operation != "transcription")
     except msgspec.ValidationError as error:
-        raise _refusal(error, definition, document) from error
+        raise explain(error, definition, document) from error
+    name = document["model"]
+    # Long ones are not kept.
+    check = model_name_error if len(name) > MODEL_NAME_LENGTH else _remembered_name_error
+    problem = check(name)
+    if problem is not None:
+        raise InvalidRequestError(f"model: {problem}", param="model", code="invalid_value")
     return cast("Document", document)
 
 
@@ -77,11 +84,5 @@ def model_name_error(name: str) -> str | None:
     )
 
 
-def _refusal(
-    error: msgspec.ValidationError, definition: type[msgspec.Struct], document: Document
-) -> InvalidRequestError:
-    name = document.get("model")
-    if isinstance(name, str) and str(error).endswith("`$.model`"):
-        problem = model_name_error(name)
-        return InvalidRequestError(f"model: {problem}", param="model", code="invalid_value")
-    return explain(error, definition, document)
+# The same few names come again and again.
+_remembered_name_error = functools.lru_cache(maxsize=1024)(model_name_error)

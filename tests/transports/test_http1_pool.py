@@ -174,6 +174,23 @@ def _options(*, max_connections_per_origin: int) -> PoolOptions:
     )
 
 
+async def test_cancelled_at_any_moment(http1: Wire) -> None:
+    """Wherever in connecting, sending or waiting a call is cancelled, it leaves nothing behind."""
+    async with http1.upstream() as upstream, asyncio.timeout(10):
+        upstream.script(json_reply({}))
+        for turns in range(40):
+            transport = http1.transport(max_connections_per_origin=1)
+            call = asyncio.ensure_future(fetch(transport, post(upstream)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait((call,))
+            # The only place is free again.
+            assert b"{}" == await fetch(transport, post(upstream))
+            await transport.aclose()
+        await upstream.until(lambda: not upstream.open_connections)
+
+
 async def test_idle_connections_are_capped(http1: Wire) -> None:
     """Over the cap the connection that is idle for longest is closed."""
     gates = Gates(3)
