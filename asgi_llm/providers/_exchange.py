@@ -276,9 +276,7 @@ class Exchange:
         client_id = state.client_request_id
         if client_id is not None:
             headers.append((b"x-client-request-id", client_id.encode()))
-        for pair in response.headers:
-            if pair[0] in _FORWARDED:
-                headers.append(pair)
+        headers += [pair for pair in response.headers if pair[0] in _FORWARDED]
         return headers
 
 

@@ -46,6 +46,8 @@ class Connection(Parsing, asyncio.Protocol):
         "_pool",
         "_seen_bytes",
         "_since",
+        "_soonest",
+        "_timeouts",
         "_timer",
         "_timer_at",
         "_total",
@@ -80,6 +82,7 @@ class Connection(Parsing, asyncio.Protocol):
         self.idle_since = 0.0
         self.paused = False
         """Whether reading is, since too much lies unread."""
+        self._timeouts: Timeouts | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._write_paused = False
@@ -102,18 +105,24 @@ class Connection(Parsing, asyncio.Protocol):
         self._expect(response, is_head)
         self._uploaded = uploaded
         self._seen_bytes = 0
-        self._first_byte = _or_never(timeouts.first_byte_seconds)
-        self._idle = _or_never(timeouts.idle_seconds)
-        self._total = _or_never(timeouts.total_seconds)
+        if timeouts is not self._timeouts:
+            self._take_timeouts(timeouts)
         self._total_at = total_at
         response.waiter = self._loop.create_future()
         now = self._loop.time()
         self._since = now if uploaded else math.inf
         # The shorter of both, so that the timer need not be set again when the headers are there.
-        due = min(now + self._first_byte, now + self._idle, total_at)
-        if due < self._timer_at:
-            self._arm(due)
+        due = now + self._soonest
+        if due < self._timer_at or total_at < self._timer_at:
+            self._arm(min(due, total_at))
         return response
+
+    def _take_timeouts(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        self._first_byte = _or_never(timeouts.first_byte_seconds)
+        self._idle = _or_never(timeouts.idle_seconds)
+        self._total = _or_never(timeouts.total_seconds)
+        self._soonest = min(self._first_byte, self._idle)
 
     def write(self, data: bytes, more: bytes = b"") -> None:
         """Hand bytes to the socket; nothing where it is gone, which the response tells."""
@@ -162,7 +171,7 @@ class Connection(Parsing, asyncio.Protocol):
             response.wake()
 
     def close(self) -> None:
-        """Close the socket in this turn of the loop. Idempotent."""
+        """Give it up now; the socket closes in the loop's next turn. Idempotent."""
         if self.closed:
             return
         self.closed = True
@@ -171,7 +180,9 @@ class Connection(Parsing, asyncio.Protocol):
             self._timer = None
         self._wake_writer()
         if self._transport is not None:
-            self._transport.abort()
+            # Not here: this may be a call out of uvloop's TLS, which goes on to write, and logs it
+            # as a fatal error where it finds the socket closed.
+            self._loop.call_soon(self._transport.abort)
         self._pool.forget(self)
 
     def is_usable(self) -> bool:
@@ -244,8 +255,8 @@ class Connection(Parsing, asyncio.Protocol):
         self._over(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._over(exc)
         self._transport = None
+        self._over(exc)
         # The parser and this object hold each other.
         self._parser = None
         self._pool.lost(self)

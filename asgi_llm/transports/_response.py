@@ -44,24 +44,28 @@ class Http1Response:
         self._size = 0
         self._max_bytes: int | None = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
         """The pieces, each what one wake-up of the connection brought."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next piece. Not a generator: one that is not run to its end is left to the loop."""
         chunks = self._chunks
-        while True:
-            if chunks:
-                chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-                chunks.clear()
-                self._size = 0
-                connection = self.connection
-                if connection is not None and connection.paused:
-                    connection.resume()
-                yield chunk
-            elif (connection := self.connection) is not None:
+        connection = self.connection
+        while not chunks:
+            if connection is not None:
                 await self._wait(connection)
             elif self.error is not None:
                 raise self.take_error()
             else:
-                return
+                raise StopAsyncIteration
+            connection = self.connection
+        chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._size = 0
+        if connection is not None and connection.paused:
+            connection.resume()
+        return chunk
 
     async def read(self, max_bytes: int) -> bytes:
         """The whole body, with one wait for all of it."""

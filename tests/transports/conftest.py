@@ -25,7 +25,7 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-@pytest_asyncio.fixture(params=["http1-plain", "http1-tls", "httpx2-plain", "httpx2-tls", "httpx"])
+@pytest_asyncio.fixture(params=["http1-plain", "http1-tls", "httpx2-tls", "httpx-plain"])
 async def wire(request: pytest.FixtureRequest, authority: trustme.CA) -> AsyncIterator[Wire]:
     driver, _, scheme = request.param.partition("-")
     wire = Wire(driver, authority if scheme == "tls" else None)

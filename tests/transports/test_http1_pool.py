@@ -7,6 +7,7 @@ import gc
 import math
 import os
 import socket
+import ssl
 import time
 from pathlib import Path
 
@@ -314,6 +315,39 @@ def test_one_instance_on_several_loops() -> None:
     assert [2, 2, 2] == [asyncio.run(call()) for _ in range(3)]
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_connections_of_a_closed_loop_are_ended() -> None:
+    """What a loop left open when it closed is ended when the transport is used on the next."""
+    transport = Http1Transport()
+    with Upstream().in_thread() as upstream:
+        upstream.script(json_reply({}))
+        request = UpstreamRequest("GET", upstream.url + "/", [])
+        assert b"{}" == asyncio.run(fetch(transport, request))
+        assert upstream.open_connections == 1
+
+        async def call_and_close() -> bytes:
+            body = await fetch(transport, request)
+            await transport.aclose()
+            return body
+
+        assert b"{}" == asyncio.run(call_and_close())
+        upstream.until(lambda: not upstream.open_connections)
+        assert upstream.connections == 2
+    gc.collect()
+
+
+async def test_closing_from_another_loop() -> None:
+    """``aclose`` on a loop that never used the transport still closes its connections."""
+    transport = Http1Transport()
+    async with Upstream() as upstream, asyncio.timeout(5):
+        upstream.script(json_reply({}))
+        await fetch(transport, post(upstream))
+        await asyncio.to_thread(lambda: asyncio.run(transport.aclose()))
+        await upstream.until(lambda: not upstream.open_connections)
+        with pytest.raises(ConnectError):
+            await fetch(transport, post(upstream))
+
+
 async def test_idle_connections_of_another_loop_are_dropped() -> None:
     """Used on a second loop, it closes its connections on the first."""
     transport = Http1Transport()
@@ -436,3 +470,11 @@ def test_bad_options(option: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=option) as caught:
         Http1Transport(**options)  # type: ignore[arg-type]
     assert caught.value.param == option
+
+
+def test_two_sources_of_trust() -> None:
+    """A context and a file of authorities cannot both be given."""
+    context = ssl.create_default_context()
+    with pytest.raises(ConfigurationError) as caught:
+        Http1Transport(ssl_context=context, ca_file="ca.pem")
+    assert caught.value.param == "ca_file"

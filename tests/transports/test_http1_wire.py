@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import socket
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,6 +15,8 @@ import trustme
 from asgi_llm.testing import Close, Reply, Reset, Upstream, Wait, json_reply, raw_reply, sse_reply
 from asgi_llm.transports import _dial
 from asgi_llm.transports._connection import Connection
+from asgi_llm.transports._pool import Keeper, PoolOptions
+from asgi_llm.transports._target import Origin
 from asgi_llm.transports.base import (
     ConnectError,
     TransportTimeoutError,
@@ -30,6 +34,14 @@ from tests.transports.wires import (
     server_context,
 )
 
+OPTIONS = PoolOptions(
+    max_connections_per_origin=2,
+    max_idle_per_origin=2,
+    idle_expiry_seconds=30.0,
+    max_header_bytes=65536,
+    high_water_bytes=65536,
+    clock=time.monotonic,
+)
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n"
 
@@ -160,6 +172,28 @@ async def test_silent_address_does_not_hold_up_the_next() -> None:
         await asyncio.sleep(0)
     assert tried == ["silent", "refused", "good"]
     assert ended == ["silent"]
+
+
+async def test_only_one_connection_is_kept() -> None:
+    """A connection that stands as late as the winner's is closed."""
+    async with Upstream() as upstream, asyncio.timeout(5):
+        keeper = Keeper(asyncio.get_running_loop(), OPTIONS)
+        pool = keeper.pool(Origin("http", upstream.host, upstream.port), None)
+        both = asyncio.Event()
+        made: list[Connection] = []
+
+        async def connect(address: str, family: int) -> Connection:
+            connection = await pool.open(seconds(), math.inf, math.inf)
+            made.append(connection)
+            if len(made) == 2:
+                both.set()
+            await both.wait()
+            return connection
+
+        won = await _dial.race(connect, [("one", 0), ("two", 0)], stagger_seconds=0.01)
+        await upstream.until(lambda: upstream.open_connections == 1)
+        assert [one.closed for one in made] == [one is not won for one in made]
+        await keeper.aclose()
 
 
 async def test_all_addresses_fail() -> None:
