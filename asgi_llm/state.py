@@ -63,6 +63,7 @@ class State:
         "_document",
         "_document_source",
         "_event_log",
+        "_header_map",
         "_headers",
         "_request_id",
         "_values",
@@ -70,6 +71,7 @@ class State:
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self._headers = headers
+        self._header_map: dict[bytes, bytes] | None = None
         self._values: dict[StateKey[Any], Any] = {}
         self._request_id: str | None = None
         self._document_source: bytes | None = None
@@ -91,12 +93,17 @@ class State:
         return self._event_log
 
     @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """The request's headers by name, for those of which one is enough: the last one counts."""
+        if self._header_map is None:
+            self._header_map = dict(self._headers)
+        return self._header_map
+
+    @property
     def client_request_id(self) -> str | None:
         """The client's ``X-Request-ID``, if it is sane: a label to log and to echo, never a key."""
-        for name, value in self._headers:
-            if name == b"x-request-id":
-                return value.decode() if _SANE_ID.fullmatch(value) else None
-        return None
+        value = self.headers.get(b"x-request-id")
+        return value.decode() if value is not None and _SANE_ID.fullmatch(value) else None
 
     def get(self, key: StateKey[T]) -> T | None:
         """The value under ``key``, or None where no layer has set one."""

@@ -23,19 +23,19 @@ class Watchman:
         write_timeout_seconds: How long one ``send`` may wait for a client that does not read.
     """
 
-    __slots__ = ("_loop", "_timer", "_watches", "write_timeout_seconds")
+    __slots__ = ("_timer", "_watches", "loop", "write_timeout_seconds")
 
     def __init__(self, write_timeout_seconds: float) -> None:
         self.write_timeout_seconds = write_timeout_seconds
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watches: set[ClientWatch] = set()
 
     def add(self, watch: ClientWatch, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to look after ``watch``."""
         self._watches.add(watch)
-        if self._timer is None or loop is not self._loop:
-            self._loop = loop
+        if self._timer is None or loop is not self.loop:
+            self.loop = loop
             self._timer = loop.call_later(self._tick_seconds, self._tick)
 
     def remove(self, watch: ClientWatch) -> None:
@@ -54,7 +54,7 @@ class Watchman:
 
     def _tick(self) -> None:
         self._timer = None
-        loop = self._loop
+        loop = self.loop
         for watch in tuple(self._watches):
             watch.tick(self._tick_seconds, self.write_timeout_seconds)
         if self._watches and loop is not None:
@@ -99,7 +99,7 @@ class ClientWatch:
         self.gone = False
 
     def __enter__(self) -> ClientWatch:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._watchman.loop) or asyncio.current_task()
         if task is None:
             raise RuntimeError("an ASGI app runs in a task")
         self._task = task

@@ -170,14 +170,15 @@ class ProviderApp:
         if operation == "transcription":
             await self._upload(operation, scope, receive, send, state)
             return
-        _require_json(scope)
+        _require_json(state.headers)
         body = await BufferedBody.read(
             scope, receive, max_bytes=self._max_body_bytes, timeout_seconds=self._body_timeout
         )
         if body is None:
             return
         document = validate(operation, state.document(body.data))
-        deployment, calling = await self._resolve(operation, document, state)
+        deployment = await self._resolve(document["model"], state)
+        calling = self._call(operation, deployment)
         request = calling.provider.build_request(operation, document, deployment)
         exchange = Exchange(calling, operation, document, deployment, state)
         with ClientWatch(self._watchman, receive, send) as watch:
@@ -193,7 +194,8 @@ class ProviderApp:
             return
         async with upload:
             document = validate(operation, upload.document())
-            deployment, calling = await self._resolve(operation, document, state)
+            deployment = await self._resolve(document["model"], state)
+            calling = self._call(operation, deployment)
             provider = calling.provider
             if not isinstance(provider, UploadProvider):
                 raise _unsupported(operation, provider)
@@ -212,21 +214,23 @@ class ProviderApp:
                     # Seen by the one who reads the body; nobody is there to be told.
                     return
 
-    async def _resolve(
-        self, operation: Operation, document: Document, state: State
-    ) -> tuple[Deployment, Calling]:
-        name: str = document["model"]
+    async def _resolve(self, name: str, state: State) -> Deployment:
+        """Where to call: where a router says, else where the model's name says."""
         state.set(REQUEST_MODEL, name)
         deployment = state.get(DEPLOYMENT)
         if deployment is None:
             deployment = self._catalog.known(name) or await self._catalog.find(name)
             state.set(DEPLOYMENT, deployment)
+        return deployment
+
+    def _call(self, operation: Operation, deployment: Deployment) -> Calling:
+        """How ``deployment`` is called for ``operation``."""
         calling = self._calling.get(deployment.provider)
         if calling is None:
             raise ModelNotFoundError(f"There is no provider {deployment.provider!r} here.")
         if operation not in calling.provider.operations:
             raise _unsupported(operation, calling.provider)
-        return deployment, calling
+        return calling
 
     async def _models(self, path: str, send: Send, state: State) -> None:
         document: Document
@@ -302,22 +306,19 @@ def _refuse_key_in_url(query: bytes) -> None:
             )
 
 
-def _require_json(scope: Scope) -> None:
+def _require_json(headers: Mapping[bytes, bytes]) -> None:
     """Refuse a body that is compressed, or is not said to be JSON.
 
     A missing type is refused too: a web page could make a visitor's browser send such a request to
     a gateway on loopback, with no preflight to stop it.
     """
-    media = b""
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            media = value
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            raise InvalidRequestError(
-                "Compressed request bodies are not accepted: send it without Content-Encoding.",
-                status=415,
-                code="unsupported_content_encoding",
-            )
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise InvalidRequestError(
+            "Compressed request bodies are not accepted: send it without Content-Encoding.",
+            status=415,
+            code="unsupported_content_encoding",
+        )
+    media = headers.get(b"content-type", b"")
     if media == b"application/json":
         return
     kind = media.partition(b";")[0].strip().lower()
