@@ -18,6 +18,7 @@ from asgi_llm.errors import (
     ProviderUnavailableError,
     RawHeaders,
 )
+from asgi_llm.providers._watch import ClientWatch
 from asgi_llm.providers.base import Provider
 from asgi_llm.state import ATTEMPTS, FAILURE, RESPONSE_MODEL, USAGE, State
 from asgi_llm.transports._decoding import decoded
@@ -121,7 +122,7 @@ class Exchange:
         self._deployment = deployment
         self._state = state
 
-    async def run(self, request: UpstreamRequest, send: Send) -> None:
+    async def run(self, request: UpstreamRequest, send: Send, watch: ClientWatch) -> None:
         """Call the provider and relay its answer.
 
         Raises:
@@ -144,11 +145,11 @@ class Exchange:
                     raise calling.provider.parse_error(status, response.headers, body)
                 response = decoded(response)
                 if self._operation in _OPAQUE:
-                    await self._pass(response, send)
+                    await self._pass(response, send, watch)
                 elif self._document.get("stream"):
-                    failure = await self._stream(response, send)
+                    failure = await self._stream(response, send, watch)
                 else:
-                    await self._whole(response, send)
+                    await self._whole(response, send, watch)
             finally:
                 await response.aclose()
         except TransportError as error:
@@ -158,41 +159,36 @@ class Exchange:
             failure = error
             raise
         finally:
-            self._record(
-                Attempt(
-                    provider=self._deployment.provider,
-                    model=self._deployment.model,
-                    status=status,
-                    error_code=None if failure is None else failure.code,
-                    duration_seconds=clock() - begun,
-                    time_to_first_byte_seconds=first_byte,
-                ),
-                failure,
+            state = self._state
+            attempt = Attempt(
+                provider=self._deployment.provider,
+                model=self._deployment.model,
+                status=status,
+                error_code=None if failure is None else failure.code,
+                duration_seconds=clock() - begun,
+                time_to_first_byte_seconds=first_byte,
             )
+            state.set(ATTEMPTS, (*(state.get(ATTEMPTS) or ()), attempt))
+            state.set(RESPONSE_MODEL, attempt.model)
+            if failure is not None:
+                state.set(FAILURE, failure)
 
-    def _record(self, attempt: Attempt, failure: LLMError | None) -> None:
-        state = self._state
-        state.set(ATTEMPTS, (*(self._attempts()), attempt))
-        state.set(RESPONSE_MODEL, attempt.model)
-        if failure is not None:
-            state.set(FAILURE, failure)
-
-    def _attempts(self) -> tuple[Attempt, ...]:
-        return self._state.get(ATTEMPTS) or ()
-
-    async def _whole(self, response: UpstreamResponse, send: Send) -> None:
+    async def _whole(self, response: UpstreamResponse, send: Send, watch: ClientWatch) -> None:
         calling = self._calling
         body = await response.read(calling.max_response_bytes)
-        answer = calling.provider.parse_response(self._operation, self._deployment, body)
-        if answer.usage is not None:
-            self._state.set(USAGE, answer.usage)
+        body, usage = calling.provider.parse_response(self._operation, self._deployment, body)
+        if usage is not None:
+            self._state.set(USAGE, usage)
         headers = self._headers(response)
-        headers.append(_JSON)
-        headers.append((b"content-length", b"%d" % len(answer.body)))
+        headers += (_JSON, (b"content-length", b"%d" % len(body)))
+        watch.sending = True
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        await send({"type": "http.response.body", "body": body})
+        watch.sending = False
 
-    async def _stream(self, response: UpstreamResponse, send: Send) -> ProviderError | None:
+    async def _stream(
+        self, response: UpstreamResponse, send: Send, watch: ClientWatch
+    ) -> ProviderError | None:
         media = _content_type(response.headers)
         if media and not is_event_stream(response.headers):
             # Not a stream: an error, which the adapter reads, or something it cannot be.
@@ -213,10 +209,12 @@ class Exchange:
                 if decoder.done or decoder.error is not None:
                     break
                 if out:
+                    watch.sending = True
                     if not started:
                         started = True
                         await self._start_stream(response, send)
                     await send({"type": "http.response.body", "body": out, "more_body": True})
+                    watch.sending = False
             else:
                 out = decoder.close(framed=response.framed)
             failure = decoder.error
@@ -229,9 +227,11 @@ class Exchange:
             out += stream_error(failure)
         elif decoder.usage is not None:
             self._state.set(USAGE, decoder.usage)
+        watch.sending = True
         if not started:
             await self._start_stream(response, send)
         await send({"type": "http.response.body", "body": out})
+        watch.sending = False
         if failure is None:
             await _drain(chunks)
         return failure
@@ -241,20 +241,22 @@ class Exchange:
         headers.extend(_SSE_HEADERS)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
-    async def _pass(self, response: UpstreamResponse, send: Send) -> None:
+    async def _pass(self, response: UpstreamResponse, send: Send, watch: ClientWatch) -> None:
         media = _content_type(response.headers)
         if media.startswith(b"application/json"):
-            await self._whole(response, send)
+            await self._whole(response, send, watch)
             return
         headers = self._headers(response)
         headers += [h for h in response.headers if h[0] in (b"content-type", b"content-length")]
         started = False
         try:
             async for chunk in response:
+                watch.sending = True
                 if not started:
                     started = True
                     await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                watch.sending = False
         except TransportError as error:
             if not started:
                 raise
@@ -263,15 +265,18 @@ class Exchange:
             raise ProviderUnavailableError(
                 "The provider's answer is empty.", code="invalid_provider_response"
             )
+        watch.sending = True
         await send({"type": "http.response.body", "body": b""})
+        watch.sending = False
 
     def _headers(self, response: UpstreamResponse) -> RawHeaders:
         state = self._state
+        attempts = state.get(ATTEMPTS)
         headers: RawHeaders = [
             (b"x-request-id", state.request_id.encode()),
             self._calling.header,
             (b"x-model", self._deployment.model.encode()),
-            (b"x-attempts", b"%d" % (len(self._attempts()) + 1)),
+            (b"x-attempts", b"%d" % (len(attempts) + 1 if attempts else 1)),
         ]
         client_id = state.client_request_id
         if client_id is not None:

@@ -293,7 +293,7 @@ class PassThroughStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes to send now; the very ``chunk`` in the plain case."""
-        if self._is_over():
+        if self.done or self.error is not None:
             return b""
         if self._parts:
             if not _sse.has_border(self._tail + chunk):
@@ -421,21 +421,29 @@ _peek_event = msgspec.json.Decoder(_EventPeek).decode
 
 def _is_plain(chunk: bytes) -> bool:
     """Whether ``chunk`` holds but events that are well-formed and finish nothing."""
-    if not chunk.endswith(b"}\n\n"):
+    if not chunk.endswith(b"}\n\n") or b"\r" in chunk:
         return False
-    for block in chunk[:-2].split(b"\n\n"):
-        if not block.startswith(b"data: {") or b"\n" in block or b"\r" in block:
-            return False
-        try:
-            event = _peek_event(block[6:])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return False
-        if event.usage or event.error or event.x_groq:
-            return False
-        for choice in event.choices or ():
-            if choice.finish_reason:
-                return False
-    return True
+    if chunk.find(b"\n") == len(chunk) - 2:
+        return chunk.startswith(b"data: {") and _finishes_nothing(chunk[6:-2])
+    return all(
+        block.startswith(b"data: {") and b"\n" not in block and _finishes_nothing(block[6:])
+        for block in chunk[:-2].split(b"\n\n")
+    )
+
+
+def _finishes_nothing(data: bytes) -> bool:
+    try:
+        event = _peek_event(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if event.usage or event.error or event.x_groq:
+        return False
+    choices = event.choices
+    if not choices:
+        return True
+    if len(choices) == 1:
+        return not choices[0].finish_reason
+    return not any(choice.finish_reason for choice in choices)
 
 
 def _truncated() -> ProviderUnavailableError:

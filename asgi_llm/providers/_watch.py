@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Any, Final
 
-from starlette.types import Message, Receive, Send
+from starlette.types import Receive
 
 __all__ = ["ClientWatch", "Watchman"]
 
@@ -23,24 +23,20 @@ class Watchman:
         write_timeout_seconds: How long one ``send`` may wait for a client that does not read.
     """
 
-    __slots__ = ("_timer", "_watches", "loop", "write_timeout_seconds")
+    __slots__ = ("_timer", "loop", "watches", "write_timeout_seconds")
 
     def __init__(self, write_timeout_seconds: float) -> None:
         self.write_timeout_seconds = write_timeout_seconds
         self.loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._watches: set[ClientWatch] = set()
+        self.watches: set[ClientWatch] = set()
 
-    def add(self, watch: ClientWatch, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to look after ``watch``."""
-        self._watches.add(watch)
-        if self._timer is None or loop is not self.loop:
-            self.loop = loop
-            self._timer = loop.call_later(self._tick_seconds, self._tick)
-
-    def remove(self, watch: ClientWatch) -> None:
-        """Stop; the timer ends by itself when nobody is left."""
-        self._watches.discard(watch)
+    def add(self, watch: ClientWatch, task: asyncio.Task[Any]) -> None:
+        """Begin to look after ``watch``. The timer ends by itself when nobody is left."""
+        self.watches.add(watch)
+        if self._timer is None or task.get_loop() is not self.loop:
+            self.loop = task.get_loop()
+            self._timer = self.loop.call_later(self._tick_seconds, self._tick)
 
     def aclose(self) -> None:
         """Stop the timer."""
@@ -55,9 +51,9 @@ class Watchman:
     def _tick(self) -> None:
         self._timer = None
         loop = self.loop
-        for watch in tuple(self._watches):
+        for watch in tuple(self.watches):
             watch.tick(self._tick_seconds, self.write_timeout_seconds)
-        if self._watches and loop is not None:
+        if self.watches and loop is not None:
             self._timer = loop.call_later(self._tick_seconds, self._tick)
 
 
@@ -71,39 +67,42 @@ class ClientWatch:
     Args:
         watchman: Whose timer is used.
         receive: The ``receive`` that will bring the disconnect; the body must have been read.
-        send: The client's ``send``.
+
+    Attributes:
+        sending: Set by the work around each ``send`` to the client, so that one that takes too
+            long can be told from one that fails.
+        gone: Whether there is nobody to answer any more.
     """
 
     __slots__ = (
         "_blocked_seconds",
         "_cancelled",
         "_receive",
-        "_send",
-        "_sending",
         "_task",
         "_watcher",
         "_watchman",
         "gone",
+        "sending",
     )
 
     _task: asyncio.Task[Any]
 
-    def __init__(self, watchman: Watchman, receive: Receive, send: Send) -> None:
+    def __init__(self, watchman: Watchman, receive: Receive) -> None:
         self._watchman = watchman
         self._receive = receive
-        self._send = send
-        self._sending = False
+        self.sending = False
         self._blocked_seconds = 0.0
         self._watcher: asyncio.Task[None] | None = None
         self._cancelled = False
         self.gone = False
 
     def __enter__(self) -> ClientWatch:
-        task = asyncio.current_task(self._watchman.loop) or asyncio.current_task()
+        watchman = self._watchman
+        task = asyncio.current_task(watchman.loop) or asyncio.current_task()
         if task is None:
             raise RuntimeError("an ASGI app runs in a task")
         self._task = task
-        self._watchman.add(self, task.get_loop())
+        watchman.add(self, task)
         return self
 
     def __exit__(
@@ -112,35 +111,27 @@ class ClientWatch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        self._watchman.remove(self)
+        self._watchman.watches.discard(self)
         if self._watcher is not None:
             self._watcher.cancel()
         if self._cancelled:
             self._task.uncancel()
             return kind is asyncio.CancelledError and not self._task.cancelling()
-        return self.gone and kind is not None and issubclass(kind, OSError)
-
-    async def send(self, message: Message) -> None:
-        """Send to the client, who is given up when the wait for it is longer than the timeout."""
-        self._sending = True
-        self._blocked_seconds = 0.0
-        try:
-            await self._send(message)
-        except OSError:
+        if kind is not None and self.sending and issubclass(kind, OSError):
             self.gone = True
-            raise
-        finally:
-            self._sending = False
+        return self.gone
 
     def tick(self, passed_seconds: float, write_timeout_seconds: float) -> None:
         """Take note that time has passed."""
         if self._watcher is None:
             self._watcher = self._task.get_loop().create_task(self._listen())
-        if self._sending:
-            # The first tick of a `send` may come right after its begin, and does not count.
-            if self._blocked_seconds > write_timeout_seconds:
-                self._give_up()
-            self._blocked_seconds += passed_seconds
+        if not self.sending:
+            self._blocked_seconds = 0.0
+            return
+        # The tick may come right after the begin of a `send`, so the first one does not count.
+        if self._blocked_seconds > write_timeout_seconds:
+            self._give_up()
+        self._blocked_seconds += passed_seconds
 
     async def _listen(self) -> None:
         # After the body, a host has nothing to say but the disconnect. One that repeats the end

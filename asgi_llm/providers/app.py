@@ -181,8 +181,8 @@ class ProviderApp:
         calling = self._call(operation, deployment)
         request = calling.provider.build_request(operation, document, deployment)
         exchange = Exchange(calling, operation, document, deployment, state)
-        with ClientWatch(self._watchman, receive, send) as watch:
-            await exchange.run(request, watch.send)
+        with ClientWatch(self._watchman, receive) as watch:
+            await exchange.run(request, send, watch)
 
     async def _upload(
         self, operation: Operation, scope: Scope, receive: Receive, send: Send, state: State
@@ -207,9 +207,9 @@ class ProviderApp:
                 await upload.finished.wait()
                 return await receive()
 
-            with ClientWatch(self._watchman, receive_after_body, send) as watch:
+            with ClientWatch(self._watchman, receive_after_body) as watch:
                 try:
-                    await exchange.run(request, watch.send)
+                    await exchange.run(request, send, watch)
                 except ClientLeftError:
                     # Seen by the one who reads the body; nobody is there to be told.
                     return

@@ -152,8 +152,11 @@ class Connection(Parsing, asyncio.Protocol):
 
     def watch(self) -> asyncio.Future[None]:
         """What wakes the reader, who waits from now on."""
-        self._wait_from_now(self._idle)
-        return self._loop.create_future()
+        loop = self._loop
+        self._since = now = loop.time()
+        if now + self._idle < self._timer_at:
+            self._arm(now + self._idle)
+        return loop.create_future()
 
     def resume(self) -> None:
         """Read on."""

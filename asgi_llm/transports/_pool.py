@@ -105,6 +105,7 @@ class Pool:
         "_expiry",
         "_idle",
         "_keeper",
+        "_max_idle",
         "_origin",
         "_places",
         "_waiters",
@@ -116,6 +117,7 @@ class Pool:
         self._context = context
         self._clock = keeper.options.clock
         self._expiry = keeper.options.idle_expiry_seconds
+        self._max_idle = keeper.options.max_idle_per_origin
         self._idle: list[Connection] = []
         self._places = 0
         # Each gets a connection, or None with a place to open one.
@@ -246,13 +248,12 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """``connection`` is free: the one who waits longest gets it, else it becomes idle."""
-        waiter = self._next_waiter()
-        if waiter is not None:
+        if self._waiters and (waiter := self._next_waiter()) is not None:
             waiter.set_result(connection)
             return
         connection.idle_since = self._clock()
         self._idle.append(connection)
-        if len(self._idle) > self._keeper.options.max_idle_per_origin:
+        if len(self._idle) > self._max_idle:
             self._idle[0].close()
         self._keeper.watch()
 

@@ -54,7 +54,12 @@ class Http1Response:
         connection = self.connection
         while not chunks:
             if connection is not None:
-                await self._wait(connection)
+                self.waiter = waiter = connection.watch()
+                try:
+                    await waiter
+                except BaseException:
+                    self.close()
+                    raise
             elif self.error is not None:
                 raise self.take_error()
             else:
@@ -84,7 +89,8 @@ class Http1Response:
 
     async def aclose(self) -> None:
         """Close the connection, unless the whole response has come and it serves others already."""
-        self.close()
+        if self.connection is not None or self._chunks:
+            self.close()
 
     def close(self) -> None:
         """The same, at once."""
