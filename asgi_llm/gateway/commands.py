@@ -88,17 +88,21 @@ def serve(
     except ListenError as error:
         _fail(str(error), FAILURE)
     url = _url(host, bound)
-    if server.log_format == "console":
-        text = welcome(loaded, built, url=url, workers=workers, reachable=reachable)
-        click.echo(text, err=True)
+    console = server.log_format == "console"
+    text = welcome(loaded, built, url=url, workers=workers, reachable=reachable)
+
+    def announce() -> None:
+        if console:
+            click.echo(text, err=True)
+        else:
+            logger.info("serving %s/v1", url)
+
     if workers > 1:
         hand_down(loaded.source)
     app = built.gateway if workers == 1 else "asgi_llm.gateway.serve:application"
     serving = ServerConfig(app, server, workers=workers)
-    if server.log_format == "json":
-        logger.info("serving %s/v1", url)
-    status = run_server(serving, bound)
-    if server.log_format == "console" and status == 0:
+    status = run_server(serving, bound, announce)
+    if console and status == 0:
         click.echo("Stopped.", err=True)
     sys.exit(status)
 

@@ -10,6 +10,7 @@ import math
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -148,17 +149,30 @@ class ServerConfig(uvicorn.Config):
         return make
 
 
-def run(config: ServerConfig, bound: socket.socket) -> int:
-    """Serve until SIGTERM or SIGINT, and give the exit status: 0 after either."""
+def run(config: ServerConfig, bound: socket.socket, announce: Callable[[], None]) -> int:
+    """Serve until SIGTERM or SIGINT, and give the exit status: 0 after either.
+
+    Args:
+        config: What is served.
+        bound: Where.
+        announce: Called once, when a signal to stop will be heeded.
+    """
     if config.workers > 1:
         manager = Multiprocess(config, sockets=[bound])
+        announce()
         with bound:
             manager.run()
         return _STARTUP_FAILURE if _failed(manager) else 0
-    # uvicorn ends the server on these and then raises them again, for whoever had them before.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
     server = uvicorn.Server(config)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # Before uvicorn takes these over, since the port accepts connections already: one that came now
+    # must not be lost. When it has ended the server it raises them again, and they come back here.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    announce()
     server.run(sockets=[bound])
     return 0 if server.started else _STARTUP_FAILURE
 

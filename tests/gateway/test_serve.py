@@ -151,6 +151,15 @@ def paused(go_on: asyncio.Event) -> Reply:
     return sse_reply([*events[:2], Wait(go_on), *events[2:]])
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_while_it_starts_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
+    """From the moment when it says where it listens, a signal ends it with status 0."""
+    async with serving(tmp_path) as served:
+        served.process.send_signal(number)
+        assert await served.ended() == 0
+        assert "Traceback" not in served.log
+
+
 async def test_a_stream_over_the_deadline_ends_in_an_error(tmp_path: Path) -> None:
     """The client gets an error event, never a finish reason; the status is 0, the log clean."""
     async with Upstream() as upstream:
