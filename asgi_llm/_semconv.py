@@ -16,6 +16,7 @@ Operation = Literal[
     "image_generation",
     "speech",
     "transcription",
+    "rerank",
 ]
 """Values of ``gen_ai.operation.name``. The convention defines the first three; the others follow
 its pattern for endpoints that it does not name yet."""
@@ -27,3 +28,4 @@ MODERATION: Final = "moderation"
 IMAGE_GENERATION: Final = "image_generation"
 SPEECH: Final = "speech"
 TRANSCRIPTION: Final = "transcription"
+RERANK: Final = "rerank"

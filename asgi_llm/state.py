@@ -27,6 +27,7 @@ __all__ = [
     "OPERATION",
     "REQUEST_MODEL",
     "RESPONSE_MODEL",
+    "TRANSLATION_LOSS",
     "USAGE",
     "State",
     "StateKey",
@@ -148,8 +149,9 @@ DEPLOYMENT: StateKey[Deployment] = StateKey("deployment")
 Readers: ProviderApp, logs."""
 
 USAGE: StateKey[Usage] = StateKey("usage")
-"""Tokens as the provider reported them, set when the answer is complete. Writer: ProviderApp.
-Readers: whoever meters or logs."""
+"""Tokens as the provider reported them, set when the answer is over; an estimate, and flagged as
+one, where a stream broke off before they came. Writer: ProviderApp. Readers: whoever meters or
+logs."""
 
 RESPONSE_MODEL: StateKey[str] = StateKey("response_model")
 """The model that was called, in the provider's words. Writer: ProviderApp. Readers: meters,
@@ -158,6 +160,10 @@ logs."""
 ATTEMPTS: StateKey[tuple[Attempt, ...]] = StateKey("attempts")
 """Every call made for this request so far, in order. Writer: ProviderApp, which appends one.
 Readers: logs, the router."""
+
+TRANSLATION_LOSS: StateKey[tuple[str, ...]] = StateKey("translation_loss")
+"""Fields of the request that its provider could not be told, without indexes, as in
+``messages.name``. Writer: ProviderApp. Readers: logs, meters."""
 
 FAILURE: StateKey[LLMError] = StateKey("failure")
 """What kept the request from a whole answer, also after a stream had begun and could only end with

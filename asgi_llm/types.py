@@ -76,6 +76,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The model's name at that provider."""
     quirks: frozenset[str] = frozenset()
     """Named departures of this deployment, on top of the provider's own (see providers.quirks)."""
+    strict: bool = False
+    """Refuse what a translation would lose, in place of reporting it."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):

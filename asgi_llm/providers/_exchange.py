@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import msgspec
 from starlette.types import Send
 
-from asgi_llm._asgi import is_event_stream, stream_error
-from asgi_llm._semconv import Operation
+from asgi_llm._asgi import stream_error
 from asgi_llm.errors import (
     LLMError,
     ProviderError,
@@ -19,7 +19,7 @@ from asgi_llm.errors import (
     RawHeaders,
 )
 from asgi_llm.providers._watch import ClientWatch
-from asgi_llm.providers.base import Provider
+from asgi_llm.providers.base import Provider, Translation
 from asgi_llm.state import ATTEMPTS, FAILURE, RESPONSE_MODEL, USAGE, State
 from asgi_llm.transports._decoding import decoded
 from asgi_llm.transports.base import (
@@ -32,7 +32,8 @@ from asgi_llm.transports.base import (
     UpstreamRequest,
     UpstreamResponse,
 )
-from asgi_llm.types import Attempt, Deployment, Document
+from asgi_llm.types import Attempt
+from asgi_llm.wire.estimate import estimate_usage
 
 __all__ = ["BrokenOffError", "Calling", "Exchange", "provider_error", "read_error"]
 
@@ -59,6 +60,8 @@ _FORWARDED: Final = frozenset(
 """What a client learns of the upstream's headers; its ids and cookies are not among it."""
 
 _JSON: Final = (b"content-type", b"application/json")
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_MAX_LOSSES: Final = 20
 _SSE_HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -85,6 +88,7 @@ class Calling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         max_response_bytes: Cap on an answer that is read whole.
         clock: Seconds, monotonic.
         header: Names the provider to the client.
+        authorize: The provider's, where its calls have to be signed one by one.
     """
 
     provider: Provider
@@ -93,6 +97,7 @@ class Calling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_response_bytes: int
     clock: Callable[[], float]
     header: tuple[bytes, bytes]
+    authorize: Callable[[UpstreamRequest], Awaitable[UpstreamRequest]] | None = None
 
 
 class Exchange:
@@ -100,42 +105,34 @@ class Exchange:
 
     Args:
         calling: How its provider is called.
-        operation: What is asked.
-        document: The request.
-        deployment: Whom it is asked.
+        translation: What is asked.
         state: The request's state, which learns of the attempt.
     """
 
-    __slots__ = ("_calling", "_deployment", "_document", "_operation", "_state")
+    __slots__ = ("_calling", "_state", "_translation")
 
-    def __init__(
-        self,
-        calling: Calling,
-        operation: Operation,
-        document: Document,
-        deployment: Deployment,
-        state: State,
-    ) -> None:
+    def __init__(self, calling: Calling, translation: Translation, state: State) -> None:
         self._calling = calling
-        self._operation = operation
-        self._document = document
-        self._deployment = deployment
+        self._translation = translation
         self._state = state
 
-    async def run(self, request: UpstreamRequest, send: Send, watch: ClientWatch) -> None:
+    async def run(self, send: Send, watch: ClientWatch) -> None:
         """Call the provider and relay its answer.
 
         Raises:
             ProviderError: There is no answer to relay; nothing was sent to the client.
             BrokenOffError: See there.
         """
-        calling = self._calling
+        calling, translation = self._calling, self._translation
         clock = calling.clock
         begun = clock()
         status: int | None = None
         first_byte: float | None = None
         failure: LLMError | None = None
         try:
+            request = translation.request
+            if calling.authorize is not None:
+                request = await calling.authorize(request)
             response = await calling.transport.send(request, calling.timeouts)
             status = response.status
             first_byte = clock() - begun
@@ -144,9 +141,9 @@ class Exchange:
                     body = await read_error(response)
                     raise calling.provider.parse_error(status, response.headers, body)
                 response = decoded(response)
-                if self._operation in _OPAQUE:
+                if translation.operation in _OPAQUE:
                     await self._pass(response, send, watch)
-                elif self._document.get("stream"):
+                elif translation.document.get("stream"):
                     failure = await self._stream(response, send, watch)
                 else:
                     await self._whole(response, send, watch)
@@ -159,15 +156,15 @@ class Exchange:
             failure = error
             raise
         finally:
-            state = self._state
             attempt = Attempt(
-                provider=self._deployment.provider,
-                model=self._deployment.model,
+                provider=translation.deployment.provider,
+                model=translation.deployment.model,
                 status=status,
                 error_code=None if failure is None else failure.code,
                 duration_seconds=clock() - begun,
                 time_to_first_byte_seconds=first_byte,
             )
+            state = self._state
             state.set(ATTEMPTS, (*(state.get(ATTEMPTS) or ()), attempt))
             state.set(RESPONSE_MODEL, attempt.model)
             if failure is not None:
@@ -176,7 +173,7 @@ class Exchange:
     async def _whole(self, response: UpstreamResponse, send: Send, watch: ClientWatch) -> None:
         calling = self._calling
         body = await response.read(calling.max_response_bytes)
-        body, usage = calling.provider.parse_response(self._operation, self._deployment, body)
+        body, usage = calling.provider.parse_response(self._translation, body)
         if usage is not None:
             self._state.set(USAGE, usage)
         headers = self._headers(response)
@@ -190,16 +187,14 @@ class Exchange:
         self, response: UpstreamResponse, send: Send, watch: ClientWatch
     ) -> ProviderError | None:
         media = _content_type(response.headers)
-        if media and not is_event_stream(response.headers):
+        if media and media.partition(b";")[0].strip() not in self._calling.provider.stream_types:
             # Not a stream: an error, which the adapter reads, or something it cannot be.
             body = await response.read(self._calling.max_response_bytes)
-            self._calling.provider.parse_response(self._operation, self._deployment, body)
+            self._calling.provider.parse_response(self._translation, body)
             raise ProviderUnavailableError(
                 "The provider did not answer with a stream.", code="invalid_provider_response"
             )
-        decoder = self._calling.provider.stream_decoder(
-            self._operation, self._document, self._deployment
-        )
+        (decoder,) = self._calling.provider.stream_decoders(self._translation)
         chunks = aiter(response)
         started = False
         out = b""
@@ -225,6 +220,10 @@ class Exchange:
             if not started and not out:
                 raise failure
             out += stream_error(failure)
+            usage = estimate_usage(
+                self._translation.document, decoder.output_characters, decoder.usage
+            )
+            self._state.set(USAGE, usage)
         elif decoder.usage is not None:
             self._state.set(USAGE, decoder.usage)
         watch.sending = True
@@ -275,14 +274,28 @@ class Exchange:
         headers: RawHeaders = [
             (b"x-request-id", state.request_id.encode()),
             self._calling.header,
-            (b"x-model", self._deployment.model.encode()),
+            (b"x-model", self._translation.deployment.model.encode()),
             (b"x-attempts", b"%d" % (len(attempts) + 1 if attempts else 1)),
         ]
+        if losses := self._translation.losses:
+            headers.append((b"x-translation-loss", loss_header(losses)))
         client_id = state.client_request_id
         if client_id is not None:
             headers.append((b"x-client-request-id", client_id.encode()))
         headers += [pair for pair in response.headers if pair[0] in _FORWARDED]
         return headers
+
+
+def loss_header(losses: tuple[str, ...]) -> bytes:
+    """The names of what was lost, as a header value of bounded length.
+
+    Names that a client made up may hold anything; only plain ones are repeated.
+    """
+    names = [name for name in losses if _PLAIN_NAME.fullmatch(name)]
+    value = ", ".join(names[:_MAX_LOSSES])
+    if len(names) < len(losses) or len(names) > _MAX_LOSSES:
+        value += ", ..." if value else "..."
+    return value.encode()
 
 
 def _content_type(headers: RawHeaders) -> bytes:

@@ -15,7 +15,7 @@ from asgi_llm._semconv import Operation
 from asgi_llm.errors import ProviderError, ProviderUnavailableError, RawHeaders
 from asgi_llm.providers._errors import parse_error, parse_stream_error
 from asgi_llm.providers._quirks import DONE_OPTIONAL, FINISH_REASON_OPTIONAL, apply_quirks
-from asgi_llm.providers.base import Answer, ModelCard
+from asgi_llm.providers.base import Answer, ModelCard, StreamDecoder, Translation
 from asgi_llm.transports.base import Timeouts, Transport, UpstreamRequest
 from asgi_llm.types import Deployment, Document, Usage
 from asgi_llm.wire.usage import PlainUsage, usage_from_openai
@@ -54,6 +54,8 @@ class OpenAIFormat:
         secrets: Strings that no error may show.
     """
 
+    stream_types = frozenset((b"text/event-stream",))
+
     def __init__(
         self,
         *,
@@ -86,9 +88,9 @@ class OpenAIFormat:
         """Where ``operation`` is called."""
         return self._urls[operation]
 
-    def build_request(
+    def translate(
         self, operation: Operation, document: Document, deployment: Deployment
-    ) -> UpstreamRequest:
+    ) -> Translation:
         """The upstream call: the document with the upstream's model name, encoded."""
         sent = {**document, "model": deployment.model}
         sent.pop("asgi_llm", None)
@@ -96,7 +98,8 @@ class OpenAIFormat:
         if quirks:
             sent = apply_quirks(sent, quirks)
         url = self.url_for(operation, deployment)
-        return UpstreamRequest("POST", url, self._json_headers, _json.encode(sent))
+        request = UpstreamRequest("POST", url, self._json_headers, _json.encode(sent))
+        return Translation(operation, document, deployment, request)
 
     def build_upload_request(
         self,
@@ -109,8 +112,9 @@ class OpenAIFormat:
         headers = [*self._headers, (b"content-type", content_type)]
         return UpstreamRequest("POST", self.url_for(operation, deployment), headers, body)
 
-    def parse_response(self, operation: Operation, deployment: Deployment, body: bytes) -> Answer:
-        """Check that ``body`` is an answer, and read its usage; the bytes stay as they are."""
+    def parse_response(self, translation: Translation, *bodies: bytes) -> Answer:
+        """Check that the body is an answer, and read its usage; the bytes stay as they are."""
+        (body,) = bodies
         try:
             peek: _Peek | _LoosePeek = _peek(body)
         except msgspec.ValidationError:
@@ -121,7 +125,7 @@ class OpenAIFormat:
             raise parse_stream_error(
                 {"error": peek.error}, secrets=self._secrets, provider=self.name
             )
-        result = _RESULT_OF.get(operation)
+        result = _RESULT_OF.get(translation.operation)
         if result is not None and getattr(peek, result) is msgspec.UNSET:
             raise _no_answer(f"has no {result!r}")
         usage = peek.usage
@@ -133,18 +137,17 @@ class OpenAIFormat:
             found = usage_from_openai(usage) if usage else None
         return Answer(body, found)
 
-    def stream_decoder(
-        self, operation: Operation, document: Document, deployment: Deployment
-    ) -> PassThroughStream:
+    def stream_decoders(self, translation: Translation) -> tuple[StreamDecoder, ...]:
         """A decoder that passes whole events on as they came."""
-        quirks = self.quirks | deployment.quirks
-        return PassThroughStream(
-            choices=_choices_of(document),
+        quirks = self.quirks | translation.deployment.quirks
+        decoder = PassThroughStream(
+            choices=_choices_of(translation.document),
             done_optional=DONE_OPTIONAL in quirks,
             finish_reason_optional=FINISH_REASON_OPTIONAL in quirks,
             provider=self.name,
             secrets=self._secrets,
         )
+        return (decoder,)
 
     def parse_error(self, status: int, headers: RawHeaders, body: bytes) -> ProviderError:
         """The error that a non-2xx answer means to our client."""
@@ -257,6 +260,7 @@ class PassThroughStream:
         "_held",
         "_max",
         "_parts",
+        "_passed",
         "_provider",
         "_secrets",
         "_size",
@@ -286,15 +290,22 @@ class PassThroughStream:
         self._size = 0
         self._tail = b""  # the last bytes of _parts, where a border may begin
         self._held: list[bytes] = []
+        self._passed = 0
         self._finished: set[int] = set()
         self.done = False
         self.error: ProviderError | None = None
         self.usage: Usage | None = None
 
+    @property
+    def output_characters(self) -> int:
+        """A guess from the number of events, most of which hold one token."""
+        return self._passed * 4
+
     def feed(self, chunk: bytes) -> bytes:
         """The bytes to send now; the very ``chunk`` in the plain case."""
         if self.done or self.error is not None:
             return b""
+        self._passed += 1
         if self._parts:
             if not _sse.has_border(self._tail + chunk):
                 self._keep(chunk)

@@ -25,8 +25,22 @@ from asgi_llm.errors import (
 from asgi_llm.providers._catalog import Catalog
 from asgi_llm.providers._exchange import Calling, Exchange, provider_error, read_error
 from asgi_llm.providers._watch import ClientWatch, Watchman
-from asgi_llm.providers.base import ModelCard, Provider, UploadProvider
-from asgi_llm.state import DEPLOYMENT, FAILURE, OPERATION, REQUEST_MODEL, State, enter
+from asgi_llm.providers.base import (
+    AuthorizingProvider,
+    ModelCard,
+    Provider,
+    Translation,
+    UploadProvider,
+)
+from asgi_llm.state import (
+    DEPLOYMENT,
+    FAILURE,
+    OPERATION,
+    REQUEST_MODEL,
+    TRANSLATION_LOSS,
+    State,
+    enter,
+)
 from asgi_llm.transports._decoding import decoded
 from asgi_llm.transports.base import Timeouts, Transport, TransportError, UpstreamRequest
 from asgi_llm.transports.http1 import Http1Transport
@@ -46,6 +60,7 @@ ROUTES: Final[dict[str, Operation]] = {
     "/v1/images/generations": "image_generation",
     "/v1/audio/speech": "speech",
     "/v1/audio/transcriptions": "transcription",
+    "/v1/rerank": "rerank",
 }
 MODELS_ROUTE: Final = "/v1/models"
 
@@ -111,6 +126,9 @@ class ProviderApp:
                 max_response_bytes=max_response_bytes,
                 clock=clock,
                 header=(b"x-provider", provider.name.encode()),
+                authorize=(
+                    provider.authorize if isinstance(provider, AuthorizingProvider) else None
+                ),
             )
             for provider in providers
         }
@@ -179,10 +197,12 @@ class ProviderApp:
         document = validate(operation, state.document(body.data))
         deployment = await self._resolve(document["model"], state)
         calling = self._call(operation, deployment)
-        request = calling.provider.build_request(operation, document, deployment)
-        exchange = Exchange(calling, operation, document, deployment, state)
+        translation = calling.provider.translate(operation, document, deployment)
+        if translation.losses:
+            state.set(TRANSLATION_LOSS, translation.losses)
+        exchange = Exchange(calling, translation, state)
         with ClientWatch(self._watchman, receive) as watch:
-            await exchange.run(request, send, watch)
+            await exchange.run(send, watch)
 
     async def _upload(
         self, operation: Operation, scope: Scope, receive: Receive, send: Send, state: State
@@ -201,7 +221,9 @@ class ProviderApp:
                 raise _unsupported(operation, provider)
             content_type, body = upload.body(replace={"model": deployment.model})
             request = provider.build_upload_request(operation, deployment, content_type, body)
-            exchange = Exchange(calling, operation, document, deployment, state)
+            exchange = Exchange(
+                calling, Translation(operation, document, deployment, request), state
+            )
 
             async def receive_after_body() -> Message:
                 await upload.finished.wait()
@@ -209,7 +231,7 @@ class ProviderApp:
 
             with ClientWatch(self._watchman, receive_after_body) as watch:
                 try:
-                    await exchange.run(request, send, watch)
+                    await exchange.run(send, watch)
                 except ClientLeftError:
                     # Seen by the one who reads the body; nobody is there to be told.
                     return
@@ -253,6 +275,8 @@ class ProviderApp:
             return None
         try:
             transport = provider.transport or self._transport
+            if (authorize := self._calling[provider.name].authorize) is not None:
+                request = await authorize(request)
             response = await transport.send(request, _LIST_TIMEOUTS)
             try:
                 if response.status != 200:

@@ -11,6 +11,7 @@ from asgi_llm.errors import ConfigurationError, ModelNotFoundError, RawHeaders
 from asgi_llm.providers._options import checked_base_url, credential, header_pairs
 from asgi_llm.providers._passthrough import PATHS, OpenAIFormat
 from asgi_llm.providers._quirks import check_quirks
+from asgi_llm.providers.base import Translation
 from asgi_llm.transports.base import Timeouts, Transport, UpstreamRequest
 from asgi_llm.types import Deployment, Document
 
@@ -133,11 +134,13 @@ class Azure(OpenAIFormat):
             raise ModelNotFoundError(f"The provider {self.name!r} has no such deployment.")
         return f"{self.base_url}/{target}{PATHS[operation]}{self._query}"
 
-    def build_request(
+    def translate(
         self, operation: Operation, document: Document, deployment: Deployment
-    ) -> UpstreamRequest:
+    ) -> Translation:
         """The upstream call, with a fresh token where there is a token provider."""
-        return self._authorize(super().build_request(operation, document, deployment))
+        translation = super().translate(operation, document, deployment)
+        self._authorize(translation.request)
+        return translation
 
     def build_upload_request(
         self,

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import msgspec
 
 from asgi_llm._semconv import Operation
 from asgi_llm.errors import ProviderError, RawHeaders
 from asgi_llm.transports.base import Timeouts, Transport, UpstreamRequest
 from asgi_llm.types import Deployment, Document, Usage
 
-__all__ = ["Answer", "ModelCard", "Provider", "StreamDecoder", "UploadProvider"]
+__all__ = [
+    "Answer",
+    "AuthorizingProvider",
+    "ModelCard",
+    "Provider",
+    "StreamDecoder",
+    "Translation",
+    "UploadProvider",
+]
 
 
 class Answer(NamedTuple):
@@ -36,6 +46,30 @@ class ModelCard:
     owned_by: str = ""
 
 
+class Translation(msgspec.Struct):
+    """One request in the provider's words, and what is needed to read the answer to it.
+
+    Attributes:
+        operation: What is asked.
+        document: What the client sent.
+        deployment: Whom it is asked.
+        request: The upstream call.
+        more: Further calls that the one answer is made of: a list of texts over the provider's
+            limit, or several choices from a provider that gives one at a time. The app makes all of
+            them at once.
+        losses: Paths in the document that the provider is not told, or not as they were written.
+        memo: The adapter's own notes.
+    """
+
+    operation: Operation
+    document: Document
+    deployment: Deployment
+    request: UpstreamRequest
+    more: tuple[UpstreamRequest, ...] = ()
+    losses: tuple[str, ...] = ()
+    memo: Any = None
+
+
 class StreamDecoder(Protocol):
     """Turns one upstream stream into an OpenAI stream. One instance per response."""
 
@@ -45,6 +79,11 @@ class StreamDecoder(Protocol):
     """The provider said that the stream is over, and everything that it sent has been returned."""
     error: ProviderError | None
     """What went wrong, if something did: nothing more comes out after what was returned last."""
+
+    @property
+    def output_characters(self) -> int:
+        """How much was written so far, for an estimate where no usage came; may be rough."""
+        ...
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes to send now: whole events, or none yet.
@@ -84,29 +123,37 @@ class Provider(Protocol):
     """Models that it is known to serve, without a call; may be empty."""
     operations: frozenset[Operation]
     """What it can be asked for."""
+    stream_types: frozenset[bytes]
+    """Media types of its streams. An answer of another type to a request for one is read whole."""
 
-    def build_request(
+    def translate(
         self, operation: Operation, document: Document, deployment: Deployment
-    ) -> UpstreamRequest:
-        """The upstream call for ``document``, which is valid for ``operation``.
+    ) -> Translation:
+        """The upstream call, or calls, for ``document``, which is valid for ``operation``.
 
         Raises:
             InvalidRequestError: The document holds what this provider cannot be told.
         """
         ...
 
-    def parse_response(self, operation: Operation, deployment: Deployment, body: bytes) -> Answer:
+    def parse_response(self, translation: Translation, *bodies: bytes) -> Answer:
         """Read a whole answer with a 2xx status.
+
+        Args:
+            translation: What was asked.
+            bodies: The answer to each of its calls, in their order: one, unless it has ``more``.
 
         Raises:
             ProviderError: It is no answer: an error with status 200, an empty or malformed body.
         """
         ...
 
-    def stream_decoder(
-        self, operation: Operation, document: Document, deployment: Deployment
-    ) -> StreamDecoder:
-        """A decoder for the stream that answers ``document``."""
+    def stream_decoders(self, translation: Translation) -> tuple[StreamDecoder, ...]:
+        """A decoder for the stream that answers each of the calls, in their order.
+
+        Where there are several, what they return may be sent in any order as long as each one's
+        own is kept; the last of them to be done returns the end of the stream.
+        """
         ...
 
     def parse_error(self, status: int, headers: RawHeaders, body: bytes) -> ProviderError:
@@ -122,6 +169,19 @@ class Provider(Protocol):
 
         Raises:
             ProviderError: It is no model list.
+        """
+        ...
+
+
+@runtime_checkable
+class AuthorizingProvider(Provider, Protocol):
+    """A provider whose calls carry something that has to be fetched or computed for each call."""
+
+    async def authorize(self, request: UpstreamRequest) -> UpstreamRequest:
+        """``request`` with credentials: a token that is renewed now and then, or a signature.
+
+        Raises:
+            ProviderError: They cannot be had.
         """
         ...
 

@@ -40,6 +40,7 @@ __all__ = [
     "EmbeddingRequest",
     "ImageRequest",
     "ModerationRequest",
+    "RerankRequest",
     "SpeechRequest",
     "TranscriptionRequest",
 ]
@@ -249,6 +250,26 @@ class TranscriptionRequest(Struct):
     chunking_strategy: Maybe[str] = UNSET
 
 
+class RerankDocument(Struct, gc=False):
+    """A text to rank; what stands beside it goes along."""
+
+    text: str
+
+
+class RerankRequest(Struct):
+    """Body of ``POST /v1/rerank``.
+
+    Source: Cohere API reference, "Rerank" (v2); Jina and Voyage have the same fields in the main.
+    """
+
+    model: ModelName
+    query: Annotated[str, Meta(min_length=1)]
+    documents: Annotated[list[str | RerankDocument], Meta(min_length=1)]
+    top_n: Maybe[Annotated[int, Meta(ge=1, le=2**31 - 1)]] = UNSET
+    return_documents: Maybe[bool] = UNSET
+    max_tokens_per_doc: Maybe[TokenCount] = UNSET
+
+
 REQUESTS: dict[Operation, type[Struct]] = {
     "chat": ChatCompletionRequest,
     "text_completion": CompletionRequest,
@@ -257,4 +278,5 @@ REQUESTS: dict[Operation, type[Struct]] = {
     "image_generation": ImageRequest,
     "speech": SpeechRequest,
     "transcription": TranscriptionRequest,
+    "rerank": RerankRequest,
 }

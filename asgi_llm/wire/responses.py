@@ -249,6 +249,32 @@ class Transcription(Struct):
     usage: Maybe[dict[str, Any]] = UNSET
 
 
+class RankedDocument(Struct):
+    """One of the documents: which it is, and how well it fits the query, from 0 to 1."""
+
+    index: int
+    relevance_score: float
+    document: Maybe[dict[str, Any]] = UNSET
+
+
+class RerankUsage(Struct):
+    """What a ranking cost: tokens, or the provider's own search units."""
+
+    total_tokens: Maybe[int] = UNSET
+    prompt_tokens: Maybe[int] = UNSET
+    search_units: Maybe[int] = UNSET
+
+
+class Ranking(Struct):
+    """Answer of ``POST /v1/rerank``, best first."""
+
+    model: str
+    results: list[RankedDocument]
+    id: Maybe[str] = UNSET
+    object: Maybe[str] = UNSET
+    usage: Maybe[RerankUsage] = UNSET
+
+
 class Model(Struct):
     """A model that can be asked for."""
 
@@ -288,6 +314,7 @@ RESPONSES: tuple[type[Struct], ...] = (
     Moderation,
     ImageList,
     Transcription,
+    Ranking,
     Model,
     ModelList,
     Error,

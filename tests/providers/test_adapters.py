@@ -11,7 +11,7 @@ import pytest
 from asgi_llm.errors import ConfigurationError, ModelNotFoundError
 from asgi_llm.providers._passthrough import PATHS, OpenAIFormat
 from asgi_llm.providers.azure import Azure
-from asgi_llm.providers.base import Provider
+from asgi_llm.providers.base import Provider, StreamDecoder
 from asgi_llm.providers.compatible import COMPATIBLE, compatible
 from asgi_llm.providers.openai import OpenAI
 from asgi_llm.types import Deployment
@@ -24,10 +24,15 @@ def at(adapter: OpenAIFormat, model: str = "m", **more: Any) -> Deployment:
     return Deployment(provider=adapter.name, model=model, **more)
 
 
+def decoder_of(adapter: OpenAIFormat) -> StreamDecoder:
+    (decoder,) = adapter.stream_decoders(adapter.translate("chat", CHAT, at(adapter)))
+    return decoder
+
+
 def build(
     adapter: OpenAIFormat, model: str = "m", **document: Any
 ) -> tuple[str, dict[str, str], Any]:
-    request = adapter.build_request("chat", {**CHAT, **document}, at(adapter, model))
+    request = adapter.translate("chat", {**CHAT, **document}, at(adapter, model)).request
     assert isinstance(request.body, bytes)
     headers = {name.decode(): value.decode() for name, value in request.headers}
     return request.url, headers, json.loads(request.body)
@@ -286,7 +291,7 @@ def test_a_deployments_quirks_come_on_top() -> None:
     """One reasoning model of an account that has others too."""
     adapter = OpenAI(api_key=KEY)
     deployment = at(adapter, quirks=frozenset({"max_completion_tokens_only"}))
-    request = adapter.build_request("chat", {**CHAT, "max_tokens": 4}, deployment)
+    request = adapter.translate("chat", {**CHAT, "max_tokens": 4}, deployment).request
     assert isinstance(request.body, bytes)
     assert 4 == json.loads(request.body)["max_completion_tokens"]
 
@@ -315,7 +320,7 @@ def test_a_dialects_stream_passes_byte_by_byte_at_every_split(
     adapter = adapter_of(dialect)
     cuts = [[data[:at_], data[at_:]] for at_ in range(len(data) + 1)]
     for parts in [*cuts, [data[i : i + 1] for i in range(len(data))]]:
-        decoder = adapter.stream_decoder("chat", CHAT, at(adapter))
+        decoder = decoder_of(adapter)
         out = b"".join(decoder.feed(part) for part in parts if part) + decoder.close()
         # After the end mark, the second half of a CRLF says nothing any more.
         assert data.rstrip(b"\r\n") == out.rstrip(b"\r\n")
@@ -334,7 +339,7 @@ def test_a_dialects_stream_that_ends_early_never_shows_its_finish(
     last = len(data) - len(b"data: [DONE]\n\n") if finish < 0 else data.rfind(b"data:", 0, finish)
     adapter = adapter_of(dialect)
     for end in range(last + 1):
-        decoder = adapter.stream_decoder("chat", CHAT, at(adapter))
+        decoder = decoder_of(adapter)
         out = decoder.feed(data[:end]) + decoder.close()
         assert decoder.error is not None
         assert not decoder.done
@@ -347,7 +352,7 @@ def test_groqs_error_event_ends_the_stream_with_its_own_status(
 ) -> None:
     """Content before it passes; then comes the mapped error and nothing else."""
     adapter = compatible("groq", api_key=KEY)
-    decoder = adapter.stream_decoder("chat", CHAT, at(adapter))
+    decoder = decoder_of(adapter)
     out = decoder.feed(fixture_bytes("groq_error_stream.sse")) + decoder.close()
     assert 2 == out.count(b"data: ")
     assert decoder.error is not None
@@ -359,7 +364,7 @@ def test_a_stream_without_a_finish_reason_is_whole_only_where_that_is_known() ->
     data = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
     for dialect, done in (("openrouter", True), ("openai", False)):
         adapter = adapter_of(dialect)
-        decoder = adapter.stream_decoder("chat", CHAT, at(adapter))
+        decoder = decoder_of(adapter)
         decoder.feed(data + b"data: [DONE]\n\n")
         assert done is decoder.done
 
@@ -369,6 +374,6 @@ def test_an_unframed_end_without_done_is_whole_only_where_that_is_known() -> Non
     data = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
     for dialect, done in (("writer", True), ("openai", False)):
         adapter = adapter_of(dialect)
-        decoder = adapter.stream_decoder("chat", CHAT, at(adapter))
+        decoder = decoder_of(adapter)
         out = decoder.feed(data) + decoder.close(framed=False)
         assert (done, data if done else b"") == (decoder.done, out)

@@ -44,7 +44,7 @@ ECHO = Echo(clock=lambda: 1_700_000_000.5)
 
 async def send(operation: Operation, model: str = "echo", **document: Any) -> UpstreamResponse:
     deployment = Deployment(provider="echo", model=model)
-    request = ECHO.build_request(operation, document, deployment)
+    request = ECHO.translate(operation, document, deployment).request
     assert ECHO.transport is not None
     return await ECHO.transport.send(request, Timeouts(first_byte_seconds=2.0))
 

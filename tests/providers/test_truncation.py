@@ -41,9 +41,9 @@ async def sources(fixture_bytes: Callable[[str], bytes]) -> list[tuple[bytes, in
     ]
     for document in REQUESTS:
         options = {"stream": True, "stream_options": {"include_usage": True}}
-        request = echo.build_request(
+        request = echo.translate(
             "chat", {**document, **options}, Deployment(provider="echo", model="echo")
-        )
+        ).request
         response = await echo.transport.send(request, Timeouts())
         found.append((await response.read(1_000_000), document.get("n", 1)))
     return found
