@@ -2,8 +2,8 @@
 
 It does what is alike for all of them: losses, several choices from a provider that gives one at a
 time, the frame of answers and streams, errors. An adapter fills in how a chat is asked
-(``chat_call``), how an answer is read (``read_answer`` for a whole one, ``reader`` for the events of
-a stream, over the same functions for its parts), and its other operations.
+(``chat_call``), how an answer is read (``read_answer`` for a whole one, ``reader`` for the events
+of a stream, over the same functions for its parts), and its other operations.
 """
 
 from __future__ import annotations
