@@ -101,23 +101,7 @@ class BufferedBody:
             InvalidRequestError: The body took too long (408), or has two lengths (400).
         """
         check_length(scope, max_bytes)
-        arriving = _drain(receive, max_bytes)
-        try:
-            # As a rule the body is there already, or another layer has read it: one step then
-            # ends the coroutine, and no deadline has to be set up for it.
-            waits_for = arriving.send(None)
-        except StopIteration as whole:
-            data: bytes | None = whole.value
-        else:
-            try:
-                async with asyncio.timeout(timeout_seconds):
-                    data = await _go_on(arriving, waits_for)
-            except TimeoutError as error:
-                raise errors.InvalidRequestError(
-                    f"The body did not arrive within {timeout_seconds:g} seconds.",
-                    code="request_timeout",
-                    status=408,
-                ) from error
+        data = await read_body(receive, max_bytes, timeout_seconds)
         return None if data is None else cls(data, receive)
 
     async def receive(self) -> Message:
@@ -133,6 +117,28 @@ class BufferedBody:
         headers = [(n, v) for n, v in scope["headers"] if n != b"content-length"]
         headers.append((b"content-length", b"%d" % len(data)))
         return {**cast("Mapping[str, Any]", scope), "headers": headers}
+
+
+async def read_body(
+    receive: Receive, max_bytes: int, timeout_seconds: float | None
+) -> bytes | None:
+    """The body alone, for whoever hands it on to nobody. See ``BufferedBody.read``."""
+    arriving = _drain(receive, max_bytes)
+    try:
+        # As a rule the body is there already, or another layer has read it: one step then ends the
+        # coroutine, and no deadline has to be set up for it.
+        waits_for = arriving.send(None)
+    except StopIteration as whole:
+        return cast("bytes | None", whole.value)
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            return await _go_on(arriving, waits_for)
+    except TimeoutError as error:
+        raise errors.InvalidRequestError(
+            f"The body did not arrive within {timeout_seconds:g} seconds.",
+            code="request_timeout",
+            status=408,
+        ) from error
 
 
 def check_length(scope: Scope, max_bytes: int) -> None:

@@ -41,6 +41,20 @@ SCOPE_KEY = "asgi_llm"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
+# A call into the kernel for each id would cost more than all else about it.
+_random_ids: list[str] = []
+_IDS_AT_ONCE = 256
+
+
+def _draw_ids() -> None:
+    digits = os.urandom(16 * _IDS_AT_ONCE).hex()
+    _random_ids.extend("req_" + digits[at : at + 32] for at in range(0, len(digits), 32))
+
+
+# A forked process would give the same ids again.
+os.register_at_fork(after_in_child=_random_ids.clear)
+
+
 class StateKey(Generic[T]):
     """A key of the state, compared by identity, so that anyone may add one without a clash.
 
@@ -83,7 +97,9 @@ class State:
     def request_id(self) -> str:
         """Our own id of the request: ``req_`` and 32 hex digits. Never the client's."""
         if self._request_id is None:
-            self._request_id = "req_" + os.urandom(16).hex()
+            if not _random_ids:
+                _draw_ids()
+            self._request_id = _random_ids.pop()
         return self._request_id
 
     @property
@@ -113,6 +129,10 @@ class State:
     def set(self, key: StateKey[T], value: T) -> None:
         """Set the value under ``key``."""
         self._values[key] = value
+
+    def update(self, values: Mapping[StateKey[Any], Any]) -> None:
+        """Set several values at once."""
+        self._values.update(values)
 
     def document(self, data: bytes) -> Any:
         """The parsed JSON of a request body, parsed once for all layers that see these bytes.

@@ -147,8 +147,10 @@ class Exchange:
                     failure = await self._stream(response, send, watch)
                 else:
                     await self._whole(response, send, watch)
-            finally:
+            except BaseException:
+                # All of them close it where they end as they should.
                 await response.aclose()
+                raise
         except TransportError as error:
             failure = provider_error(error, calling.provider.name)
             raise failure from error
@@ -165,8 +167,13 @@ class Exchange:
                 time_to_first_byte_seconds=first_byte,
             )
             state = self._state
-            state.set(ATTEMPTS, (*(state.get(ATTEMPTS) or ()), attempt))
-            state.set(RESPONSE_MODEL, attempt.model)
+            before = state.get(ATTEMPTS)
+            state.update(
+                {
+                    ATTEMPTS: (*before, attempt) if before else (attempt,),
+                    RESPONSE_MODEL: attempt.model,
+                }
+            )
             if failure is not None:
                 state.set(FAILURE, failure)
 
@@ -233,6 +240,7 @@ class Exchange:
         watch.sending = False
         if failure is None:
             await _drain(chunks)
+        await response.aclose()
         return failure
 
     async def _start_stream(self, response: UpstreamResponse, send: Send) -> None:
@@ -267,6 +275,7 @@ class Exchange:
         watch.sending = True
         await send({"type": "http.response.body", "body": b""})
         watch.sending = False
+        await response.aclose()
 
     def _headers(self, response: UpstreamResponse) -> RawHeaders:
         state = self._state

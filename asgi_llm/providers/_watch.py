@@ -23,38 +23,36 @@ class Watchman:
         write_timeout_seconds: How long one ``send`` may wait for a client that does not read.
     """
 
-    __slots__ = ("_timer", "loop", "watches", "write_timeout_seconds")
+    __slots__ = ("loop", "timer", "watches", "write_timeout_seconds")
 
     def __init__(self, write_timeout_seconds: float) -> None:
         self.write_timeout_seconds = write_timeout_seconds
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None
         self.watches: set[ClientWatch] = set()
 
-    def add(self, watch: ClientWatch, task: asyncio.Task[Any]) -> None:
-        """Begin to look after ``watch``. The timer ends by itself when nobody is left."""
-        self.watches.add(watch)
-        if self._timer is None or task.get_loop() is not self.loop:
-            self.loop = task.get_loop()
-            self._timer = self.loop.call_later(self._tick_seconds, self._tick)
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to look after ``watches``. The timer ends by itself when there are none."""
+        self.loop = loop
+        self.timer = loop.call_later(self._tick_seconds, self._tick)
 
     def aclose(self) -> None:
         """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     @property
     def _tick_seconds(self) -> float:
         return min(TICK_SECONDS, self.write_timeout_seconds)
 
     def _tick(self) -> None:
-        self._timer = None
+        self.timer = None
         loop = self.loop
         for watch in tuple(self.watches):
             watch.tick(self._tick_seconds, self.write_timeout_seconds)
         if self.watches and loop is not None:
-            self._timer = loop.call_later(self._tick_seconds, self._tick)
+            self.timer = loop.call_later(self._tick_seconds, self._tick)
 
 
 class ClientWatch:
@@ -74,27 +72,17 @@ class ClientWatch:
         gone: Whether there is nobody to answer any more.
     """
 
-    __slots__ = (
-        "_blocked_seconds",
-        "_cancelled",
-        "_receive",
-        "_task",
-        "_watcher",
-        "_watchman",
-        "gone",
-        "sending",
-    )
-
+    # Not slots: what most requests never change costs nothing to set up.
+    _blocked_seconds = 0.0
+    _watcher: asyncio.Task[None] | None = None
+    _cancelled = False
+    gone = False
+    sending = False
     _task: asyncio.Task[Any]
 
     def __init__(self, watchman: Watchman, receive: Receive) -> None:
         self._watchman = watchman
         self._receive = receive
-        self.sending = False
-        self._blocked_seconds = 0.0
-        self._watcher: asyncio.Task[None] | None = None
-        self._cancelled = False
-        self.gone = False
 
     def __enter__(self) -> ClientWatch:
         watchman = self._watchman
@@ -102,7 +90,9 @@ class ClientWatch:
         if task is None:
             raise RuntimeError("an ASGI app runs in a task")
         self._task = task
-        watchman.add(self, task)
+        watchman.watches.add(self)
+        if watchman.timer is None or watchman.loop is not task.get_loop():
+            watchman.start(task.get_loop())
         return self
 
     def __exit__(

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.types import Message, Receive, Scope, Send
 
 from asgi_llm import _json
-from asgi_llm._asgi import BufferedBody, route_path, send_error
+from asgi_llm._asgi import check_length, read_body, route_path, send_error
 from asgi_llm._semconv import Operation
 from asgi_llm.errors import (
     ConfigurationError,
@@ -149,17 +149,21 @@ class ProviderApp:
         kind = scope["type"]
         if kind == "lifespan":
             await self._lifespan(receive, send)
-        elif kind == "websocket":
+            return
+        if kind == "websocket":
             # Closed before it is accepted: the host answers the upgrade with 403.
             await receive()
             await send({"type": "websocket.close", "code": 4404})
-        else:
-            scope, state = enter(scope)
-            try:
-                await self._http(scope, receive, send, state)
-            except LLMError as error:
-                state.set(FAILURE, error)
-                await send_error(send, state, error)
+            return
+        scope, state = enter(scope)
+        try:
+            exchange = await self._prepare(scope, receive, send, state)
+            if exchange is not None:
+                with ClientWatch(self._watchman, receive) as watch:
+                    await exchange.run(send, watch)
+        except LLMError as error:
+            state.set(FAILURE, error)
+            await send_error(send, state, error)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -168,41 +172,47 @@ class ProviderApp:
         await self.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send, state: State) -> None:
+    async def _prepare(
+        self, scope: Scope, receive: Receive, send: Send, state: State
+    ) -> Exchange | None:
+        """Read and check the request, and choose whom to ask; None: it has been dealt with."""
         path = route_path(scope)
         operation = ROUTES.get(path)
         if operation is None:
             if path == MODELS_ROUTE or path.startswith(MODELS_ROUTE + "/"):
-                _require_method(scope, "GET")
+                if scope["method"] != "GET":
+                    raise _wrong_method(scope, "GET")
                 await self._models(path, send, state)
-                return
+                return None
             raise InvalidRequestError(
                 "There is nothing at this path. The API begins at /v1, as in /v1/chat/completions.",
                 status=404,
                 code="unknown_route",
             )
-        _require_method(scope, "POST")
+        if scope["method"] != "POST":
+            raise _wrong_method(scope, "POST")
         if query := scope.get("query_string"):
             _refuse_key_in_url(query)
         state.set(OPERATION, operation)
         if operation == "transcription":
             await self._upload(operation, scope, receive, send, state)
-            return
+            return None
         _require_json(state.headers)
-        body = await BufferedBody.read(
-            scope, receive, max_bytes=self._max_body_bytes, timeout_seconds=self._body_timeout
-        )
+        check_length(scope, self._max_body_bytes)
+        body = await read_body(receive, self._max_body_bytes, self._body_timeout)
         if body is None:
-            return
-        document = validate(operation, state.document(body.data))
-        deployment = await self._resolve(document["model"], state)
+            return None
+        document = validate(operation, state.document(body))
+        name = document["model"]
+        deployment = state.get(DEPLOYMENT) or self._catalog.known(name)
+        if deployment is None:
+            deployment = await self._find(name, state)
+        state.update({REQUEST_MODEL: name, DEPLOYMENT: deployment})
         calling = self._call(operation, deployment)
         translation = calling.provider.translate(operation, document, deployment)
         if translation.losses:
             state.set(TRANSLATION_LOSS, translation.losses)
-        exchange = Exchange(calling, translation, state)
-        with ClientWatch(self._watchman, receive) as watch:
-            await exchange.run(send, watch)
+        return Exchange(calling, translation, state)
 
     async def _upload(
         self, operation: Operation, scope: Scope, receive: Receive, send: Send, state: State
@@ -214,7 +224,8 @@ class ProviderApp:
             return
         async with upload:
             document = validate(operation, upload.document())
-            deployment = await self._resolve(document["model"], state)
+            deployment = state.get(DEPLOYMENT) or await self._find(document["model"], state)
+            state.update({REQUEST_MODEL: document["model"], DEPLOYMENT: deployment})
             calling = self._call(operation, deployment)
             provider = calling.provider
             if not isinstance(provider, UploadProvider):
@@ -236,14 +247,11 @@ class ProviderApp:
                     # Seen by the one who reads the body; nobody is there to be told.
                     return
 
-    async def _resolve(self, name: str, state: State) -> Deployment:
-        """Where to call: where a router says, else where the model's name says."""
+    async def _find(self, name: str, state: State) -> Deployment:
+        """Where to call, as the model's name says."""
+        # Now, for whoever logs that it was not found.
         state.set(REQUEST_MODEL, name)
-        deployment = state.get(DEPLOYMENT)
-        if deployment is None:
-            deployment = self._catalog.known(name) or await self._catalog.find(name)
-            state.set(DEPLOYMENT, deployment)
-        return deployment
+        return await self._catalog.find(name)
 
     def _call(self, operation: Operation, deployment: Deployment) -> Calling:
         """How ``deployment`` is called for ``operation``."""
@@ -308,14 +316,13 @@ def _check_names(providers: tuple[Provider, ...], models: Mapping[str, Deploymen
             )
 
 
-def _require_method(scope: Scope, method: str) -> None:
-    if scope["method"] != method:
-        raise InvalidRequestError(
-            f"This path takes {method}, not {scope['method'][:20]!r}.",
-            status=405,
-            code="method_not_allowed",
-            headers=[(b"allow", method.encode())],
-        )
+def _wrong_method(scope: Scope, method: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"This path takes {method}, not {scope['method'][:20]!r}.",
+        status=405,
+        code="method_not_allowed",
+        headers=[(b"allow", method.encode())],
+    )
 
 
 def _refuse_key_in_url(query: bytes) -> None:

@@ -46,7 +46,7 @@ class ModelCard:
     owned_by: str = ""
 
 
-class Translation(msgspec.Struct):
+class Translation(msgspec.Struct, gc=False):
     """One request in the provider's words, and what is needed to read the answer to it.
 
     Attributes:

@@ -8,6 +8,8 @@ import math
 import socket
 from typing import TYPE_CHECKING, cast
 
+import httptools
+
 from asgi_llm.transports._parsing import Parsing
 from asgi_llm.transports._response import Http1Response
 from asgi_llm.transports.base import (
@@ -101,8 +103,15 @@ class Connection(Parsing, asyncio.Protocol):
             total_at: When the whole call has to be over, on the loop's clock.
             uploaded: The request is written at once. Else ``upload_ended`` says when it was.
         """
-        response = Http1Response(self)
-        self._expect(response, is_head)
+        response = self._response = Http1Response(self)
+        self._is_head = is_head
+        self._started = self._complete = self._interim = False
+        self._keep = True
+        self._malformed = None
+        self._head_bytes = self._count = 0
+        if self._headers:
+            # Trailers of the message before.
+            self._headers = []
         self._uploaded = uploaded
         self._seen_bytes = 0
         if timeouts is not self._timeouts:
@@ -169,7 +178,7 @@ class Connection(Parsing, asyncio.Protocol):
         response = self._response
         self.close()
         if response is not None:
-            self._detach(response)
+            self._response = response.connection = None
             response.error = error
             response.wake()
 
@@ -221,10 +230,18 @@ class Connection(Parsing, asyncio.Protocol):
             self.close()
             return
         in_head = not self._started
-        if (error := self._parse(data)) is not None:
-            self._take(response)
-            self.fail(error)
+        parser = self._parser
+        if parser is None:
             return
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            # Nonsense after the message's end only costs the connection.
+            self._keep = False
+            if not self._complete:
+                self._take(response)
+                self.fail(self._malformed or UpstreamProtocolError(f"malformed response: {error}"))
+                return
         if in_head:
             self._seen_bytes += len(data)
             cap = self._max_header_bytes
@@ -235,18 +252,27 @@ class Connection(Parsing, asyncio.Protocol):
             if not self._started:
                 return
             self._seen_bytes = 0
-            response.wake()
+            if (waiter := response.waiter) is not None:
+                response.waiter = None
+                if not waiter.done():
+                    waiter.set_result(None)
         if self._complete:
             self._finish(response)
             return
-        if self._parts:
-            self._take(response)
-            if response.connection is None:
-                return
+        if parts := self._parts:
             self._seen_bytes = 0
-            if not response.whole:
-                response.wake()
-            else:
+            waiter = response.waiter
+            if waiter is not None and not response.whole:
+                # Most pieces of a stream: its reader waits for just this one.
+                response.chunks += parts
+                response.size += len(data)
+                parts.clear()
+                response.waiter = None
+                if not waiter.done():
+                    waiter.set_result(None)
+                return
+            self._take(response)
+            if response.whole and response.connection is not None:
                 self._since = self._loop.time()
         elif not in_head:
             # Chunk extensions and trailers are dropped, but not for ever.
@@ -289,21 +315,19 @@ class Connection(Parsing, asyncio.Protocol):
         if len(self._parts) > self._count:
             del self._parts[self._count :]
             self._keep = False
-        self._take(response)
-        if response.connection is None:
-            return
+        if self._parts:
+            self._take(response)
+            if response.connection is None:
+                return
         if self.paused:
             self.resume()
-        self._detach(response)
-        if self._keep and self._uploaded and self.is_usable():
+        self._response = response.connection = None
+        if self._keep and self._uploaded and not self.closed:
             self._pool.release(self)
         else:
             self.close()
-        response.wake()
-
-    def _detach(self, response: Http1Response) -> None:
-        self._response = None
-        response.connection = None
+        if response.waiter is not None:
+            response.wake()
 
     def _over(self, exc: Exception | None) -> None:
         response = self._response

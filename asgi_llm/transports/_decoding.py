@@ -74,6 +74,7 @@ class _Decoded:
                 await self.aclose()
                 raise ResponseTooLargeError(f"the response inflates to more than {max_bytes} bytes")
             pieces.append(piece)
+        await self.aclose()
         return b"".join(pieces)
 
     async def aclose(self) -> None:

@@ -45,35 +45,13 @@ class Parsing:
         self._parts: list[bytes] = []
         self.on_body = self._parts.append
         self._headers: RawHeaders = []
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-
-    def _expect(self, response: Http1Response, is_head: bool) -> None:
-        """Read the next message into ``response``."""
-        self._response = response
-        self._is_head = is_head
-        self._started = False
-        self._complete = False
-        self._interim = False
+        self._is_head = self._started = self._complete = self._interim = False
         self._keep = True
         self._malformed: UpstreamProtocolError | None = None
         self._head_bytes = 0
         self._count = 0
-        if self._headers:
-            # Trailers of the message before.
-            self._headers = []
-
-    def _parse(self, data: bytes) -> UpstreamProtocolError | None:
-        """Take ``data`` in. Nonsense after the message's end only costs the connection."""
-        parser = self._parser
-        if parser is None:
-            return None
-        try:
-            parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._keep = False
-            if not self._complete:
-                return self._malformed or UpstreamProtocolError(f"malformed response: {error}")
-        return None
+        """Parts that belong to the message."""
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
 
     def _head_fits(self, response: Http1Response, max_bytes: int) -> bool:
         """The exact look, for when all that came in the same reads is over the cap."""
@@ -96,7 +74,7 @@ class Parsing:
         headers, self._headers = self._headers, []
         status = parser.get_status_code()
         version = parser.get_http_version()
-        if version not in ("1.1", "1.0"):
+        if version != "1.1" and version != "1.0":
             self._refuse("the response is of another HTTP version")
         if len(headers) > _MAX_HEADERS:
             self._refuse("the response has too many headers")

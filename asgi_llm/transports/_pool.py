@@ -38,7 +38,7 @@ class Keeper:
     One timer serves all pools, and only while a connection is idle.
     """
 
-    __slots__ = ("_emptied", "_timer", "closed", "loop", "open", "options", "pools")
+    __slots__ = ("_emptied", "closed", "loop", "open", "options", "pools", "timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: PoolOptions) -> None:
         self.loop = loop
@@ -46,7 +46,7 @@ class Keeper:
         self.pools: dict[Origin, Pool] = {}
         self.open: set[Connection] = set()
         self.closed = False
-        self._timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
 
     def pool(self, origin: Origin, context: ssl.SSLContext | None) -> Pool:
@@ -62,8 +62,8 @@ class Keeper:
 
     def watch(self) -> None:
         """A connection has become idle."""
-        if self._timer is None:
-            self._timer = self.loop.call_later(self.options.idle_expiry_seconds, self._sweep)
+        if self.timer is None:
+            self.timer = self.loop.call_later(self.options.idle_expiry_seconds, self._sweep)
 
     def lost(self, connection: Connection) -> None:
         """A socket is closed."""
@@ -74,9 +74,9 @@ class Keeper:
     def close(self) -> None:
         """Close everything; whoever waits for a connection is told."""
         self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
         for pool in self.pools.values():
             pool.close()
         for connection in list(self.open):
@@ -90,10 +90,10 @@ class Keeper:
             await self._emptied
 
     def _sweep(self) -> None:
-        self._timer = None
+        self.timer = None
         wait = min((pool.expire() for pool in self.pools.values()), default=math.inf)
         if wait < math.inf:
-            self._timer = self.loop.call_later(wait, self._sweep)
+            self.timer = self.loop.call_later(wait, self._sweep)
 
 
 class Pool:
@@ -252,10 +252,12 @@ class Pool:
             waiter.set_result(connection)
             return
         connection.idle_since = self._clock()
-        self._idle.append(connection)
-        if len(self._idle) > self._max_idle:
-            self._idle[0].close()
-        self._keeper.watch()
+        idle = self._idle
+        idle.append(connection)
+        if len(idle) > self._max_idle:
+            idle[0].close()
+        if self._keeper.timer is None:
+            self._keeper.watch()
 
     def forget(self, connection: Connection) -> None:
         """``connection`` is given up."""

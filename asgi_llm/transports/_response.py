@@ -17,16 +17,17 @@ class Http1Response:
     """See ``UpstreamResponse``. Holds its connection until the last byte has come."""
 
     __slots__ = (
-        "_chunks",
         "_max_bytes",
-        "_size",
+        "chunks",
         "connection",
         "error",
         "framed",
         "headers",
         "length",
+        "size",
         "status",
         "waiter",
+        "whole",
     )
 
     def __init__(self, connection: Connection) -> None:
@@ -40,9 +41,13 @@ class Http1Response:
         self.waiter: asyncio.Future[None] | None = None
         """Of the one who waits for the headers, for more, or for the end."""
         self.error: TransportError | None = None
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self.chunks: list[bytes] = []
+        """What is there and was not read yet."""
+        self.size = 0
+        """Of the chunks, or a little more."""
         self._max_bytes: int | None = None
+        self.whole = False
+        """Whether the reader waits for the end, not for the next piece."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The pieces, each what one wake-up of the connection brought."""
@@ -50,7 +55,7 @@ class Http1Response:
 
     async def __anext__(self) -> bytes:
         """The next piece. Not a generator: one that is not run to its end is left to the loop."""
-        chunks = self._chunks
+        chunks = self.chunks
         connection = self.connection
         while not chunks:
             if connection is not None:
@@ -67,54 +72,50 @@ class Http1Response:
             connection = self.connection
         chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
-        self._size = 0
+        self.size = 0
         if connection is not None and connection.paused:
             connection.resume()
         return chunk
 
     async def read(self, max_bytes: int) -> bytes:
         """The whole body, with one wait for all of it."""
-        if self._size > max_bytes or (self.length or 0) > max_bytes:
+        if self.size > max_bytes or (self.length or 0) > max_bytes:
             self._refuse(max_bytes)
         elif (connection := self.connection) is not None:
             self._max_bytes = max_bytes
+            self.whole = True
             if connection.paused:
                 connection.resume()
             await self._wait(connection)
         if self.error is not None:
             raise self.take_error()
-        chunks, self._chunks = self._chunks, []
-        self._size = 0
+        chunks, self.chunks = self.chunks, []
+        self.size = 0
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def aclose(self) -> None:
         """Close the connection, unless the whole response has come and it serves others already."""
-        if self.connection is not None or self._chunks:
+        if self.connection is not None or self.chunks:
             self.close()
 
     def close(self) -> None:
         """The same, at once."""
         if self.connection is not None:
             self.connection.fail(ConnectionLostError("the response was closed before its end"))
-        elif self._chunks:
+        elif self.chunks:
             self.error = ConnectionLostError("the response was closed before its end")
-        self._chunks.clear()
-        self._size = 0
+        self.chunks.clear()
+        self.size = 0
 
     def add(self, chunk: bytes, high_water_bytes: int) -> bool:
         """Take in a piece; whether reading should go on."""
-        self._chunks.append(chunk)
-        self._size += len(chunk)
+        self.chunks.append(chunk)
+        self.size += len(chunk)
         if self._max_bytes is None:
-            return self.waiter is not None or self._size <= high_water_bytes
-        if self._size > self._max_bytes:
+            return self.waiter is not None or self.size <= high_water_bytes
+        if self.size > self._max_bytes:
             self._refuse(self._max_bytes)
         return True
-
-    @property
-    def whole(self) -> bool:
-        """Whether the reader waits for the end, not for the next piece."""
-        return self._max_bytes is not None
 
     def wake(self) -> None:
         """Let the one who waits look again."""
@@ -139,7 +140,7 @@ class Http1Response:
             self.connection.fail(error)
         else:
             self.error = error
-        self._chunks.clear()
+        self.chunks.clear()
 
     async def _wait(self, connection: Connection) -> None:
         self.waiter = waiter = connection.watch()

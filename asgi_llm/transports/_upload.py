@@ -10,23 +10,6 @@ from asgi_llm.transports._response import Http1Response
 from asgi_llm.transports.base import ConnectionLostError, TransportError
 
 
-async def headers_of(response: Http1Response) -> None:
-    """Wait until the headers of ``response`` are there.
-
-    Raises:
-        TransportError: They will not come.
-    """
-    waiter = response.waiter
-    if waiter is not None:
-        try:
-            await waiter
-        except BaseException:
-            response.close()
-            raise
-    if not response.status:
-        raise response.take_error()
-
-
 async def upload(
     connection: Connection,
     response: Http1Response,
@@ -50,7 +33,14 @@ async def upload(
 
     task.add_done_callback(broken_off)
     try:
-        await headers_of(response)
+        if (waiter := response.waiter) is not None:
+            try:
+                await waiter
+            except BaseException:
+                response.close()
+                raise
+        if not response.status:
+            raise response.take_error()
     except TransportError:
         error = None if task.cancelled() or not task.done() else task.exception()
         if error is not None:

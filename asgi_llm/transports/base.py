@@ -14,6 +14,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import msgspec
+
 from asgi_llm.errors import RawHeaders
 
 __all__ = [
@@ -96,8 +98,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 """Pairs to send. A tuple that is sent again and again is written once."""
 
 
-@dataclass(slots=True)
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct, gc=False):
     """One call to make.
 
     Args:
@@ -139,7 +140,7 @@ class UpstreamResponse(Protocol):
         ...
 
     async def read(self, max_bytes: int) -> bytes:
-        """The whole body.
+        """The whole body. Once it is there nothing is left to close.
 
         Raises:
             ResponseTooLargeError: It is over ``max_bytes``; no more than that was kept.

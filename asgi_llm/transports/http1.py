@@ -14,7 +14,7 @@ from asgi_llm.transports._pool import Keeper, Pool, PoolOptions
 from asgi_llm.transports._response import Http1Response
 from asgi_llm.transports._target import HeadEncoder, parse_target
 from asgi_llm.transports._tls import context_of
-from asgi_llm.transports._upload import headers_of, upload
+from asgi_llm.transports._upload import upload
 from asgi_llm.transports.base import ConnectError, Timeouts, UpstreamRequest
 
 __all__ = ["Http1Transport"]
@@ -133,7 +133,14 @@ class Http1Transport:
         if isinstance(body, bytes):
             response = connection.begin(method == "HEAD", timeouts, total_at, uploaded=True)
             connection.write(head, body)
-            await headers_of(response)
+            if (waiter := response.waiter) is not None:
+                try:
+                    await waiter
+                except BaseException:
+                    response.close()
+                    raise
+            if not response.status:
+                raise response.take_error()
         else:
             response = connection.begin(method == "HEAD", timeouts, total_at, uploaded=False)
             connection.write(head)

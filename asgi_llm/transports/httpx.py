@@ -169,8 +169,8 @@ class _HttpxResponse:
                 if size > max_bytes:
                     break
                 chunks.append(chunk)
+        await self.aclose()
         if size > max_bytes:
-            await self.aclose()
             raise ResponseTooLargeError(f"the response is larger than {max_bytes} bytes")
         return b"".join(chunks)
 

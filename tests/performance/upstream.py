@@ -7,7 +7,9 @@ with 100 chunks, one write each, ``GAP_MS`` apart.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from functools import partial
 from typing import cast
 
 import httptools
@@ -16,6 +18,7 @@ import uvloop
 from tests.performance.wire import answer_body, stream_writes
 
 GAP_SECONDS = 0.001
+VIGIL_SECONDS = 0.005
 _ANSWER = answer_body()
 _JSON = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_0123456789abcdef\r\n"
@@ -30,11 +33,38 @@ _WRITES[0] = _SSE_HEAD + _WRITES[0]
 _WRITES[-1] += b"0\r\n\r\n"
 
 
-class Connection(asyncio.Protocol):
-    """Serves one connection, one request after the other."""
+class Vigil:
+    """Keeps the loop from sleeping for a moment after each request.
+
+    Whoever writes to a process that sleeps pays for waking it, and a slow target finds the upstream
+    asleep more often than a fast one does: it would be charged for more than it did.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._until = 0.0
+        self._is_kept = False
+
+    def extend(self) -> None:
+        """A request is there, so more are to be expected."""
+        self._until = self._loop.time() + VIGIL_SECONDS
+        if not self._is_kept:
+            self._is_kept = True
+            self._loop.call_soon(self._keep)
+
+    def _keep(self) -> None:
+        os.sched_yield()
+        self._is_kept = self._loop.time() < self._until
+        if self._is_kept:
+            self._loop.call_soon(self._keep)
+
+
+class Connection(asyncio.Protocol):
+    """Serves one connection, one request after the other."""
+
+    def __init__(self, vigil: Vigil) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._vigil = vigil
         self._parser = httptools.HttpRequestParser(self)
         self._body = bytearray()
         self._timer: asyncio.TimerHandle | None = None
@@ -43,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        self._vigil.extend()
         self._parser.feed_data(data)
 
     def on_message_begin(self) -> None:
@@ -58,6 +89,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(_JSON)
 
     def _next(self, number: int) -> None:
+        self._vigil.extend()
         self._transport.write(_WRITES[number])
         if number + 1 < len(_WRITES):
             self._timer = self._loop.call_later(GAP_SECONDS, self._next, number + 1)
@@ -70,7 +102,7 @@ class Connection(asyncio.Protocol):
 async def main() -> None:
     """Serve until killed."""
     server = await asyncio.get_running_loop().create_server(
-        Connection, "127.0.0.1", int(sys.argv[1]), backlog=1024
+        partial(Connection, Vigil()), "127.0.0.1", int(sys.argv[1]), backlog=1024
     )
     await server.serve_forever()
 
