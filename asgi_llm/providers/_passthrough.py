@@ -14,7 +14,13 @@ from asgi_llm import _json, _sse
 from asgi_llm._semconv import Operation
 from asgi_llm.errors import ProviderError, ProviderUnavailableError, RawHeaders
 from asgi_llm.providers._errors import parse_error, parse_stream_error
-from asgi_llm.providers._quirks import DONE_OPTIONAL, FINISH_REASON_OPTIONAL, apply_quirks
+from asgi_llm.providers._quirks import (
+    DONE_OPTIONAL,
+    FINISH_REASON_OPTIONAL,
+    THINK_TAGS,
+    apply_quirks,
+)
+from asgi_llm.providers._think_tags import ThinkTagStream, split_answer
 from asgi_llm.providers.base import Answer, ModelCard, StreamDecoder, Translation
 from asgi_llm.transports.base import Timeouts, Transport, UpstreamRequest
 from asgi_llm.types import Deployment, Document, Usage
@@ -135,19 +141,28 @@ class OpenAIFormat:
                 found = usage_from_openai(msgspec.to_builtins(usage))
         else:
             found = usage_from_openai(usage) if usage else None
+        if translation.operation == "chat" and THINK_TAGS in self._quirks_of(translation):
+            body = split_answer(body)
         return Answer(body, found)
 
     def stream_decoders(self, translation: Translation) -> tuple[StreamDecoder, ...]:
-        """A decoder that passes whole events on as they came."""
-        quirks = self.quirks | translation.deployment.quirks
+        """A decoder that passes whole events on as they came, unless a quirk is about them."""
+        quirks = self._quirks_of(translation)
+        choices = _choices_of(translation.document)
         decoder = PassThroughStream(
-            choices=_choices_of(translation.document),
+            choices=choices,
             done_optional=DONE_OPTIONAL in quirks,
             finish_reason_optional=FINISH_REASON_OPTIONAL in quirks,
             provider=self.name,
             secrets=self._secrets,
         )
+        if translation.operation == "chat" and THINK_TAGS in quirks:
+            return (ThinkTagStream(decoder, choices=choices),)
         return (decoder,)
+
+    def _quirks_of(self, translation: Translation) -> frozenset[str]:
+        of_deployment = translation.deployment.quirks
+        return self.quirks | of_deployment if of_deployment else self.quirks
 
     def parse_error(self, status: int, headers: RawHeaders, body: bytes) -> ProviderError:
         """The error that a non-2xx answer means to our client."""
@@ -414,11 +429,11 @@ class PassThroughStream:
         self._held.clear()
 
 
-class _ChoicePeek(msgspec.Struct):
+class _ChoicePeek(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
-class _EventPeek(msgspec.Struct):
+class _EventPeek(msgspec.Struct, gc=False):
     """What decides whether an event may pass unseen; the rest is skipped, but must be JSON."""
 
     choices: list[_ChoicePeek] | None = None
@@ -430,12 +445,15 @@ class _EventPeek(msgspec.Struct):
 _peek_event = msgspec.json.Decoder(_EventPeek).decode
 
 
+_CR: Final = ord("\r")
+
+
 def _is_plain(chunk: bytes) -> bool:
     """Whether ``chunk`` holds but events that are well-formed and finish nothing."""
-    if not chunk.endswith(b"}\n\n") or b"\r" in chunk:
+    if _CR in chunk or not chunk.endswith(b"}\n\n") or not chunk.startswith(b"data: {"):
         return False
     if chunk.find(b"\n") == len(chunk) - 2:
-        return chunk.startswith(b"data: {") and _finishes_nothing(chunk[6:-2])
+        return _finishes_nothing(chunk[6:-2])
     return all(
         block.startswith(b"data: {") and b"\n" not in block and _finishes_nothing(block[6:])
         for block in chunk[:-2].split(b"\n\n")

@@ -1,8 +1,8 @@
 """Where endpoints that speak the OpenAI format depart from it: names, meanings, and rewrites.
 
 A quirk belongs to an endpoint (a row of ``compatible``) or to one deployment (`Deployment.quirks`).
-Those that rewrite a request are functions in `_REWRITES`; the two about streams are read by the
-stream decoder.
+Those that rewrite a request are functions in `_REWRITES`; those about answers are read where
+answers are.
 """
 
 from __future__ import annotations
@@ -15,10 +15,18 @@ from typing import Any, Final
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.types import Document
 
-__all__ = ["DONE_OPTIONAL", "FINISH_REASON_OPTIONAL", "QUIRKS", "apply_quirks", "check_quirks"]
+__all__ = [
+    "DONE_OPTIONAL",
+    "FINISH_REASON_OPTIONAL",
+    "QUIRKS",
+    "THINK_TAGS",
+    "apply_quirks",
+    "check_quirks",
+]
 
 DONE_OPTIONAL: Final = "done_optional"
 FINISH_REASON_OPTIONAL: Final = "finish_reason_optional"
+THINK_TAGS: Final = "think_tags"
 
 QUIRKS: Final[Mapping[str, str]] = {
     "max_tokens_only": "Takes max_tokens and not max_completion_tokens, which is renamed.",
@@ -34,6 +42,8 @@ QUIRKS: Final[Mapping[str, str]] = {
     DONE_OPTIONAL: "Ends a stream without [DONE], on a connection that may end without framing; "
     "the last finish reason finishes it.",
     FINISH_REASON_OPTIONAL: "May leave out the finish reason; [DONE] alone finishes a stream.",
+    THINK_TAGS: "Writes thoughts into the text, between `<think>` and `</think>` at its beginning; "
+    "they become reasoning_content.",
 }
 """Every quirk that there is, with its meaning."""
 

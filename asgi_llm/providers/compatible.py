@@ -219,8 +219,8 @@ COMPATIBLE: Final[Mapping[str, Endpoint]] = {
         operations=_CHAT_AND_VECTORS,
         quirks=_OPEN_MODELS,
     ),
-    "ollama": Endpoint(
-        title="Ollama",
+    "ollama_openai": Endpoint(
+        title="Ollama, OpenAI compatibility",
         base_url="http://127.0.0.1:11434/v1",
         provider_name="ollama",
         key_variable=None,

@@ -186,6 +186,8 @@ def adapter_for(recording: Recording, root: str) -> tuple[OpenAIFormat, str]:
     dialect = recording.dialect
     if dialect == "openai" and _REALLY_OPENROUTER.search(recording.body[:200]):
         dialect = "openrouter"
+    if dialect == "ollama":
+        dialect = "ollama_openai"
     if dialect == "openai":
         return OpenAI(api_key=KEY, name=name, base_url=base_url), model
     return compatible(dialect, api_key=KEY, name=name, base_url=base_url), model

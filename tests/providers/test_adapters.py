@@ -227,10 +227,15 @@ def test_there_are_at_least_twenty_compatible_endpoints() -> None:
     assert {"together", "groq", "openrouter", "deepseek", "mistral", "fireworks", "perplexity"} <= (
         COMPATIBLE.keys()
     )
-    assert {"xai", "cerebras", "huggingface", "nvidia", "ollama", "vllm", "lm_studio"} <= (
-        COMPATIBLE.keys()
-    )
-    assert {"sglang", "llama_cpp", "gemini_openai", "cohere", "writer"} <= COMPATIBLE.keys()
+    assert {"xai", "cerebras", "huggingface", "nvidia", "vllm", "lm_studio"} <= (COMPATIBLE.keys())
+    assert {
+        "sglang",
+        "llama_cpp",
+        "gemini_openai",
+        "cohere",
+        "writer",
+        "ollama_openai",
+    } <= COMPATIBLE.keys()
     assert len(COMPATIBLE) >= 20
 
 
@@ -254,7 +259,7 @@ def test_a_row_makes_an_adapter(type_name: str) -> None:
 
 def test_a_local_server_needs_no_key_and_a_hosted_one_does() -> None:
     """The message names the variable that usually holds it."""
-    assert "authorization" not in build(compatible("ollama"))[1]
+    assert "authorization" not in build(compatible("ollama_openai"))[1]
     with pytest.raises(ConfigurationError, match="GROQ_API_KEY"):
         compatible("groq")
     with pytest.raises(ConfigurationError, match="needs a base_url"):
