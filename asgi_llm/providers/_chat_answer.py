@@ -81,8 +81,8 @@ class AnswerWriter(Protocol):
     def logprobs(self, content: list[Document], *, choice: int = 0) -> None:
         """Log probabilities of the text told since the last time."""
 
-    def extra(self, fields: Document, *, choice: int = 0) -> None:
-        """Further fields of the message, such as ``annotations``."""
+    def message_fields(self, fields: Document, *, choice: int = 0) -> None:
+        """Further fields of the message, such as ``annotations``; lists go on where they ended."""
 
     def finish(
         self,
@@ -226,8 +226,12 @@ class CompletionWriter:
         known = self._at(choice)
         known.logprobs = (known.logprobs or []) + content
 
-    def extra(self, fields: Document, *, choice: int = 0) -> None:
-        self._at(choice).fields.update(fields)
+    def message_fields(self, fields: Document, *, choice: int = 0) -> None:
+        known = self._at(choice).fields
+        for name, value in fields.items():
+            before = known.get(name)
+            is_more = isinstance(before, list) and isinstance(value, list)
+            known[name] = before + value if is_more else value
 
     def finish(
         self,
@@ -366,7 +370,7 @@ class ChunkWriter:
     def logprobs(self, content: list[Document], *, choice: int = 0) -> None:
         self._delta({}, choice, {"logprobs": _logprobs(content)})
 
-    def extra(self, fields: Document, *, choice: int = 0) -> None:
+    def message_fields(self, fields: Document, *, choice: int = 0) -> None:
         self._delta(fields, choice)
 
     def finish(

@@ -8,7 +8,7 @@ two ways is here written in one. Each value carries its path in the document, fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal
 
 import msgspec
@@ -208,13 +208,14 @@ class ChatRequest:
         system: The instructions, in order. Those that stood amid the conversation are moved here,
             which is reported.
         turns: The conversation, without the instructions. Blank texts and empty turns are dropped.
+        native_tools: Tools of the provider's own, once ``functions`` has been called.
 
     Raises:
         InvalidRequestError: A tool call's arguments are no JSON object, a tool result has no call,
             or a call has no result.
     """
 
-    __slots__ = ("_document", "_taken", "losses", "system", "turns")
+    __slots__ = ("_document", "_taken", "losses", "native_tools", "system", "turns")
 
     def __init__(self, document: Document, losses: Losses) -> None:
         self._document = document
@@ -222,6 +223,7 @@ class ChatRequest:
         self.losses = losses
         self.system: list[Text] = []
         self.turns: list[Turn] = []
+        self.native_tools: list[dict[str, Any]] = []
         self._read_messages(document["messages"])
 
     # Fields
@@ -255,17 +257,24 @@ class ChatRequest:
         """How many answers are asked for, at least 1."""
         return self.take("n") or 1
 
-    def functions(self) -> list[Function]:
+    def functions(self, native: Callable[[dict[str, Any]], bool] | None = None) -> list[Function]:
         """The tools, those in the form before tools included.
 
+        Args:
+            native: Whether a tool that is no function is one of the provider's own; those are put
+                into ``native_tools`` as they are.
+
         Raises:
-            InvalidRequestError: A tool is no function: another provider's own, or a custom one.
+            InvalidRequestError: A tool is neither: another provider's own, or a custom one.
         """
         found: list[Function] = []
         for index, tool in enumerate(self.take("tools") or ()):
             path = f"tools[{index}]"
             kind = tool.get("type") or "function"
             if kind != "function":
+                if native is not None and native(tool):
+                    self.native_tools.append(tool)
+                    continue
                 raise InvalidRequestError(
                     f"{path}.type: a tool of the type {kind!r} cannot be carried to this provider",
                     param=f"{path}.type",

@@ -1,0 +1,332 @@
+"""Answers of Anthropic's Messages API, whole and streamed, read by the same functions.
+
+Source: Anthropic API reference, "Create a Message" and "Streaming Messages"; November 2026.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from asgi_llm.errors import ProviderError
+from asgi_llm.providers._anthropic_request import Memo
+from asgi_llm.providers._chat_answer import AnswerWriter, FinishReason
+from asgi_llm.types import Document, Usage
+
+__all__ = ["MessageReader", "read_message"]
+
+_FINISH: Final[dict[str, FinishReason]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+    "pause_turn": "stop",
+}
+_PLAIN: Final = frozenset(("end_turn", "stop_sequence", "tool_use", "max_tokens"))
+"""Stop reasons that OpenAI's words say as well."""
+
+
+class _CacheCreation(msgspec.Struct, gc=False):
+    ephemeral_5m_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    thinking_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation: _CacheCreation | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Block(msgspec.Struct, gc=False):
+    type: str
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: msgspec.Raw = msgspec.Raw(b"{}")
+    citations: Any = None
+
+
+class _Message(msgspec.Struct, gc=False):
+    type: str = ""
+    id: str | None = None
+    model: str | None = None
+    content: list[msgspec.Raw] = []
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    type: str = ""
+    text: str = ""
+    thinking: str = ""
+    signature: str = ""
+    partial_json: str = ""
+    citation: Any = None
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    type: str = ""
+    index: int = 0
+    delta: _Delta | None = None
+    content_block: msgspec.Raw = msgspec.Raw(b"")
+    message: _Message | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_decode_message = msgspec.json.Decoder(_Message).decode
+_decode_block = msgspec.json.Decoder(_Block).decode
+_decode_event = msgspec.json.Decoder(_Event).decode
+
+
+class _Open:
+    """A content block that has begun."""
+
+    __slots__ = ("call", "citations", "fragments", "kind", "raw", "signature", "start", "thinking")
+
+    def __init__(self, kind: str, start: int) -> None:
+        self.kind = kind
+        self.start = start
+        """Where in the text of the answer it begins."""
+        self.call: int | None = None
+        self.thinking: list[str] = []
+        self.signature = ""
+        self.citations: list[Document] = []
+        self.raw: Document | None = None
+        """The block itself, where it is of a kind that has no name here."""
+        self.fragments: list[str] = []
+
+
+class MessageReader:
+    """Reads one answer's events. See ``AnswerReader``.
+
+    Args:
+        memo: Of the request.
+        error_of: Makes the error of an error object.
+    """
+
+    ends_with_body = False
+
+    __slots__ = ("_characters", "_error_of", "_memo", "_open", "_said_json", "_usage", "over")
+
+    def __init__(self, memo: Memo, error_of: Any) -> None:
+        self._memo = memo
+        self._error_of = error_of
+        self._open: dict[int, _Open] = {}
+        self._usage = _Usage()
+        self._characters = 0
+        self._said_json = False
+        self.over = False
+
+    def read(self, kind: str, data: bytes, writer: AnswerWriter) -> None:
+        """See ``AnswerReader.read``."""
+        event = _decode_event(data)
+        type_ = event.type
+        if type_ == "content_block_delta":
+            if event.delta is not None:
+                self._delta(event.index, event.delta, writer)
+        elif type_ == "content_block_start":
+            self._begin(event.index, bytes(event.content_block), writer)
+        elif type_ == "content_block_stop":
+            self._end(event.index, writer)
+        elif type_ == "message_start":
+            if event.message is not None:
+                writer.begin(id=event.message.id, model=event.message.model)
+                self._count(event.message.usage, writer)
+        elif type_ == "message_delta":
+            self._count(event.usage, writer)
+            if event.delta is not None and event.delta.stop_reason is not None:
+                self._finish(event.delta.stop_reason, event.delta.stop_sequence, writer)
+        elif type_ == "message_stop":
+            self.over = True
+        elif type_ == "error":
+            raise self._error(event.error)
+        # `ping`, and whatever else may come one day, says nothing of the answer.
+
+    def read_whole(self, body: bytes, writer: AnswerWriter) -> None:
+        """A whole answer: its blocks are begun and ended one after the other."""
+        message = _decode_message(body)
+        if message.type == "error" or message.error:
+            raise self._error(message.error)
+        if message.type != "message":
+            raise msgspec.ValidationError("no message")
+        writer.begin(id=message.id, model=message.model)
+        for index, block in enumerate(message.content):
+            self._begin(index, bytes(block), writer)
+            self._end(index, writer)
+        self._count(message.usage, writer)
+        if message.stop_reason is not None:
+            self._finish(message.stop_reason, message.stop_sequence, writer)
+
+    def _error(self, error: Any) -> ProviderError:
+        made: ProviderError = self._error_of({"error": error})
+        return made
+
+    # Blocks
+
+    def _begin(self, index: int, raw: bytes, writer: AnswerWriter) -> None:
+        block = _decode_block(raw)
+        opened = self._open[index] = _Open(block.type, self._characters)
+        if block.type == "text":
+            if block.text:
+                self._characters += len(block.text)
+                writer.text(block.text)
+            if isinstance(block.citations, list):
+                opened.citations += block.citations
+        elif block.type == "thinking":
+            opened.signature = block.signature or ""
+            if block.thinking:
+                opened.thinking.append(block.thinking)
+                writer.reasoning(block.thinking)
+        elif block.type == "redacted_thinking":
+            writer.thinking_block({"type": "redacted_thinking", "data": block.data or ""})
+        elif block.type == "tool_use":
+            # In a stream the input is an empty object here, and comes in fragments.
+            given = bytes(block.input)
+            arguments = "" if given.strip() in (b"{}", b"", b"null") else given.decode()
+            if block.name == self._memo.json_tool and block.name is not None:
+                opened.kind = "json"
+                self._said_json = True
+                writer.text(arguments)
+            else:
+                name = self._memo.names.here(block.name or "")
+                opened.call = writer.tool_call(name, id=block.id, arguments=arguments)
+                if arguments:
+                    opened.fragments.append("")
+        else:
+            opened.raw = msgspec.json.decode(raw)
+
+    def _delta(self, index: int, delta: _Delta, writer: AnswerWriter) -> None:
+        kind = delta.type
+        if kind == "text_delta":
+            self._characters += len(delta.text)
+            writer.text(delta.text)
+            return
+        opened = self._open.get(index)
+        if opened is None:
+            raise msgspec.ValidationError("a delta of a block that has not begun")
+        if kind == "input_json_delta":
+            if opened.kind == "json":
+                writer.text(delta.partial_json)
+            elif opened.call is not None:
+                if delta.partial_json:
+                    opened.fragments.append("")
+                    writer.arguments(opened.call, delta.partial_json)
+            else:
+                opened.fragments.append(delta.partial_json)
+        elif kind == "thinking_delta":
+            opened.thinking.append(delta.thinking)
+            writer.reasoning(delta.thinking)
+        elif kind == "signature_delta":
+            opened.signature += delta.signature
+        elif kind == "citations_delta" and isinstance(delta.citation, dict):
+            opened.citations.append(delta.citation)
+
+    def _end(self, index: int, writer: AnswerWriter) -> None:
+        opened = self._open.pop(index, None)
+        if opened is None:
+            return
+        if opened.kind == "thinking":
+            block = {"type": "thinking", "thinking": "".join(opened.thinking)}
+            writer.thinking_block({**block, "signature": opened.signature})
+        elif opened.call is not None and not opened.fragments:
+            # A tool without arguments gets an empty object.
+            writer.arguments(opened.call, "{}")
+        elif opened.raw is not None:
+            raw = opened.raw
+            if opened.fragments:
+                raw["input"] = msgspec.json.decode("".join(opened.fragments) or "{}")
+            writer.message_fields({"provider_blocks": [raw]})
+        elif opened.citations:
+            self._cite(opened, writer)
+
+    def _cite(self, opened: _Open, writer: AnswerWriter) -> None:
+        """Sources: those with an address in the format's own field, all of them beside it."""
+        annotations = [
+            {
+                "type": "url_citation",
+                "url_citation": {
+                    "url": citation["url"],
+                    "title": citation.get("title") or "",
+                    "start_index": opened.start,
+                    "end_index": self._characters,
+                },
+            }
+            for citation in opened.citations
+            if isinstance(citation, dict) and isinstance(citation.get("url"), str)
+        ]
+        fields: Document = {"citations": opened.citations}
+        if annotations:
+            fields["annotations"] = annotations
+        writer.message_fields(fields)
+
+    # The end
+
+    def _finish(self, reason: str, stop_sequence: str | None, writer: AnswerWriter) -> None:
+        finish = _FINISH.get(reason, "stop")
+        if reason == "tool_use" and self._said_json:
+            # The writer makes it `tool_calls` again where a tool of the client's was called too.
+            finish = "stop"
+        native = None if reason in _PLAIN else reason
+        writer.finish(finish, native=native, stop_sequence=stop_sequence)
+
+    def _count(self, usage: _Usage | None, writer: AnswerWriter) -> None:
+        """Counts are cumulative; what a later event does not say stays as it was."""
+        if usage is None:
+            return
+        known = self._usage
+        for name in _Usage.__struct_fields__:
+            value = getattr(usage, name)
+            if value is not None:
+                setattr(known, name, value)
+        writer.usage = _buckets(known)
+
+
+def _buckets(usage: _Usage) -> Usage:
+    """Disjoint buckets: Anthropic's input counts neither cache reads nor cache writes."""
+    estimated = False
+
+    def sane(value: int | None) -> int:
+        nonlocal estimated
+        if value is not None and value < 0:
+            estimated = True
+        return max(0, value or 0)
+
+    written = sane(usage.cache_creation_input_tokens)
+    split = usage.cache_creation or _CacheCreation()
+    hours = min(written, sane(split.ephemeral_1h_input_tokens))
+    output = sane(usage.output_tokens)
+    details = usage.output_tokens_details or _OutputDetails()
+    thoughts = min(output, sane(details.thinking_tokens))
+    return Usage(
+        input_uncached=sane(usage.input_tokens),
+        input_cached=sane(usage.cache_read_input_tokens),
+        # The total counts: a loop of server tools writes more than the first breakdown says.
+        cache_write_5m=written - hours,
+        cache_write_1h=hours,
+        output_text=output - thoughts,
+        reasoning=thoughts,
+        estimated=estimated or usage.input_tokens is None or usage.output_tokens is None,
+    )
+
+
+def read_message(body: bytes, memo: Memo, error_of: Any, writer: AnswerWriter) -> None:
+    """Tell the parts of a whole answer to ``writer``."""
+    MessageReader(memo, error_of).read_whole(body, writer)
