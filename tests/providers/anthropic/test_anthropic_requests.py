@@ -367,7 +367,7 @@ def test_case_58_thinking_in_claudes_own_words_wins() -> None:
 
 def test_case_59_what_does_not_go_with_thinking_is_reported() -> None:
     """Temperature, top_k, and a forced call."""
-    options = {
+    options: dict[str, Any] = {
         "reasoning_effort": "low",
         "temperature": 0.2,
         "top_k": 5,
