@@ -37,6 +37,7 @@ class Catalog:
         models: Aliases. Where there are any, a bare name must be one of them.
         fetch: Asks a provider for its list; raises LLMError.
         clock: Seconds, monotonic.
+        capabilities: What a provider can be asked for, by its name, as the models API shows it.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Catalog:
         models: Mapping[str, Deployment],
         fetch: Callable[[Provider], Awaitable[tuple[ModelCard, ...] | None]],
         clock: Callable[[], float],
+        capabilities: Mapping[str, Document],
     ) -> None:
         self.providers = {provider.name: provider for provider in providers}
         self._models = dict(models)
         self._fetch = fetch
         self._clock = clock
+        self._capabilities = dict(capabilities)
         self._listings: dict[str, _Listing] = {}
         self._pending: dict[str, asyncio.Future[_Listing]] = {}
         # Grows by what clients ask for, so it is bounded; the aliases stay.
@@ -122,7 +125,7 @@ class Catalog:
     async def documents(self) -> list[Document]:
         """Every model as an object of the models API: aliases first, then each provider's."""
         rows = [
-            _document(alias, ModelCard(id=alias, owned_by=deployment.provider))
+            self._describe(alias, deployment.provider, ModelCard(id=alias))
             for alias, deployment in self._models.items()
         ]
         listings = await asyncio.gather(*map(self._listing, self.providers.values()))
@@ -130,7 +133,7 @@ class Catalog:
             cards = {model: ModelCard(id=model) for model in provider.models}
             cards.update(listing.cards or {})
             for card in cards.values():
-                rows.append(_document(f"{provider.name}/{card.id}", card, provider.name))
+                rows.append(self._describe(f"{provider.name}/{card.id}", provider.name, card))
         return rows
 
     async def document(self, name: str) -> Document:
@@ -152,7 +155,18 @@ class Catalog:
             ):
                 raise ModelNotFoundError(self._not_found(name))
             card = ModelCard(id=deployment.model)
-        return _document(name, card, provider.name)
+        return self._describe(name, provider.name, card)
+
+    def _describe(self, name: str, provider: str, card: ModelCard) -> Document:
+        document: Document = {
+            "id": name,
+            "object": "model",
+            "created": card.created,
+            "owned_by": card.owned_by or provider,
+        }
+        if provider in self._capabilities:
+            document["capabilities"] = self._capabilities[provider]
+        return document
 
     async def _listing(self, provider: Provider) -> _Listing:
         known = self._listings.get(provider.name)
@@ -178,12 +192,3 @@ class Catalog:
         listing = _Listing(cards, self._clock() + ttl)
         self._listings[provider.name] = listing
         return listing
-
-
-def _document(name: str, card: ModelCard, owner: str = "") -> Document:
-    return {
-        "id": name,
-        "object": "model",
-        "created": card.created,
-        "owned_by": card.owned_by or owner,
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -35,7 +35,14 @@ from asgi_llm.transports.base import (
 from asgi_llm.types import Attempt
 from asgi_llm.wire.estimate import estimate_usage
 
-__all__ = ["BrokenOffError", "Calling", "Exchange", "provider_error", "read_error"]
+__all__ = [
+    "TOLD_HEADERS",
+    "BrokenOffError",
+    "Calling",
+    "Exchange",
+    "provider_error",
+    "read_error",
+]
 
 _MAX_ERROR_BYTES: Final = 1024 * 1024
 _DRAIN_SECONDS: Final = 0.5
@@ -43,8 +50,9 @@ _DRAIN_SECONDS: Final = 0.5
 # Operations whose answer need not be JSON; it passes as it comes.
 _OPAQUE: Final = frozenset(("speech", "transcription"))
 
-_FORWARDED: Final = frozenset(
-    (
+TOLD_HEADERS: Final[Mapping[bytes, bytes]] = {
+    name: name
+    for name in (
         b"openai-processing-ms",
         b"openai-version",
         b"retry-after",
@@ -56,8 +64,9 @@ _FORWARDED: Final = frozenset(
         b"x-ratelimit-reset-requests",
         b"x-ratelimit-reset-tokens",
     )
-)
-"""What a client learns of the upstream's headers; its ids and cookies are not among it."""
+}
+"""What a client learns of the upstream's headers, and under which name; the upstream's ids and
+cookies are not among it."""
 
 _JSON: Final = (b"content-type", b"application/json")
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
@@ -89,6 +98,7 @@ class Calling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         clock: Seconds, monotonic.
         header: Names the provider to the client.
         authorize: The provider's, where its calls have to be signed one by one.
+        told_headers: Headers of the upstream that the client learns, and under which name.
     """
 
     provider: Provider
@@ -97,7 +107,8 @@ class Calling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_response_bytes: int
     clock: Callable[[], float]
     header: tuple[bytes, bytes]
-    authorize: Callable[[UpstreamRequest], Awaitable[UpstreamRequest]] | None = None
+    authorize: Callable[[UpstreamRequest], Awaitable[UpstreamRequest]] | None
+    told_headers: Mapping[bytes, bytes]
 
 
 class Exchange:
@@ -291,7 +302,8 @@ class Exchange:
         client_id = state.client_request_id
         if client_id is not None:
             headers.append((b"x-client-request-id", client_id.encode()))
-        headers += [pair for pair in response.headers if pair[0] in _FORWARDED]
+        told = self._calling.told_headers
+        headers += [(told[name], value) for name, value in response.headers if name in told]
         return headers
 
 

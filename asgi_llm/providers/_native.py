@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -81,6 +81,8 @@ class NativeFormat:
     """
 
     stream_types: frozenset[bytes] = frozenset((b"text/event-stream",))
+
+    limit_headers: Mapping[bytes, bytes] = {}
 
     one_choice: ClassVar[bool] = True
     """An answer has one choice: for ``n`` of them the same is asked ``n`` times."""

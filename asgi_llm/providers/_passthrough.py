@@ -5,7 +5,7 @@ Requests are encoded from the one parse that all checks saw; answers pass as the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -61,6 +61,7 @@ class OpenAIFormat:
     """
 
     stream_types = frozenset((b"text/event-stream",))
+    limit_headers: Mapping[bytes, bytes] = {}
 
     def __init__(
         self,

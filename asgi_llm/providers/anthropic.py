@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ __all__ = ["Anthropic"]
 
 _LISTED_AT_ONCE: Final = 1000
 
-LIMIT_HEADERS: Final = {
+LIMIT_HEADERS: Final[Mapping[bytes, bytes]] = {
     b"anthropic-ratelimit-requests-limit": b"x-ratelimit-limit-requests",
     b"anthropic-ratelimit-requests-remaining": b"x-ratelimit-remaining-requests",
     b"anthropic-ratelimit-tokens-limit": b"x-ratelimit-limit-tokens",
@@ -63,7 +63,7 @@ class Anthropic(NativeFormat):
     Source: Anthropic API reference, November 2026.
     """
 
-    header_names = LIMIT_HEADERS
+    limit_headers = LIMIT_HEADERS
 
     def __init__(
         self,

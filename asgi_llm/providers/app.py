@@ -23,7 +23,7 @@ from asgi_llm.errors import (
     ModelNotFoundError,
 )
 from asgi_llm.providers._catalog import Catalog
-from asgi_llm.providers._exchange import Calling, Exchange, provider_error, read_error
+from asgi_llm.providers._exchange import TOLD_HEADERS, Calling, Exchange, provider_error, read_error
 from asgi_llm.providers._watch import ClientWatch, Watchman
 from asgi_llm.providers.base import (
     AuthorizingProvider,
@@ -76,6 +76,8 @@ class ProviderApp:
         providers: In the order in which a bare model name is looked for; names must differ.
         models: Aliases. With any of them other bare names are refused; ``provider/model`` works
             always.
+        capabilities: What a provider can be asked for, by its name, for ``/v1/models`` to show; the
+            rows of ``providers.capabilities`` are such documents.
         transport: The way to all upstreams that do not bring their own. Default: ``http1``.
         timeouts: Deadlines of a call to a provider that does not bring its own.
         max_body_bytes: Cap on a request body, above 0.
@@ -97,6 +99,7 @@ class ProviderApp:
         providers: Iterable[Provider],
         *,
         models: Mapping[str, Deployment] | None = None,
+        capabilities: Mapping[str, Document] | None = None,
         transport: Transport | None = None,
         timeouts: Timeouts | None = None,
         max_body_bytes: int = 32 * MIB,
@@ -129,6 +132,7 @@ class ProviderApp:
                 authorize=(
                     provider.authorize if isinstance(provider, AuthorizingProvider) else None
                 ),
+                told_headers={**TOLD_HEADERS, **provider.limit_headers},
             )
             for provider in providers
         }
@@ -136,7 +140,7 @@ class ProviderApp:
         self._max_response_bytes = max_response_bytes
         self._body_timeout = body_timeout_seconds
         self._watchman = Watchman(write_timeout_seconds)
-        self._catalog = Catalog(providers, models, self._list_models, clock)
+        self._catalog = Catalog(providers, models, self._list_models, clock, capabilities or {})
 
     async def aclose(self) -> None:
         """Close what the app opened itself; transports that were handed in stay. Idempotent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -125,6 +125,8 @@ class Provider(Protocol):
     """What it can be asked for."""
     stream_types: frozenset[bytes]
     """Media types of its streams. An answer of another type to a request for one is read whole."""
+    limit_headers: Mapping[bytes, bytes]
+    """Its names of headers for limits, in lower case, and OpenAI's names of the same."""
 
     def translate(
         self, operation: Operation, document: Document, deployment: Deployment

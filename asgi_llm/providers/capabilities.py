@@ -61,8 +61,10 @@ class Capabilities:
     embeddings: Embeddings | None = None
 
     def document(self) -> Document:
-        """As JSON, in the order of the fields; null is "passed on as it is written"."""
-        return {**asdict(self), "operations": sorted(self.operations)}
+        """As JSON; null is "passed on as it is written". What is about chats is for chats only."""
+        fields = asdict(self)
+        common = {"operations": sorted(self.operations), "embeddings": fields["embeddings"]}
+        return {**fields, **common} if "chat" in self.operations else common
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -381,8 +383,8 @@ _NOT_COMPATIBLE: Final[Mapping[str, ProviderType]] = {
 }
 
 PROVIDER_TYPES: Final[Mapping[str, ProviderType]] = {
-    **_NOT_COMPATIBLE,
     **{name: _compatible(endpoint) for name, endpoint in COMPATIBLE.items()},
+    **_NOT_COMPATIBLE,
 }
 """Every type that a configuration can name, to its row."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from asgi_llm.wire._fields import Maybe
 
@@ -275,6 +275,37 @@ class Ranking(Struct):
     usage: Maybe[RerankUsage] = UNSET
 
 
+class EmbeddingCapabilities(Struct):
+    """How vectors can be asked for."""
+
+    dimensions: bool | None
+    batch_limit: int | None
+
+
+class ModelCapabilities(Struct):
+    """What a model's provider can be asked for; the model itself may do less.
+
+    Null is "passed on as it is written". What is about chats is left out where there are none.
+    """
+
+    operations: list[str]
+    embeddings: EmbeddingCapabilities | None
+    streaming: bool | UnsetType = UNSET
+    tools: Maybe[bool] = UNSET
+    parallel_tools: Maybe[bool] = UNSET
+    tool_choice: Maybe[list[Literal["auto", "none", "required", "named"]]] = UNSET
+    image_data: Maybe[bool] = UNSET
+    image_urls: Maybe[bool] = UNSET
+    documents: Maybe[bool] = UNSET
+    audio_in: Maybe[bool] = UNSET
+    audio_out: Maybe[bool] = UNSET
+    structured_output: Maybe[Literal["native", "emulated", "none"]] = UNSET
+    thinking: Maybe[bool] = UNSET
+    logprobs: Maybe[bool] = UNSET
+    choices: Maybe[Literal["native", "fan_out", "none"]] = UNSET
+    seed: Maybe[bool] = UNSET
+
+
 class Model(Struct):
     """A model that can be asked for."""
 
@@ -282,6 +313,7 @@ class Model(Struct):
     object: Literal["model"]
     created: int
     owned_by: str
+    capabilities: ModelCapabilities | UnsetType = UNSET
 
 
 class ModelList(Struct):
