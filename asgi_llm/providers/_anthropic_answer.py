@@ -27,6 +27,7 @@ _FINISH: Final[dict[str, FinishReason]] = {
 }
 _PLAIN: Final = frozenset(("end_turn", "stop_sequence", "tool_use", "max_tokens"))
 """Stop reasons that OpenAI's words say as well."""
+_KNOWN_BLOCKS: Final = frozenset(("text", "thinking", "redacted_thinking", "tool_use"))
 
 
 class _CacheCreation(msgspec.Struct, gc=False):
@@ -60,10 +61,12 @@ class _Block(msgspec.Struct, gc=False):
 
 
 class _Message(msgspec.Struct, gc=False):
+    """Whole, or the beginning of a stream."""
+
     type: str = ""
     id: str | None = None
     model: str | None = None
-    content: list[msgspec.Raw] = []
+    content: list[_Block] = []
     stop_reason: str | None = None
     stop_sequence: str | None = None
     usage: _Usage | None = None
@@ -99,19 +102,31 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 class _Open:
     """A content block that has begun."""
 
-    __slots__ = ("call", "citations", "fragments", "kind", "raw", "signature", "start", "thinking")
+    __slots__ = (
+        "call",
+        "citations",
+        "fragments",
+        "has_arguments",
+        "kind",
+        "raw",
+        "signature",
+        "start",
+        "thinking",
+    )
 
     def __init__(self, kind: str, start: int) -> None:
         self.kind = kind
         self.start = start
         """Where in the text of the answer it begins."""
         self.call: int | None = None
-        self.thinking: list[str] = []
+        self.thinking: list[str] | None = None
         self.signature = ""
-        self.citations: list[Document] = []
+        self.citations: list[Document] | None = None
         self.raw: Document | None = None
         """The block itself, where it is of a kind that has no name here."""
-        self.fragments: list[str] = []
+        self.has_arguments = False
+        self.fragments: list[str] | None = None
+        """Of the input of such a block."""
 
 
 class MessageReader:
@@ -143,7 +158,11 @@ class MessageReader:
             if event.delta is not None:
                 self._delta(event.index, event.delta, writer)
         elif type_ == "content_block_start":
-            self._begin(event.index, bytes(event.content_block), writer)
+            block = _decode_block(event.content_block)
+            raw = None
+            if block.type not in _KNOWN_BLOCKS:
+                raw = msgspec.json.decode(event.content_block)
+            self._begin(event.index, block, raw, writer)
         elif type_ == "content_block_stop":
             self._end(event.index, writer)
         elif type_ == "message_start":
@@ -169,9 +188,17 @@ class MessageReader:
             raise msgspec.ValidationError("no message")
         writer.begin(id=message.id, model=message.model)
         for index, block in enumerate(message.content):
-            self._begin(index, bytes(block), writer)
+            if block.type == "text" and not block.citations:
+                self._characters += len(block.text or "")
+                writer.text(block.text or "")
+                continue
+            raw = None
+            if block.type not in _KNOWN_BLOCKS:
+                raw = msgspec.json.decode(body)["content"][index]
+            self._begin(index, block, raw, writer)
             self._end(index, writer)
-        self._count(message.usage, writer)
+        if message.usage is not None:
+            writer.usage = _buckets(message.usage)
         if message.stop_reason is not None:
             self._finish(message.stop_reason, message.stop_sequence, writer)
 
@@ -181,19 +208,18 @@ class MessageReader:
 
     # Blocks
 
-    def _begin(self, index: int, raw: bytes, writer: AnswerWriter) -> None:
-        block = _decode_block(raw)
+    def _begin(self, index: int, block: _Block, raw: Document | None, writer: AnswerWriter) -> None:
         opened = self._open[index] = _Open(block.type, self._characters)
         if block.type == "text":
             if block.text:
                 self._characters += len(block.text)
                 writer.text(block.text)
             if isinstance(block.citations, list):
-                opened.citations += block.citations
+                opened.citations = block.citations
         elif block.type == "thinking":
             opened.signature = block.signature or ""
             if block.thinking:
-                opened.thinking.append(block.thinking)
+                opened.thinking = [block.thinking]
                 writer.reasoning(block.thinking)
         elif block.type == "redacted_thinking":
             writer.thinking_block({"type": "redacted_thinking", "data": block.data or ""})
@@ -208,10 +234,9 @@ class MessageReader:
             else:
                 name = self._memo.names.here(block.name or "")
                 opened.call = writer.tool_call(name, id=block.id, arguments=arguments)
-                if arguments:
-                    opened.fragments.append("")
+                opened.has_arguments = bool(arguments)
         else:
-            opened.raw = msgspec.json.decode(raw)
+            opened.raw = raw
 
     def _delta(self, index: int, delta: _Delta, writer: AnswerWriter) -> None:
         kind = delta.type
@@ -227,37 +252,42 @@ class MessageReader:
                 writer.text(delta.partial_json)
             elif opened.call is not None:
                 if delta.partial_json:
-                    opened.fragments.append("")
+                    opened.has_arguments = True
                     writer.arguments(opened.call, delta.partial_json)
             else:
+                opened.fragments = opened.fragments or []
                 opened.fragments.append(delta.partial_json)
         elif kind == "thinking_delta":
+            opened.thinking = opened.thinking or []
             opened.thinking.append(delta.thinking)
             writer.reasoning(delta.thinking)
         elif kind == "signature_delta":
             opened.signature += delta.signature
         elif kind == "citations_delta" and isinstance(delta.citation, dict):
-            opened.citations.append(delta.citation)
+            opened.citations = [*(opened.citations or ()), delta.citation]
 
     def _end(self, index: int, writer: AnswerWriter) -> None:
         opened = self._open.pop(index, None)
         if opened is None:
             return
         if opened.kind == "thinking":
-            block = {"type": "thinking", "thinking": "".join(opened.thinking)}
-            writer.thinking_block({**block, "signature": opened.signature})
-        elif opened.call is not None and not opened.fragments:
-            # A tool without arguments gets an empty object.
-            writer.arguments(opened.call, "{}")
+            thoughts = "".join(opened.thinking or ())
+            writer.thinking_block(
+                {"type": "thinking", "thinking": thoughts, "signature": opened.signature}
+            )
+        elif opened.call is not None:
+            if not opened.has_arguments:
+                # A tool without arguments gets an empty object.
+                writer.arguments(opened.call, "{}")
         elif opened.raw is not None:
             raw = opened.raw
             if opened.fragments:
                 raw["input"] = msgspec.json.decode("".join(opened.fragments) or "{}")
             writer.message_fields({"provider_blocks": [raw]})
         elif opened.citations:
-            self._cite(opened, writer)
+            self._cite(opened, opened.citations, writer)
 
-    def _cite(self, opened: _Open, writer: AnswerWriter) -> None:
+    def _cite(self, opened: _Open, citations: list[Document], writer: AnswerWriter) -> None:
         """Sources: those with an address in the format's own field, all of them beside it."""
         annotations = [
             {
@@ -269,10 +299,10 @@ class MessageReader:
                     "end_index": self._characters,
                 },
             }
-            for citation in opened.citations
+            for citation in citations
             if isinstance(citation, dict) and isinstance(citation.get("url"), str)
         ]
-        fields: Document = {"citations": opened.citations}
+        fields: Document = {"citations": citations}
         if annotations:
             fields["annotations"] = annotations
         writer.message_fields(fields)
@@ -301,29 +331,27 @@ class MessageReader:
 
 def _buckets(usage: _Usage) -> Usage:
     """Disjoint buckets: Anthropic's input counts neither cache reads nor cache writes."""
-    estimated = False
-
-    def sane(value: int | None) -> int:
-        nonlocal estimated
-        if value is not None and value < 0:
-            estimated = True
-        return max(0, value or 0)
-
-    written = sane(usage.cache_creation_input_tokens)
-    split = usage.cache_creation or _CacheCreation()
-    hours = min(written, sane(split.ephemeral_1h_input_tokens))
-    output = sane(usage.output_tokens)
-    details = usage.output_tokens_details or _OutputDetails()
-    thoughts = min(output, sane(details.thinking_tokens))
+    given, made = usage.input_tokens, usage.output_tokens
+    read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
+    split, details = usage.cache_creation, usage.output_tokens_details
+    hours = (split.ephemeral_1h_input_tokens or 0) if split is not None else 0
+    thoughts = (details.thinking_tokens or 0) if details is not None else 0
+    is_sane = given is not None and made is not None
+    given, made = given or 0, made or 0
+    if min(given, made, read, written, hours, thoughts) < 0:
+        is_sane = False
+        given, made, read, written = max(0, given), max(0, made), max(0, read), max(0, written)
+        hours, thoughts = max(0, hours), max(0, thoughts)
+    hours, thoughts = min(written, hours), min(made, thoughts)
     return Usage(
-        input_uncached=sane(usage.input_tokens),
-        input_cached=sane(usage.cache_read_input_tokens),
+        input_uncached=given,
+        input_cached=read,
         # The total counts: a loop of server tools writes more than the first breakdown says.
         cache_write_5m=written - hours,
         cache_write_1h=hours,
-        output_text=output - thoughts,
+        output_text=made - thoughts,
         reasoning=thoughts,
-        estimated=estimated or usage.input_tokens is None or usage.output_tokens is None,
+        estimated=not is_sane,
     )
 
 

@@ -38,16 +38,25 @@ __all__ = ["Memo", "StructuredOutput", "message_body"]
 
 StructuredOutput = Literal["auto", "native", "tool"]
 
-_SAME_FAMILY: Final = (
-    "top_k",
-    "cache_control",
-    "container",
-    "context_management",
-    "inference_geo",
-    "mcp_servers",
-    "speed",
+_SAME_FAMILY: Final = frozenset(
+    (
+        "top_k",
+        "cache_control",
+        "container",
+        "context_management",
+        "inference_geo",
+        "mcp_servers",
+        "speed",
+    )
 )
 """Fields of Anthropic's own that a client may send, passed as they are."""
+
+_STOP: Final = frozenset(("stop",))
+_TOOL_FIELDS: Final = frozenset(
+    ("tools", "functions", "tool_choice", "function_call", "parallel_tool_calls")
+)
+_THINKING_FIELDS: Final = frozenset(("thinking", "reasoning_effort", "output_config"))
+_IDENTITY_FIELDS: Final = frozenset(("metadata", "safety_identifier", "user", "service_tier"))
 
 _IMAGES: Final = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 _PDF: Final = "application/pdf"
@@ -88,7 +97,7 @@ _DEFAULT_MAX_TOKENS: Final = (
 )
 
 
-class Memo(msgspec.Struct):
+class Memo(msgspec.Struct, gc=False):
     """What has to be known of a request to read its answer.
 
     Attributes:
@@ -124,15 +133,17 @@ def message_body(
     body["max_tokens"] = request.max_tokens() or default_max_tokens or _default_cap(model)
     system = [_text_block(text) for text in request.system]
     body["messages"] = _messages(request, memo.names)
-    for name in _SAME_FAMILY:
-        if (value := request.take(name)) is not None:
-            body[name] = value
-    if stop := request.stop():
-        _stop(request, body, stop)
+    if request.has_any(_SAME_FAMILY):
+        for name in _SAME_FAMILY:
+            if (value := request.take(name)) is not None:
+                body[name] = value
     _sampling(request, body, model)
-    _tools(request, body, memo)
-    config = dict(request.take("output_config") or {})
-    _thinking(request, body, config, model)
+    if request.has_any(_TOOL_FIELDS):
+        _tools(request, body, memo)
+    config: Document = {}
+    if request.has_any(_THINKING_FIELDS):
+        config |= request.take("output_config") or {}
+        _thinking(request, body, config, model)
     if (format_ := request.json_format()) is not None:
         if format_.schema is None:
             system.append({"type": "text", "text": "Answer with one JSON object and nothing else."})
@@ -148,7 +159,8 @@ def message_body(
     if system:
         plain = len(system) == 1 and len(system[0]) == 2
         body["system"] = system[0]["text"] if plain else system
-    _identity(request, body)
+    if request.has_any(_IDENTITY_FIELDS):
+        _identity(request, body)
     if request.stream:
         body["stream"] = True
     return body, memo
@@ -158,7 +170,8 @@ def _default_cap(model: str) -> int:
     return next(cap for prefix, cap in _DEFAULT_MAX_TOKENS if model.startswith(prefix))
 
 
-def _stop(request: ChatRequest, body: Document, stop: list[str]) -> None:
+def _stop(request: ChatRequest, body: Document) -> None:
+    stop = request.stop()
     told = [sequence for sequence in stop if not sequence.isspace()]
     if len(told) < len(stop):
         request.losses.add("stop", "sequences of spaces alone are left out")
@@ -167,6 +180,8 @@ def _stop(request: ChatRequest, body: Document, stop: list[str]) -> None:
 
 
 def _sampling(request: ChatRequest, body: Document, model: str) -> None:
+    if request.has_any(_STOP):
+        _stop(request, body)
     temperature, top_p = request.take("temperature"), request.take("top_p")
     if temperature is not None:
         if temperature > 1:

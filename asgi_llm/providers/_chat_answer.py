@@ -14,6 +14,7 @@ Source: OpenAI API reference, "The chat completion object" and "The chat complet
 
 from __future__ import annotations
 
+import os
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -117,39 +118,49 @@ class _Choice:
     )
 
     def __init__(self) -> None:
-        self.text: list[str] = []
-        self.reasoning: list[str] = []
-        self.thinking: list[Document] = []
-        self.refusal: list[str] = []
-        self.calls: list[tuple[str, str, list[str], Document | None]] = []
+        # Strings and not lists: a whole answer comes in few pieces, and what is not made costs
+        # nothing, neither now nor in the garbage collector.
+        self.text: str | None = None
+        self.reasoning = ""
+        self.thinking: list[Document] | None = None
+        self.refusal: str | None = None
+        self.calls: list[_Call] | None = None
         self.logprobs: list[Document] | None = None
-        self.fields: Document = {}
+        self.fields: Document | None = None
         self.finish: Document | None = None
 
     def message(self) -> Document:
-        message: Document = {"role": "assistant", "content": "".join(self.text)}
-        if not self.text and (self.calls or self.refusal):
-            message["content"] = None
-        message["refusal"] = "".join(self.refusal) if self.refusal else None
+        message: Document = {"role": "assistant", "content": self.text, "refusal": self.refusal}
+        if self.text is None and not self.calls and self.refusal is None:
+            message["content"] = ""
         if self.reasoning:
-            message["reasoning_content"] = "".join(self.reasoning)
+            message["reasoning_content"] = self.reasoning
         if self.thinking:
             message["thinking_blocks"] = self.thinking
         if self.calls:
-            message["tool_calls"] = [_call(*call) for call in self.calls]
-        message.update(self.fields)
+            message["tool_calls"] = [call.document() for call in self.calls]
+        if self.fields:
+            message.update(self.fields)
         return message
 
 
-def _call(id: str, name: str, arguments: list[str], extra: Document | None) -> Document:
-    call: Document = {
-        "id": id,
-        "type": "function",
-        "function": {"name": name, "arguments": "".join(arguments) or "{}"},
-    }
-    if extra is not None:
-        call["extra_content"] = extra
-    return call
+class _Call:
+    """A tool call on its way."""
+
+    __slots__ = ("arguments", "extra", "id", "name")
+
+    def __init__(self, id: str, name: str, arguments: str, extra: Document | None) -> None:
+        self.id = id
+        self.name = name
+        self.arguments = arguments
+        self.extra = extra
+
+    def document(self) -> Document:
+        function = {"name": self.name, "arguments": self.arguments or "{}"}
+        call: Document = {"id": self.id, "type": "function", "function": function}
+        if self.extra is not None:
+            call["extra_content"] = self.extra
+        return call
 
 
 def _finish(
@@ -168,7 +179,6 @@ class CompletionWriter:
     """Makes a ``chat.completion`` object. See ``AnswerWriter``.
 
     Args:
-        id: Of the answer, until the provider says one.
         model: As the provider calls it, until it says more.
         created: Unix seconds.
         choice: Added to the index of every choice: several calls may make one answer.
@@ -176,8 +186,8 @@ class CompletionWriter:
 
     __slots__ = ("_choice", "_choices", "_created", "_id", "_model", "usage")
 
-    def __init__(self, *, id: str, model: str, created: int, choice: int = 0) -> None:
-        self._id = id
+    def __init__(self, *, model: str, created: int, choice: int = 0) -> None:
+        self._id = ""
         self._model = model
         self._created = created
         self._choice = choice
@@ -195,16 +205,19 @@ class CompletionWriter:
         return found
 
     def text(self, text: str, *, choice: int = 0) -> None:
-        self._at(choice).text.append(text)
+        known = self._at(choice)
+        known.text = text if known.text is None else known.text + text
 
     def reasoning(self, text: str, *, choice: int = 0) -> None:
-        self._at(choice).reasoning.append(text)
+        self._at(choice).reasoning += text
 
     def thinking_block(self, block: Document, *, choice: int = 0) -> None:
-        self._at(choice).thinking.append(block)
+        known = self._at(choice)
+        known.thinking = [*(known.thinking or ()), block]
 
     def refusal(self, text: str, *, choice: int = 0) -> None:
-        self._at(choice).refusal.append(text)
+        known = self._at(choice)
+        known.refusal = (known.refusal or "") + text
 
     def tool_call(
         self,
@@ -215,23 +228,33 @@ class CompletionWriter:
         extra: Document | None = None,
         choice: int = 0,
     ) -> int:
-        calls = self._at(choice).calls
-        calls.append((id or _call_id(self._id, choice, len(calls)), name, [arguments], extra))
-        return len(calls) - 1
+        known = self._at(choice)
+        if known.calls is None:
+            known.calls = []
+        index = len(known.calls)
+        known.calls.append(_Call(id or self._call_id(choice, index), name, arguments, extra))
+        return index
+
+    def _call_id(self, choice: int, index: int) -> str:
+        self._id = self._id or new_id()
+        return _call_id(self._id, self._choice + choice, index)
 
     def arguments(self, call: int, fragment: str, *, choice: int = 0) -> None:
-        self._at(choice).calls[call][2].append(fragment)
+        calls = self._at(choice).calls or ()
+        calls[call].arguments += fragment
 
     def logprobs(self, content: list[Document], *, choice: int = 0) -> None:
         known = self._at(choice)
         known.logprobs = (known.logprobs or []) + content
 
     def message_fields(self, fields: Document, *, choice: int = 0) -> None:
-        known = self._at(choice).fields
+        at = self._at(choice)
+        if at.fields is None:
+            at.fields = {}
         for name, value in fields.items():
-            before = known.get(name)
+            before = at.fields.get(name)
             is_more = isinstance(before, list) and isinstance(value, list)
-            known[name] = before + value if is_more else value
+            at.fields[name] = before + value if is_more else value
 
     def finish(
         self,
@@ -253,7 +276,7 @@ class CompletionWriter:
         if not self._choices or any(one.finish is None for one in self._choices.values()):
             raise empty_answer()
         document: Document = {
-            "id": self._id,
+            "id": self._id or new_id(),
             "object": "chat.completion",
             "created": self._created,
             "model": self._model,
@@ -279,7 +302,6 @@ class ChunkWriter:
     ``end``, so that a stream that breaks off never looks finished.
 
     Args:
-        id: Of the answer, until the provider says one.
         model: As the provider calls it, until it says more.
         created: Unix seconds.
         choice: Added to the index of every choice: several calls may make one answer.
@@ -299,8 +321,8 @@ class ChunkWriter:
         "usage",
     )
 
-    def __init__(self, *, id: str, model: str, created: int, choice: int = 0) -> None:
-        self._id = id
+    def __init__(self, *, model: str, created: int, choice: int = 0) -> None:
+        self._id = ""
         self._model = model
         self._created = created
         self._choice = choice
@@ -352,7 +374,7 @@ class ChunkWriter:
         self.characters += len(name) + len(arguments)
         call: Document = {
             "index": index,
-            "id": id or _call_id(self._id, choice, index),
+            "id": id or self._call_id(choice, index),
             "type": "function",
             "function": {"name": name, "arguments": arguments},
         }
@@ -360,6 +382,10 @@ class ChunkWriter:
             call["extra_content"] = extra
         self._delta({"tool_calls": [call]}, choice)
         return index
+
+    def _call_id(self, choice: int, index: int) -> str:
+        self._id = self._id or new_id()
+        return _call_id(self._id, self._choice + choice, index)
 
     def arguments(self, call: int, fragment: str, *, choice: int = 0) -> None:
         if not fragment:
@@ -410,6 +436,7 @@ class ChunkWriter:
 
     def _prefix(self) -> bytes:
         if not self._head:
+            self._id = self._id or new_id()
             head = {
                 "id": self._id,
                 "object": "chat.completion.chunk",
@@ -432,6 +459,11 @@ class ChunkWriter:
 
 
 _PLAIN_END: Final = b'},"finish_reason":null}]}\n\n'
+
+
+def new_id() -> str:
+    """An id for an answer whose provider gives none."""
+    return "chatcmpl-" + os.urandom(16).hex()
 
 
 def _call_id(answer: str, choice: int, index: int) -> str:

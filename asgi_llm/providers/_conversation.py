@@ -40,20 +40,20 @@ __all__ = [
 Role = Literal["user", "assistant"]
 
 
-class _Value(msgspec.Struct, kw_only=True):
+class _Value(msgspec.Struct, kw_only=True, gc=False):
     path: str
     """Where it stands in the document."""
     cache_control: dict[str, Any] | None = None
     """Anthropic's prompt-cache marker, where the client set one on this part."""
 
 
-class Text(_Value):
+class Text(_Value, kw_only=True, gc=False):
     """Text, never blank."""
 
     text: str
 
 
-class Media(_Value):
+class Media(_Value, kw_only=True, gc=False):
     """Content that is no text: bytes in base64, or an address; exactly one of both is given."""
 
     media_type: str | None = None
@@ -64,50 +64,50 @@ class Media(_Value):
     """http, https, or a scheme of the provider's own such as ``gs``."""
 
 
-class Image(Media):
+class Image(Media, kw_only=True, gc=False):
     """A picture."""
 
     detail: str | None = None
 
 
-class File(Media):
+class File(Media, kw_only=True, gc=False):
     """A document such as a PDF; or only the id of one that was uploaded to a provider."""
 
     name: str | None = None
     file_id: str | None = None
 
 
-class Audio(Media):
+class Audio(Media, kw_only=True, gc=False):
     """Sound."""
 
     format: str | None = None
     """As in ``wav`` or ``mp3``."""
 
 
-class Video(Media):
+class Video(Media, kw_only=True, gc=False):
     """A film."""
 
 
-class Thinking(_Value):
+class Thinking(_Value, kw_only=True, gc=False):
     """Earlier thoughts. The signature has to go back to the provider byte for byte."""
 
     text: str
     signature: str | None = None
 
 
-class RedactedThinking(_Value):
+class RedactedThinking(_Value, kw_only=True, gc=False):
     """Earlier thoughts that only the provider can read."""
 
     data: str
 
 
-class Refusal(_Value):
+class Refusal(_Value, kw_only=True, gc=False):
     """An earlier refusal."""
 
     text: str
 
 
-class ToolCall(_Value):
+class ToolCall(_Value, kw_only=True, gc=False):
     """A call in an earlier answer."""
 
     id: str
@@ -123,7 +123,7 @@ class ToolCall(_Value):
         return msgspec.Raw(self.arguments.encode())
 
 
-class ToolResult(_Value):
+class ToolResult(_Value, kw_only=True, gc=False):
     """What a tool gave back; its parts are texts, images and files."""
 
     id: str
@@ -148,7 +148,7 @@ Part = (
 )
 
 
-class Turn(msgspec.Struct):
+class Turn(msgspec.Struct, gc=False):
     """All that one side says before the other speaks; never without parts."""
 
     role: Role
@@ -156,7 +156,7 @@ class Turn(msgspec.Struct):
     path: str
 
 
-class Function(msgspec.Struct, kw_only=True):
+class Function(msgspec.Struct, kw_only=True, gc=False):
     """A tool that may be called."""
 
     path: str
@@ -168,7 +168,7 @@ class Function(msgspec.Struct, kw_only=True):
     cache_control: dict[str, Any] | None = None
 
 
-class ToolChoice(msgspec.Struct, kw_only=True):
+class ToolChoice(msgspec.Struct, kw_only=True, gc=False):
     """Whether tools are called."""
 
     path: str
@@ -177,7 +177,7 @@ class ToolChoice(msgspec.Struct, kw_only=True):
     """With ``named`` the one tool; with others, unless empty, the only tools that are allowed."""
 
 
-class JSONFormat(msgspec.Struct, kw_only=True):
+class JSONFormat(msgspec.Struct, kw_only=True, gc=False):
     """The answer has to be JSON."""
 
     path: str
@@ -233,9 +233,9 @@ class ChatRequest:
         self._taken.add(name)
         return self._document.get(name)
 
-    def has(self, name: str) -> bool:
-        """Whether a field is there and says something, without taking it."""
-        return self._document.get(name) is not None
+    def has_any(self, names: frozenset[str]) -> bool:
+        """Whether one of the fields is there, without taking it."""
+        return not names.isdisjoint(self._document)
 
     @property
     def stream(self) -> bool:
@@ -345,8 +345,12 @@ class ChatRequest:
         Raises:
             InvalidRequestError: Something is, and losses are refused.
         """
-        for name, value in self._document.items():
-            if name in self._taken or value is None:
+        document = self._document
+        # In the document's order.
+        left = document.keys() - self._taken
+        for name in [name for name in document if name in left] if left else ():
+            value = document[name]
+            if value is None:
                 continue
             if name in _TRUE_ONLY_IF and value == _TRUE_ONLY_IF[name]:
                 continue
@@ -359,8 +363,16 @@ class ChatRequest:
         waiting: dict[str, tuple[str, str]] = {}  # id of a call without a result: name, path
         results_of: Turn | None = None  # the turn that the results of the last calls belong to
         for index, message in enumerate(messages):
+            role, content = message["role"], message.get("content")
+            if role == "user" and type(content) is str and "name" not in message:
+                # Most messages are no more than this.
+                if waiting:
+                    _all_answered(waiting)
+                if content and not content.isspace():
+                    where = f"messages[{index}].content"
+                    self._say("user", [Text(path=where, text=content)], where[:-8])
+                continue
             path = f"messages[{index}]"
-            role = message["role"]
             if role in _SYSTEM_ROLES:
                 self._read_system(message, path)
                 continue
@@ -376,7 +388,7 @@ class ChatRequest:
                 results_of = None
             elif role == "user":
                 _all_answered(waiting)
-                self._say("user", list(_parts(message.get("content"), f"{path}.content")), path)
+                self._say("user", _parts(content, f"{path}.content"), path)
             else:
                 result = _tool_result(message, path, waiting)
                 if results_of is None:
@@ -439,7 +451,7 @@ def _tool_result(
         path=path,
         id=call_id,
         name=name,
-        parts=list(_parts(message.get("content"), f"{path}.content")),
+        parts=_parts(message.get("content"), f"{path}.content"),
         is_error=bool(message.get("is_error")),
         cache_control=message.get("cache_control"),
     )
@@ -510,13 +522,14 @@ def _arguments(text: str, path: str) -> str:
     return text if value else "{}"
 
 
-def _parts(content: Any, path: str) -> Iterator[Part]:
-    if content is None:
-        return
+def _parts(content: Any, path: str) -> list[Part]:
     if isinstance(content, str):
-        if content and not content.isspace():
-            yield Text(path=path, text=content)
-        return
+        blank = not content or content.isspace()
+        return [] if blank else [Text(path=path, text=content)]
+    return [] if content is None else list(_each_part(content, path))
+
+
+def _each_part(content: list[dict[str, Any]], path: str) -> Iterator[Part]:
     for index, part in enumerate(content):
         where = f"{path}[{index}]"
         kind = part["type"]

@@ -8,7 +8,6 @@ of a stream, over the same functions for its parts), and its other operations.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -47,7 +46,7 @@ _IDENTITY = (b"accept-encoding", b"identity")
 _JSON = (b"content-type", b"application/json")
 
 
-class ChatCall(msgspec.Struct):
+class ChatCall(msgspec.Struct, gc=False):
     """A chat in the provider's words.
 
     Attributes:
@@ -189,12 +188,12 @@ class NativeFormat:
         try:
             if translation.operation != "chat":
                 return self.read_other(translation, *bodies)
-            id_, created = new_id(), int(self._clock())
+            created = int(self._clock())
             model = translation.deployment.model
             answer: Document | None = None
             usage: Usage | None = None
             for index, body in enumerate(bodies):
-                writer = CompletionWriter(id=id_, model=model, created=created, choice=index)
+                writer = CompletionWriter(model=model, created=created, choice=index)
                 self.read_answer(translation, body, writer)
                 document = writer.document()
                 usage = sum_usage(usage, writer.usage)
@@ -215,12 +214,12 @@ class NativeFormat:
         size = 1 + len(translation.more)
         options = translation.document.get("stream_options") or {}
         group = StreamGroup(include_usage=bool(options.get("include_usage")), size=size)
-        id_, created, model = new_id(), int(self._clock()), translation.deployment.model
+        created, model = int(self._clock()), translation.deployment.model
         return tuple(
             TranslatedStream(
                 self.frames(),
                 self.reader(translation),
-                ChunkWriter(id=id_, model=model, created=created, choice=index),
+                ChunkWriter(model=model, created=created, choice=index),
                 group,
             )
             for index in range(size)
@@ -245,11 +244,6 @@ class NativeFormat:
             param="model",
             code="unsupported_operation",
         )
-
-
-def new_id() -> str:
-    """An id for an answer whose provider gives none."""
-    return "chatcmpl-" + os.urandom(16).hex()
 
 
 def malformed() -> ProviderUnavailableError:

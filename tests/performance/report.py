@@ -12,17 +12,42 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Goal:
-    """A ratio that must not be passed."""
+    """A ratio that must not be passed.
+
+    Args:
+        target: What is measured.
+        load: Under which load.
+        base: What its CPU is divided by.
+        at_most: The most that may come out.
+        above: Subtract the CPU of this target first.
+        base_load: The load of ``base``; None is the same.
+    """
 
     target: str
     load: str
     base: str
     at_most: float
+    above: str | None = None
+    base_load: str | None = None
+
+    def __str__(self) -> str:
+        measured = f"({self.target} - {self.above})" if self.above else self.target
+        base = f"{self.base}, {self.base_load}" if self.base_load else self.base
+        return f"{measured} / {base}, {self.load}, at most {self.at_most}"
 
 
 GOALS = (
     Goal(target="provider-app", load="json", base="hello", at_most=3.0),
     Goal(target="provider-app", load="stream", base="pass-through", at_most=1.4),
+    Goal(target="anthropic", load="json", base="hello", at_most=1.5, above="provider-app"),
+    Goal(
+        target="anthropic",
+        load="stream",
+        base="hello",
+        at_most=0.3,
+        above="provider-app",
+        base_load="json",
+    ),
 )
 
 
@@ -82,14 +107,24 @@ class Results:
             run[field] for run in self.kept() if (run["target"], run["load"]) == (target, load)
         )
 
-    def ratio(self, target: str, load: str, base: str) -> Spread | None:
-        """CPU of ``target`` over CPU of ``base``, taken within each round."""
+    def ratio(
+        self,
+        target: str,
+        load: str,
+        base: str,
+        *,
+        above: str | None = None,
+        base_load: str | None = None,
+    ) -> Spread | None:
+        """CPU of ``target`` over CPU of ``base``, taken within each round. See ``Goal``."""
         cpu = {(run["round"], run["target"], run["load"]): run["cpu_us"] for run in self.kept()}
-        return Spread.of(
-            value / cpu[number, base, load]
-            for (number, name, kind), value in cpu.items()
-            if (name, kind) == (target, load) and (number, base, load) in cpu
-        )
+        ratios = []
+        for (number, name, kind), value in cpu.items():
+            below = cpu.get((number, base, base_load or load))
+            taken = 0.0 if above is None else cpu.get((number, above, load))
+            if (name, kind) == (target, load) and below is not None and taken is not None:
+                ratios.append((value - taken) / below)
+        return Spread.of(ratios)
 
 
 def table(results: Results) -> str:
@@ -139,8 +174,10 @@ def goals(results: Results) -> tuple[str, bool]:
     """One line a goal, and whether all that could be checked are met."""
     lines, met = [], True
     for goal in GOALS:
-        ratio = results.ratio(goal.target, goal.load, goal.base)
-        name = f"{goal.target} / {goal.base}, {goal.load}, at most {goal.at_most}"
+        ratio = results.ratio(
+            goal.target, goal.load, goal.base, above=goal.above, base_load=goal.base_load
+        )
+        name = str(goal)
         if ratio is None:
             lines.append(f"goal  {name}: not measured")
             continue

@@ -24,5 +24,6 @@ TARGETS = {
     "hello": Target(factory="anchors:hello", streams=False),
     "pass-through": Target(factory="anchors:pass_through"),
     "provider-app": Target(factory="ours:provider_app", model="openai/gpt-4o-mini"),
+    "anthropic": Target(factory="ours:anthropic", model="anthropic/claude-sonnet-4-6"),
     "gateway": Target(factory="prebuilt:gateway", model="openai/gpt-4o-mini"),
 }

@@ -1,7 +1,7 @@
 """A fast upstream in a process of its own: ``python -m tests.performance.upstream PORT``.
 
-``POST .../chat/completions`` answers at once with JSON, or, where the request asks for a stream,
-with 100 chunks, one write each, ``GAP_MS`` apart.
+``POST .../chat/completions``, or ``.../messages`` in Anthropic's format, answers at once with JSON,
+or, where the request asks for a stream, with 100 chunks, one write each, ``GAP_SECONDS`` apart.
 """
 
 from __future__ import annotations
@@ -15,22 +15,37 @@ from typing import cast
 import httptools
 import uvloop
 
-from tests.performance.wire import answer_body, stream_writes
+from tests.performance.wire import answer_body, claude_answer, claude_writes, stream_writes
 
 GAP_SECONDS = 0.001
 VIGIL_SECONDS = 0.005
-_ANSWER = answer_body()
-_JSON = (
+_JSON_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_0123456789abcdef\r\n"
-    b"content-length: %d\r\n\r\n%b" % (len(_ANSWER), _ANSWER)
+    b"content-length: %d\r\n\r\n"
 )
 _SSE_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
     b"x-request-id: req_0123456789abcdef\r\ntransfer-encoding: chunked\r\n\r\n"
 )
-_WRITES = [b"%x\r\n%b\r\n" % (len(data), data) for data in stream_writes()]
-_WRITES[0] = _SSE_HEAD + _WRITES[0]
-_WRITES[-1] += b"0\r\n\r\n"
+
+
+class Answers:
+    """What is answered in one format: the bytes of a whole answer, and those of a stream's writes.
+
+    Args:
+        body: Of the whole answer.
+        writes: Of the stream.
+    """
+
+    def __init__(self, body: bytes, writes: list[bytes]) -> None:
+        self.whole = _JSON_HEAD % len(body) + body
+        self.stream = [b"%x\r\n%b\r\n" % (len(data), data) for data in writes]
+        self.stream[0] = _SSE_HEAD + self.stream[0]
+        self.stream[-1] += b"0\r\n\r\n"
+
+
+_OPENAI = Answers(answer_body(), stream_writes())
+_CLAUDE = Answers(claude_answer(), claude_writes())
 
 
 class Vigil:
@@ -79,6 +94,9 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._body.clear()
 
+    def on_url(self, url: bytes) -> None:
+        self._answers = _CLAUDE if url.endswith(b"/messages") else _OPENAI
+
     def on_body(self, body: bytes) -> None:
         self._body += body
 
@@ -86,12 +104,13 @@ class Connection(asyncio.Protocol):
         if b'"stream": true' in self._body or b'"stream":true' in self._body:
             self._next(0)
         else:
-            self._transport.write(_JSON)
+            self._transport.write(self._answers.whole)
 
     def _next(self, number: int) -> None:
         self._vigil.extend()
-        self._transport.write(_WRITES[number])
-        if number + 1 < len(_WRITES):
+        writes = self._answers.stream
+        self._transport.write(writes[number])
+        if number + 1 < len(writes):
             self._timer = self._loop.call_later(GAP_SECONDS, self._next, number + 1)
 
     def connection_lost(self, exc: Exception | None) -> None:

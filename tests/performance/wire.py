@@ -56,6 +56,53 @@ def stream_writes() -> list[bytes]:
     return writes
 
 
+def claude_answer() -> bytes:
+    """A message of 720 bytes in Anthropic's format."""
+    text = {"type": "text", "text": ""}
+    document = {
+        "id": "msg_01BwK3mDq0Zx5tYh2LrN8sVf",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-4-6",
+        "content": [text],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 190,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": 75,
+            "service_tier": "standard",
+        },
+    }
+    return _filled(document, text, ANSWER_BYTES, "text")
+
+
+def claude_writes() -> list[bytes]:
+    """A stream in Anthropic's format that becomes as many events as ``stream_writes`` has."""
+    usage = {"input_tokens": 190, "output_tokens": 1}
+    message = {"id": "msg_01", "type": "message", "model": "claude-sonnet-4-6", "usage": usage}
+    writes = [
+        _claude({"type": "content_block_delta", "index": 0, "delta": {**delta, "text": text}})
+        for delta in ({"type": "text_delta"},)
+        for text in (f" token{number:02}" for number in range(CHUNKS - 2))
+    ]
+    block = {"type": "text", "text": ""}
+    start = _claude({"type": "message_start", "message": message})
+    start += _claude({"type": "content_block_start", "index": 0, "content_block": block})
+    end = {"stop_reason": "end_turn", "stop_sequence": None}
+    writes[0] = start + writes[0]
+    writes[-1] += _claude({"type": "content_block_stop", "index": 0})
+    writes[-1] += _claude({"type": "message_delta", "delta": end, "usage": {"output_tokens": 97}})
+    writes[-1] += _claude({"type": "message_stop"})
+    return writes
+
+
+def _claude(event: dict[str, Any]) -> bytes:
+    data = json.dumps(event, separators=(",", ":"))
+    return f"event: {event['type']}\ndata: {data}\n\n".encode()
+
+
 def _choice(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
     return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
 
@@ -72,8 +119,10 @@ def _event(choices: list[dict[str, Any]], usage: dict[str, int] | None) -> bytes
     return b"data: " + json.dumps(document, separators=(",", ":")).encode() + b"\n\n"
 
 
-def _filled(document: dict[str, Any], message: dict[str, Any], length: int) -> bytes:
+def _filled(
+    document: dict[str, Any], message: dict[str, Any], length: int, field: str = "content"
+) -> bytes:
     words = "the quick brown fox jumps over the lazy dog and reads a book "
     missing = length - len(json.dumps(document).encode())
-    message["content"] = (words * (missing // len(words) + 1))[:missing]
+    message[field] = (words * (missing // len(words) + 1))[:missing]
     return json.dumps(document).encode()
