@@ -305,6 +305,7 @@ class ChunkWriter:
         model: As the provider calls it, until it says more.
         created: Unix seconds.
         choice: Added to the index of every choice: several calls may make one answer.
+        id: Of the answer, where it is not to be the provider's.
     """
 
     __slots__ = (
@@ -321,8 +322,8 @@ class ChunkWriter:
         "usage",
     )
 
-    def __init__(self, *, model: str, created: int, choice: int = 0) -> None:
-        self._id = ""
+    def __init__(self, *, model: str, created: int, choice: int = 0, id: str = "") -> None:
+        self._id = id
         self._model = model
         self._created = created
         self._choice = choice
@@ -338,7 +339,7 @@ class ChunkWriter:
 
     def begin(self, *, id: str | None = None, model: str | None = None) -> None:
         if not self._plain:
-            self._id = id or self._id
+            self._id = self._id or id or ""
             self._model = model or self._model
 
     def text(self, text: str, *, choice: int = 0) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
 
@@ -18,6 +17,7 @@ from asgi_llm.errors import (
     ProviderUnavailableError,
     RawHeaders,
 )
+from asgi_llm.providers._losses import loss_text
 from asgi_llm.providers._watch import ClientWatch
 from asgi_llm.providers.base import Provider, Translation
 from asgi_llm.state import ATTEMPTS, FAILURE, RESPONSE_MODEL, USAGE, State
@@ -69,8 +69,6 @@ TOLD_HEADERS: Final[Mapping[bytes, bytes]] = {
 cookies are not among it."""
 
 _JSON: Final = (b"content-type", b"application/json")
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_MAX_LOSSES: Final = 20
 _SSE_HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -204,8 +202,7 @@ class Exchange:
     async def _stream(
         self, response: UpstreamResponse, send: Send, watch: ClientWatch
     ) -> ProviderError | None:
-        media = _content_type(response.headers)
-        if media and media.partition(b";")[0].strip() not in self._calling.provider.stream_types:
+        if not self._is_stream(response):
             # Not a stream: an error, which the adapter reads, or something it cannot be.
             body = await response.read(self._calling.max_response_bytes)
             self._calling.provider.parse_response(self._translation, body)
@@ -254,6 +251,13 @@ class Exchange:
         await response.aclose()
         return failure
 
+    def _is_stream(self, response: UpstreamResponse) -> bool:
+        """Whether it is what was asked for; an answer that does not say what it is may be."""
+        media = _content_type(response.headers)
+        return not media or (
+            media.partition(b";")[0].strip() in self._calling.provider.stream_types
+        )
+
     async def _start_stream(self, response: UpstreamResponse, send: Send) -> None:
         headers = self._headers(response)
         headers.extend(_SSE_HEADERS)
@@ -298,25 +302,13 @@ class Exchange:
             (b"x-attempts", b"%d" % (len(attempts) + 1 if attempts else 1)),
         ]
         if losses := self._translation.losses:
-            headers.append((b"x-translation-loss", loss_header(losses)))
+            headers.append((b"x-translation-loss", loss_text(losses).encode()))
         client_id = state.client_request_id
         if client_id is not None:
             headers.append((b"x-client-request-id", client_id.encode()))
         told = self._calling.told_headers
         headers += [(told[name], value) for name, value in response.headers if name in told]
         return headers
-
-
-def loss_header(losses: tuple[str, ...]) -> bytes:
-    """The names of what was lost, as a header value of bounded length.
-
-    Names that a client made up may hold anything; only plain ones are repeated.
-    """
-    names = [name for name in losses if _PLAIN_NAME.fullmatch(name)]
-    value = ", ".join(names[:_MAX_LOSSES])
-    if len(names) < len(losses) or len(names) > _MAX_LOSSES:
-        value += ", ..." if value else "..."
-    return value.encode()
 
 
 def _content_type(headers: RawHeaders) -> bytes:

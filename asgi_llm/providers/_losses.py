@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from asgi_llm.errors import InvalidRequestError
 
-__all__ = ["Losses"]
+__all__ = ["Losses", "loss_text"]
 
 _INDEX = re.compile(r"\[\d+\]")
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_SHOWN: Final = 20
+
+
+def loss_text(losses: tuple[str, ...]) -> str:
+    """The names of what was lost, as a text of bounded length for headers and logs.
+
+    Names that a client made up may hold anything; only plain ones are repeated.
+    """
+    names = [name for name in losses if _PLAIN_NAME.fullmatch(name)]
+    text = ", ".join(names[:_SHOWN])
+    if len(names) < len(losses) or len(names) > _SHOWN:
+        text += ", ..." if text else "..."
+    return text
 
 
 class Losses:

@@ -22,7 +22,12 @@ from asgi_llm.errors import (
     ProviderUnavailableError,
     RawHeaders,
 )
-from asgi_llm.providers._chat_answer import AnswerWriter, ChunkWriter, CompletionWriter
+from asgi_llm.providers._chat_answer import (
+    AnswerWriter,
+    ChunkWriter,
+    CompletionWriter,
+    new_id,
+)
 from asgi_llm.providers._conversation import ChatRequest
 from asgi_llm.providers._errors import parse_error
 from asgi_llm.providers._losses import Losses
@@ -215,11 +220,13 @@ class NativeFormat:
         options = translation.document.get("stream_options") or {}
         group = StreamGroup(include_usage=bool(options.get("include_usage")), size=size)
         created, model = int(self._clock()), translation.deployment.model
+        # Several streams make one answer, which has one id.
+        id_ = new_id() if size > 1 else ""
         return tuple(
             TranslatedStream(
                 self.frames(),
                 self.reader(translation),
-                ChunkWriter(model=model, created=created, choice=index),
+                ChunkWriter(model=model, created=created, choice=index, id=id_),
                 group,
             )
             for index in range(size)

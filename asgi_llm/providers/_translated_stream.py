@@ -206,7 +206,8 @@ class TranslatedStream:
                         code="stream_truncated",
                     )
                 break
-        self.usage = writer.usage
+        if not self.done:
+            self.usage = writer.usage
 
     def _end(self) -> None:
         writer, group = self._writer, self._group
@@ -214,6 +215,7 @@ class TranslatedStream:
         group.left -= 1
         group.add(writer.usage)
         self.done = True
+        self.usage = writer.usage
         if not group.left:
             self.usage = group.usage
             if group.include_usage and group.usage is not None:

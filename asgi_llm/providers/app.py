@@ -24,6 +24,7 @@ from asgi_llm.errors import (
 )
 from asgi_llm.providers._catalog import Catalog
 from asgi_llm.providers._exchange import TOLD_HEADERS, Calling, Exchange, provider_error, read_error
+from asgi_llm.providers._fan_out import FanOut
 from asgi_llm.providers._watch import ClientWatch, Watchman
 from asgi_llm.providers.base import (
     AuthorizingProvider,
@@ -216,6 +217,8 @@ class ProviderApp:
         translation = calling.provider.translate(operation, document, deployment)
         if translation.losses:
             state.set(TRANSLATION_LOSS, translation.losses)
+        if translation.more:
+            return FanOut(calling, translation, state)
         return Exchange(calling, translation, state)
 
     async def _upload(

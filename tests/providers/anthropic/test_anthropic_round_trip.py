@@ -15,7 +15,7 @@ from asgi_llm.types import Deployment
 CLAUDE = Anthropic(api_key="sk-ant-0123456789")
 DEPLOYMENT = Deployment(provider="anthropic", model="claude-opus-9")
 
-_text = st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(lambda t: t.strip())
+_text = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda t: t.strip())
 _name = st.from_regex(r"[a-zA-Z0-9_-]{1,64}", fullmatch=True)
 _json_value = st.recursive(
     st.none()
@@ -27,11 +27,11 @@ _json_value = st.recursive(
     max_leaves=6,
 )
 _image = st.sampled_from(["data:image/png;base64,iVBORw0KGgo=", "https://example.com/a.png"])
-_user_part = st.one_of(
+_user_part: st.SearchStrategy[dict[str, Any]] = st.one_of(
     _text.map(lambda text: {"type": "text", "text": text}),
     _image.map(lambda url: {"type": "image_url", "image_url": {"url": url}}),
 )
-_user = st.one_of(_text, st.lists(_user_part, min_size=1, max_size=3)).map(
+_user: st.SearchStrategy[dict[str, Any]] = st.one_of(_text, st.lists(_user_part, min_size=1, max_size=3)).map(
     lambda content: {"role": "user", "content": content}
 )
 
