@@ -13,7 +13,7 @@ from asgi_llm.providers.anthropic import Anthropic
 from asgi_llm.types import Deployment
 
 CLAUDE = Anthropic(api_key="sk-ant-0123456789")
-DEPLOYMENT = Deployment(provider="anthropic", model="claude-opus-9")
+DEPLOYMENT = Deployment(provider="anthropic", model="claude-opus-4-6")
 
 _text = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda t: t.strip())
 _name = st.from_regex(r"[a-zA-Z0-9_-]{1,64}", fullmatch=True)
@@ -31,9 +31,9 @@ _user_part: st.SearchStrategy[dict[str, Any]] = st.one_of(
     _text.map(lambda text: {"type": "text", "text": text}),
     _image.map(lambda url: {"type": "image_url", "image_url": {"url": url}}),
 )
-_user: st.SearchStrategy[dict[str, Any]] = st.one_of(_text, st.lists(_user_part, min_size=1, max_size=3)).map(
-    lambda content: {"role": "user", "content": content}
-)
+_user: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    _text, st.lists(_user_part, min_size=1, max_size=3)
+).map(lambda content: {"role": "user", "content": content})
 
 
 @st.composite
