@@ -13,6 +13,7 @@ from asgi_llm.errors import ProviderError
 from asgi_llm.providers._anthropic_request import Memo
 from asgi_llm.providers._chat_answer import AnswerWriter, FinishReason
 from asgi_llm.types import Document, Usage
+from asgi_llm.wire.usage import MAX_TOKENS
 
 __all__ = ["MessageReader", "read_message"]
 
@@ -69,6 +70,8 @@ class _Message(msgspec.Struct, gc=False):
     content: list[_Block] = []
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    stop_details: Any = None
+    container: Any = None
     usage: _Usage | None = None
     error: Any = None
 
@@ -82,6 +85,8 @@ class _Delta(msgspec.Struct, gc=False):
     citation: Any = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    stop_details: Any = None
+    container: Any = None
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -172,7 +177,10 @@ class MessageReader:
         elif type_ == "message_delta":
             self._count(event.usage, writer)
             if event.delta is not None and event.delta.stop_reason is not None:
-                self._finish(event.delta.stop_reason, event.delta.stop_sequence, writer)
+                for index in list(self._open):
+                    # Other servers of this format leave out the ends of blocks.
+                    self._end(index, writer)
+                self._finish(event.delta, event.delta.stop_reason, writer)
         elif type_ == "message_stop":
             self.over = True
         elif type_ == "error":
@@ -200,7 +208,7 @@ class MessageReader:
         if message.usage is not None:
             writer.usage = _buckets(message.usage)
         if message.stop_reason is not None:
-            self._finish(message.stop_reason, message.stop_sequence, writer)
+            self._finish(message, message.stop_reason, writer)
 
     def _error(self, error: Any) -> ProviderError:
         made: ProviderError = self._error_of({"error": error})
@@ -230,7 +238,9 @@ class MessageReader:
             if block.name == self._memo.json_tool and block.name is not None:
                 opened.kind = "json"
                 self._said_json = True
-                writer.text(arguments)
+                if arguments:
+                    opened.has_arguments = True
+                    writer.text(arguments)
             else:
                 name = self._memo.names.here(block.name or "")
                 opened.call = writer.tool_call(name, id=block.id, arguments=arguments)
@@ -249,7 +259,9 @@ class MessageReader:
             raise msgspec.ValidationError("a delta of a block that has not begun")
         if kind == "input_json_delta":
             if opened.kind == "json":
-                writer.text(delta.partial_json)
+                if delta.partial_json:
+                    opened.has_arguments = True
+                    writer.text(delta.partial_json)
             elif opened.call is not None:
                 if delta.partial_json:
                     opened.has_arguments = True
@@ -275,6 +287,9 @@ class MessageReader:
             writer.thinking_block(
                 {"type": "thinking", "thinking": thoughts, "signature": opened.signature}
             )
+        elif opened.kind == "json":
+            if not opened.has_arguments:
+                writer.text("{}")
         elif opened.call is not None:
             if not opened.has_arguments:
                 # A tool without arguments gets an empty object.
@@ -309,13 +324,23 @@ class MessageReader:
 
     # The end
 
-    def _finish(self, reason: str, stop_sequence: str | None, writer: AnswerWriter) -> None:
+    def _finish(self, end: _Message | _Delta, reason: str, writer: AnswerWriter) -> None:
+        fields: Document = {}
+        if isinstance(end.stop_details, dict):
+            fields["stop_details"] = end.stop_details
+            why = end.stop_details.get("explanation")
+            if reason == "refusal" and isinstance(why, str) and why:
+                writer.refusal(why)
+        if isinstance(end.container, dict):
+            fields["container"] = end.container
+        if fields:
+            writer.message_fields(fields)
         finish = _FINISH.get(reason, "stop")
         if reason == "tool_use" and self._said_json:
             # The writer makes it `tool_calls` again where a tool of the client's was called too.
             finish = "stop"
         native = None if reason in _PLAIN else reason
-        writer.finish(finish, native=native, stop_sequence=stop_sequence)
+        writer.finish(finish, native=native, stop_sequence=end.stop_sequence)
 
     def _count(self, usage: _Usage | None, writer: AnswerWriter) -> None:
         """Counts are cumulative; what a later event does not say stays as it was."""
@@ -338,10 +363,12 @@ def _buckets(usage: _Usage) -> Usage:
     thoughts = (details.thinking_tokens or 0) if details is not None else 0
     is_sane = given is not None and made is not None
     given, made = given or 0, made or 0
-    if min(given, made, read, written, hours, thoughts) < 0:
+    counts = (given, made, read, written, hours, thoughts)
+    if min(counts) < 0 or max(counts) > MAX_TOKENS:
         is_sane = False
-        given, made, read, written = max(0, given), max(0, made), max(0, read), max(0, written)
-        hours, thoughts = max(0, hours), max(0, thoughts)
+        given, made, read, written, hours, thoughts = (
+            min(max(0, count), MAX_TOKENS) for count in counts
+        )
     hours, thoughts = min(written, hours), min(made, thoughts)
     return Usage(
         input_uncached=given,

@@ -26,6 +26,7 @@ __all__ = [
     "JSONFormat",
     "Media",
     "Part",
+    "ProviderBlock",
     "RedactedThinking",
     "Refusal",
     "Text",
@@ -123,6 +124,12 @@ class ToolCall(_Value, kw_only=True, gc=False):
         return msgspec.Raw(self.arguments.encode())
 
 
+class ProviderBlock(_Value, kw_only=True, gc=False):
+    """A block of the provider's own that an earlier answer had, such as a search of its own."""
+
+    block: dict[str, Any]
+
+
 class ToolResult(_Value, kw_only=True, gc=False):
     """What a tool gave back; its parts are texts, images and files."""
 
@@ -143,6 +150,7 @@ Part = (
     | Thinking
     | RedactedThinking
     | Refusal
+    | ProviderBlock
     | ToolCall
     | ToolResult
 )
@@ -203,6 +211,7 @@ class ChatRequest:
     Args:
         document: Valid for the operation ``chat``.
         losses: Where everything goes that the target cannot be told.
+        own_blocks: The target takes back ``provider_blocks``, as ``ProviderBlock`` parts.
 
     Attributes:
         system: The instructions, in order. Those that stood amid the conversation are moved here,
@@ -215,10 +224,19 @@ class ChatRequest:
             or a call has no result.
     """
 
-    __slots__ = ("_document", "_taken", "losses", "native_tools", "system", "turns")
+    __slots__ = (
+        "_document",
+        "_own_blocks",
+        "_taken",
+        "losses",
+        "native_tools",
+        "system",
+        "turns",
+    )
 
-    def __init__(self, document: Document, losses: Losses) -> None:
+    def __init__(self, document: Document, losses: Losses, *, own_blocks: bool = False) -> None:
         self._document = document
+        self._own_blocks = own_blocks
         self._taken: set[str] = set(_SETTLED)
         self.losses = losses
         self.system: list[Text] = []
@@ -381,6 +399,8 @@ class ChatRequest:
             if role == "assistant":
                 _all_answered(waiting)
                 parts = list(_assistant_parts(message, path))
+                if "provider_blocks" in message:
+                    self._read_own(message["provider_blocks"], f"{path}.provider_blocks", parts)
                 self._say("assistant", parts, path)
                 for part in parts:
                     if isinstance(part, ToolCall):
@@ -396,6 +416,23 @@ class ChatRequest:
                 else:
                     results_of.parts.append(result)
         _all_answered(waiting)
+
+    def _read_own(self, blocks: Any, path: str, parts: list[Part]) -> None:
+        """Put the blocks of the provider's own between the thoughts and what was said."""
+        if not blocks:
+            return
+        if not self._own_blocks:
+            self.losses.add(path)
+            return
+        at = 0
+        while at < len(parts) and isinstance(parts[at], Thinking | RedactedThinking):
+            at += 1
+        own: list[Part] = []
+        for index, block in enumerate(_blocks(blocks, path)):
+            if not isinstance(block, dict) or not isinstance(block.get("type"), str):
+                raise _no_block(f"{path}[{index}]")
+            own.append(ProviderBlock(path=f"{path}[{index}]", block=block))
+        parts[at:at] = own
 
     def _read_system(self, message: dict[str, Any], path: str) -> None:
         if message.get("name") is not None:
@@ -461,7 +498,7 @@ def _assistant_parts(message: dict[str, Any], path: str) -> Iterator[Part]:
     """Thoughts first, then what was said, then the calls: the order that providers insist on."""
     blocks = message.get("thinking_blocks")
     if blocks:
-        for index, block in enumerate(blocks):
+        for index, block in enumerate(_blocks(blocks, f"{path}.thinking_blocks")):
             yield from _thinking(block, f"{path}.thinking_blocks[{index}]")
     elif thoughts := message.get("reasoning_content"):
         yield Thinking(path=f"{path}.reasoning_content", text=thoughts)
@@ -504,7 +541,17 @@ def _thinking(block: Any, path: str) -> Iterator[Part]:
         if isinstance(text, str):
             yield Thinking(path=path, text=text, signature=block.get("signature"))
             return
-    raise InvalidRequestError(
+    raise _no_block(path)
+
+
+def _blocks(blocks: Any, path: str) -> list[Any]:
+    if isinstance(blocks, list):
+        return blocks
+    raise _no_block(path)
+
+
+def _no_block(path: str) -> InvalidRequestError:
+    return InvalidRequestError(
         f"{path}: expected a block as an earlier answer had it", param=path, code="invalid_value"
     )
 

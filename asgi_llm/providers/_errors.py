@@ -71,6 +71,7 @@ _CONTEXT_TEXTS = re.compile(
             r"exceeds? the (available|maximum|model'?s?) context",  # llama.cpp server, LM Studio
             r"(longer|greater) than the (model's )?context length",  # SGLang, LM Studio
             r"exceeds the context length",  # Ollama
+            r"exceed context limit",  # Anthropic, of input and max_tokens together
             r"maximum prompt length is",  # xAI
             r"prompt (is too long|exceeds max length)",
             r"exceeded model token limit",  # Moonshot
@@ -97,6 +98,8 @@ _STATUS_BY_WORD = {
     "permission_error": 403,
     "not_found_error": 404,
     "model_not_found": 404,
+    "billing_error": 402,
+    "request_too_large": 413,
     "overloaded_error": 503,
     "model_overloaded": 503,
     "service_unavailable": 503,

@@ -88,6 +88,9 @@ class NativeFormat:
 
     limit_headers: Mapping[bytes, bytes] = {}
 
+    own_blocks: ClassVar[bool] = False
+    """Blocks of its own that an answer had in ``provider_blocks`` can be sent back to it."""
+
     one_choice: ClassVar[bool] = True
     """An answer has one choice: for ``n`` of them the same is asked ``n`` times."""
 
@@ -173,7 +176,7 @@ class NativeFormat:
             translation = self.other_call(operation, document, deployment, losses)
             translation.losses = losses.names
             return translation
-        request = ChatRequest(document, losses)
+        request = ChatRequest(document, losses, own_blocks=self.own_blocks)
         count = request.choices() if self.one_choice else 1
         call = self.chat_call(request, deployment)
         headers = (*self._json_headers, *call.headers) if call.headers else self._json_headers

@@ -49,7 +49,7 @@ class Anthropic(NativeFormat):
         default_max_tokens: Cap on an answer whose client sets none, at least 1; None: 32,000, or
             less for models known to be older.
         structured_output: How a JSON Schema is asked for: ``native``, with a forced ``tool``, or
-            ``auto``, which is native but for models known to be too old.
+            ``auto``, which is native unless the model or the schema does not go with that.
         headers: Further headers, sent with every call.
         models: Models that it is known to serve, without asking it.
         strict: Refuse what the translation would lose, in place of reporting it.
@@ -64,6 +64,7 @@ class Anthropic(NativeFormat):
     """
 
     limit_headers = LIMIT_HEADERS
+    own_blocks = True
 
     def __init__(
         self,

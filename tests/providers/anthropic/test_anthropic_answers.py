@@ -50,6 +50,7 @@ def events_of(whole: dict[str, Any], pieces: int = 3) -> list[dict[str, Any]]:
     for index, block in enumerate(whole["content"]):
         events += block_events(index, block, pieces)
     delta = {"stop_reason": whole["stop_reason"], "stop_sequence": whole["stop_sequence"]}
+    delta |= {name: whole[name] for name in ("stop_details", "container") if name in whole}
     output = {"output_tokens": whole["usage"]["output_tokens"]}
     events.append({"type": "message_delta", "delta": delta, "usage": output})
     return [*events, {"type": "message_stop"}]
@@ -131,6 +132,8 @@ def gathered(chunks: list[Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
                     said[name] = said.get(name, "") + value
                 elif isinstance(value, list):
                     said[name] = said.get(name, []) + value
+                elif isinstance(value, dict):
+                    said[name] = value
     return said, end, usage
 
 
@@ -227,6 +230,37 @@ def test_case_40_41_42_46_stop_reasons(reason: str, expected: str, native: str |
     assert (told if native is None else {**told, "native_finish_reason": native}) == end
 
 
+def test_case_75_the_reason_of_a_refusal_is_its_text() -> None:
+    """Where there is one; the category stands beside it."""
+    details = {"type": "refusal", "category": "bio", "explanation": "This could do harm."}
+    said, end, _ = both(message(stop_reason="refusal", stop_details=details))
+    assert ("This could do harm.", details) == (said["refusal"], said["stop_details"])
+    assert {"finish_reason": "content_filter", "native_finish_reason": "refusal"} == end
+    bare = {**details, "explanation": None}
+    said, _, _ = both(message(stop_reason="refusal", stop_details=bare))
+    assert "refusal" not in said
+
+
+def test_case_33_the_container_is_named_for_the_next_request() -> None:
+    """Where Claude ran code of its own."""
+    container = {"id": "container_1", "expires_at": "2026-11-21T00:00:00Z"}
+    said, _, _ = both(message({"type": "text", "text": "x"}, container=container))
+    assert container == said["container"]
+
+
+def test_blocks_that_are_never_ended_count() -> None:
+    """Other servers of the format leave out the end of a block."""
+    blocks = [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "tool_use", "id": "t", "name": "now", "input": {}},
+    ]
+    events = events_of(message(*blocks, stop_reason="tool_use"))
+    kept = [event for event in events if event["type"] != "content_block_stop"]
+    assert gathered(read_stream(sse(events), asked())[0]) == gathered(
+        read_stream(sse(kept), asked())[0]
+    )
+
+
 def test_case_47_the_stop_sequence_that_was_met_is_kept() -> None:
     """In the field that vLLM uses for it."""
     whole = message({"type": "text", "text": "x"}, stop_reason="stop_sequence", stop_sequence="END")
@@ -281,6 +315,15 @@ def test_case_52_usage_is_hidden_from_a_client_that_did_not_ask() -> None:
     assert decoder.usage is not None
 
 
+@pytest.mark.parametrize("count", [-1, 10**12, 10**30])
+def test_counts_that_cannot_be_are_clipped(count: int) -> None:
+    """What is left of them is an estimate."""
+    usage = {"input_tokens": count, "output_tokens": 5, "cache_read_input_tokens": 1}
+    _, _, found = both(message(usage=usage))
+    assert (True, 5, 1) == (found.estimated, found.output_text, found.input_cached)
+    assert 0 <= found.input_uncached <= 100_000_000
+
+
 def test_case_56_explicit_zeros_are_real_and_silence_is_an_estimate() -> None:
     """The two are told apart."""
     _, _, zero = both(message(usage={"input_tokens": 0, "output_tokens": 0}))
@@ -305,6 +348,27 @@ def test_case_60_61_thoughts_come_with_their_signatures() -> None:
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 FORMAT = {"type": "json_schema", "json_schema": {"name": "A", "schema": SCHEMA}}
+
+
+@pytest.mark.parametrize("input_", [{}, {"a": 1}])
+def test_case_68_an_empty_object_is_an_answer_too(input_: dict[str, Any]) -> None:
+    """Claude sends no fragment of it."""
+    adapter = Anthropic(api_key="sk-ant-0123456789", structured_output="tool")
+    document = {
+        "model": "x",
+        "messages": [{"role": "user", "content": "hi"}],
+        "response_format": FORMAT,
+    }
+    deployment = Deployment(provider="anthropic", model="claude-opus-9")
+    translation = adapter.translate("chat", document, deployment)
+    block = {"type": "tool_use", "id": "t", "name": "json_response", "input": input_}
+    whole = message(block, stop_reason="tool_use")
+    answer = adapter.parse_response(translation, json.dumps(whole).encode())
+    (choice,) = json.loads(answer.body)["choices"]
+    said, _, _ = gathered(read_stream(sse(events_of(whole)), translation)[0])
+    assert [input_, input_] == [
+        json.loads(content) for content in (choice["message"]["content"], said["content"])
+    ]
 
 
 @pytest.mark.parametrize("with_tools", [False, True])
@@ -396,6 +460,28 @@ def test_case_80_81_89_an_error_in_a_stream_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("request_too_large", (413, "provider_rejected")),
+        ("billing_error", (502, "provider_quota_exhausted")),
+        ("rate_limit_error", (429, "rate_limit_exceeded")),
+        ("api_error", (502, "provider_unavailable")),
+    ],
+)
+def test_case_81_89_an_error_with_status_200_has_the_status_of_its_kind(
+    kind: str, expected: tuple[int, str]
+) -> None:
+    """In a whole answer as in a stream."""
+    data = {"type": "error", "error": {"type": kind, "message": "no"}}
+    with pytest.raises(ProviderError) as caught:
+        CLAUDE.parse_response(asked(), json.dumps(data).encode())
+    _, decoder = read_stream(sse([data]), asked(stream=True))
+    assert decoder.error is not None
+    for error in (caught.value, decoder.error):
+        assert expected == (error.status, error.code or error.type)
+
+
+@pytest.mark.parametrize(
     ("status", "kind", "expected"),
     [
         (529, "overloaded_error", (503, "model_overloaded")),
@@ -415,12 +501,13 @@ def test_case_89_statuses(status: int, kind: str, expected: tuple[int, str]) -> 
 
 def test_case_90_a_context_that_is_too_long_has_openais_code() -> None:
     """Whatever the wording."""
-    text = "prompt is too long: 210000 tokens > 200000 maximum"
-    body = json.dumps(
-        {"type": "error", "error": {"type": "invalid_request_error", "message": text}}
-    )
-    error = CLAUDE.parse_error(400, [], body.encode())
-    assert (400, "context_length_exceeded") == (error.status, error.code)
+    for text in (
+        "prompt is too long: 210000 tokens > 200000 maximum",
+        "input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000, decrease it",
+    ):
+        body = {"type": "error", "error": {"type": "invalid_request_error", "message": text}}
+        error = CLAUDE.parse_error(400, [], json.dumps(body).encode())
+        assert (400, "context_length_exceeded") == (error.status, error.code)
 
 
 @pytest.mark.parametrize(

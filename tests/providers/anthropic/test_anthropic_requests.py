@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from asgi_llm.errors import ConfigurationError, InvalidRequestError
+from asgi_llm.providers._conversation import ChatRequest
+from asgi_llm.providers._losses import Losses
 from asgi_llm.providers.anthropic import Anthropic
 from asgi_llm.providers.base import Translation
 from asgi_llm.types import Deployment
@@ -19,9 +21,29 @@ types = pytest.importorskip("anthropic.types")
 KEY = "sk-ant-0123456789"
 CLAUDE = Anthropic(api_key=KEY)
 MODEL = "claude-opus-9"
+SAMPLED = "claude-opus-4-6"
+"""A model that is told a temperature."""
+
 PNG = "iVBORw0KGgo="
 PDF = base64.b64encode(b"%PDF-1.7").decode()
 
+_FIELDS = set(types.message_create_params.MessageCreateParamsNonStreaming.__annotations__) | {
+    # Of the newest types no more, but of the models before them.
+    "temperature",
+    "top_p",
+    "top_k",
+}
+_BLOCKS = {
+    "text": types.TextBlockParam,
+    "image": types.ImageBlockParam,
+    "document": types.DocumentBlockParam,
+    "thinking": types.ThinkingBlockParam,
+    "redacted_thinking": types.RedactedThinkingBlockParam,
+    "tool_use": types.ToolUseBlockParam,
+    "tool_result": types.ToolResultBlockParam,
+    "server_tool_use": types.ServerToolUseBlockParam,
+    "web_search_tool_result": types.WebSearchToolResultBlockParam,
+}
 _AS_THE_SERVER = pydantic.TypeAdapter(types.message_create_params.MessageCreateParamsNonStreaming)
 
 
@@ -51,7 +73,14 @@ def body_of(*messages: dict[str, Any], **more: Any) -> Any:
     body, translation = translate(*messages, **more)
     assert () == translation.losses
     # As the server would: no field that the API lacks, each of the right type.
-    _AS_THE_SERVER.validate_python({k: v for k, v in body.items() if k != "stream"})
+    _AS_THE_SERVER.validate_python(body)
+    assert set(body) <= _FIELDS
+    for message in body["messages"]:
+        for block in message["content"] if isinstance(message["content"], list) else ():
+            assert set(block) <= set(_BLOCKS[block["type"]].__annotations__)
+    for one in body.get("tools", ()):
+        if "type" not in one:
+            assert set(one) <= set(types.ToolParam.__annotations__)
     return body
 
 
@@ -333,6 +362,46 @@ def test_case_33_tools_of_the_providers_own_pass_in_the_family_only() -> None:
     assert "tools[0].type" == refusal(tools=[{"type": "file_search"}])
 
 
+def test_case_33_41_blocks_of_the_providers_own_go_back_to_it() -> None:
+    """A paused turn goes on: thoughts, then the blocks, then the text."""
+    blocks = [
+        {"type": "server_tool_use", "id": "srv_1", "name": "web_search", "input": {"query": "x"}},
+        {"type": "web_search_tool_result", "tool_use_id": "srv_1", "content": []},
+    ]
+    said = {
+        "role": "assistant",
+        "content": "found",
+        "thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "s"}],
+        "provider_blocks": blocks,
+    }
+    content = body_of(user("hi"), said)["messages"][1]["content"]
+    assert blocks == content[1:3]
+    assert ["thinking", "text"] == [content[0]["type"], content[3]["type"]]
+    elsewhere = ChatRequest({"messages": [user("hi"), said]}, Losses("other", strict=False))
+    assert ("messages.provider_blocks",) == elsewhere.losses.names
+
+
+@pytest.mark.parametrize("field", ["provider_blocks", "thinking_blocks"])
+@pytest.mark.parametrize("value", ["x", 5, {"a": 1}, ["x"], [{"type": 5}]])
+def test_blocks_that_no_answer_had_are_refused(field: str, value: Any) -> None:
+    """By their place, and not by a crash."""
+    param = refusal(user("hi"), {"role": "assistant", "content": "a", field: value})
+    assert param is not None
+    assert param.startswith(f"messages[1].{field}")
+
+
+def test_case_33_tools_in_claudes_own_form_pass() -> None:
+    """With fields that only Claude has."""
+    own = {
+        "type": "custom",
+        "name": "look",
+        "input_schema": {"type": "object"},
+        "eager_input_streaming": True,
+    }
+    assert [own] == body_of(tools=[own])["tools"]
+    assert "tools[0].type" == refusal(tools=[{"type": "custom", "custom": {"name": "look"}}])
+
+
 def test_case_47_blank_stop_sequences_are_left_out() -> None:
     """The others go."""
     assert ["END"] == body_of(stop="END")["stop_sequences"]
@@ -368,6 +437,7 @@ def test_case_58_thinking_in_claudes_own_words_wins() -> None:
 def test_case_59_what_does_not_go_with_thinking_is_reported() -> None:
     """Temperature, top_k, and a forced call."""
     options: dict[str, Any] = {
+        "model": SAMPLED,
         "reasoning_effort": "low",
         "temperature": 0.2,
         "top_k": 5,
@@ -416,7 +486,8 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "A", "schema": SCHEMA}}
 def test_case_67_a_schema_is_told_natively() -> None:
     """Also to a model that nobody knows."""
     config = body_of(response_format=FORMAT)["output_config"]
-    assert {"format": {"type": "json_schema", "schema": SCHEMA}} == config
+    closed = {**SCHEMA, "additionalProperties": False}
+    assert {"format": {"type": "json_schema", "schema": closed}} == config
 
 
 def test_case_67_json_without_a_schema_is_asked_for_in_words() -> None:
@@ -464,10 +535,21 @@ def test_case_70_71_73_74_95_what_claude_cannot_be_told_is_reported(name: str, v
 
 def test_case_72_a_temperature_above_1_is_cut_and_reported() -> None:
     """OpenAI's go to 2."""
-    body, _ = translate(temperature=1.7)
+    body, _ = translate(model=SAMPLED, temperature=1.7)
     assert 1 == body["temperature"]
-    assert ("temperature",) == lost(temperature=1.7)
-    assert ("top_p",) == lost(temperature=0.5, top_p=0.9)
+    assert ("temperature",) == lost(model=SAMPLED, temperature=1.7)
+    assert ("top_p",) == lost(model=SAMPLED, temperature=0.5, top_p=0.9)
+    both = body_of(model="claude-3-5-haiku-20241022", temperature=0.5, top_p=0.9)
+    assert (0.5, 0.9) == (both["temperature"], both["top_p"])
+
+
+def test_case_72_models_that_are_not_sampled_so_are_told_nothing_of_it() -> None:
+    """They refuse any value but the default; other servers' models are told it."""
+    body, _ = translate(temperature=0.7, top_p=0.9, top_k=5)
+    assert not {"temperature", "top_p", "top_k"} & body.keys()
+    assert ("temperature", "top_p", "top_k") == lost(temperature=0.7, top_p=0.9, top_k=5)
+    assert "temperature" not in body_of(temperature=1, top_p=1)
+    assert 0.7 == body_of(model="glm-5", temperature=0.7)["temperature"]
 
 
 def test_case_74_a_user_is_told_by_a_digest() -> None:
@@ -476,6 +558,9 @@ def test_case_74_a_user_is_told_by_a_digest() -> None:
     assert 64 == len(told)
     assert "ann" not in told
     assert {"user_id": "u1"} == body_of(metadata={"user_id": "u1"})["metadata"]
+    assert ("user",) == lost(metadata={"user_id": "u1"}, user="ann")
+    body, translation = translate(metadata={"user_id": "u1", "team": "a"})
+    assert ({"user_id": "u1"}, ("metadata",)) == (body["metadata"], translation.losses)
 
 
 def test_case_87_cache_markers_stay_where_they_are() -> None:
@@ -495,6 +580,18 @@ def test_case_87_cache_markers_stay_where_they_are() -> None:
         body["tools"][0],
     )
     assert [marker] * 4 == [block["cache_control"] for block in marked]
+
+
+def test_case_87_a_marker_on_the_text_of_a_result_stays_on_it() -> None:
+    """The text is then a block."""
+    marker = {"type": "ephemeral"}
+    said = [{**text_of("ok"), "cache_control": marker}]
+    body = body_of(
+        user("hi"),
+        {"role": "assistant", "tool_calls": [call()]},
+        {"role": "tool", "tool_call_id": "call_1", "content": said},
+    )
+    assert said == body["messages"][2]["content"][0]["content"]
 
 
 def test_case_88_betas_come_from_the_configuration_alone() -> None:

@@ -94,6 +94,18 @@ async def test_a_whole_answer_reaches_the_sdk() -> None:
         assert ("seed",) == here.states[0].get(TRANSLATION_LOSS)
 
 
+async def test_case_33_95_what_only_claude_knows_reaches_it() -> None:
+    """Its own tools and fields, from a client that has no words for them."""
+    async with setting() as here:
+        here.upstream.script(json_reply(WHOLE))
+        search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 2}
+        own = {"thinking": {"type": "adaptive"}, "container": "container_1", "tools": [search]}
+        raw = await here.ask(extra_body=own)
+        assert "x-translation-loss" not in raw.headers
+        sent = json.loads(here.upstream.ledger[0].request.body)
+        assert own == {name: sent[name] for name in own}
+
+
 async def test_case_91_limits_have_openais_names() -> None:
     """Those that mean the same."""
     async with setting() as here:
