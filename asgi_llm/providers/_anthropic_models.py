@@ -25,6 +25,8 @@ _VERSION: Final = re.compile(
     r"(?:[.-](?P<minor>\d{1,2})(?!\d))?"
 )
 _NEWEST: Final = (99, 0)
+# From here on nothing is known, so that nothing is taken from what the client says.
+_UNKNOWN: Final = (6, 0)
 _CAPS: Final = (((3, 7), 32_000), ((3, 5), 8192), ((0, 0), 4096))
 
 
@@ -61,7 +63,7 @@ def model_traits(model: str) -> ModelTraits:
     elif "claude-instant" in model:
         version = 1, 0
     samplers = 2
-    if "claude" in model and version > (4, 0):
+    if (4, 0) < version < _UNKNOWN:
         samplers = 1 if version <= (4, 6) else 0
     small = found is not None and found["line"] == "opus" and version <= (4, 1)
     return ModelTraits(

@@ -544,12 +544,15 @@ def test_case_72_a_temperature_above_1_is_cut_and_reported() -> None:
 
 
 def test_case_72_models_that_are_not_sampled_so_are_told_nothing_of_it() -> None:
-    """They refuse any value but the default; other servers' models are told it."""
-    body, _ = translate(temperature=0.7, top_p=0.9, top_k=5)
+    """They refuse any value but the default; models that nobody knows are told it."""
+    newest = "claude-opus-4-8"
+    body, _ = translate(model=newest, temperature=0.7, top_p=0.9, top_k=5)
     assert not {"temperature", "top_p", "top_k"} & body.keys()
-    assert ("temperature", "top_p", "top_k") == lost(temperature=0.7, top_p=0.9, top_k=5)
-    assert "temperature" not in body_of(temperature=1, top_p=1)
-    assert 0.7 == body_of(model="glm-5", temperature=0.7)["temperature"]
+    named = ("temperature", "top_p", "top_k")
+    assert named == lost(model=newest, temperature=0.7, top_p=0.9, top_k=5)
+    assert "temperature" not in body_of(model=newest, temperature=1, top_p=1)
+    for unknown in ("glm-5", "claude-opus-9"):
+        assert 0.7 == body_of(model=unknown, temperature=0.7)["temperature"]
 
 
 def test_case_74_a_user_is_told_by_a_digest() -> None:
