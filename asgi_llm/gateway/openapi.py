@@ -103,6 +103,19 @@ _ENDPOINTS: Final = (
         multipart=True,
         example={"model": "echo/echo"},
     ),
+    _Endpoint(
+        path="/v1/rerank",
+        operation_id="createRanking",
+        tag="Rerank",
+        summary="Order documents by how well they fit a query",
+        request="RerankRequest",
+        response="Ranking",
+        example={
+            "model": "cohere/rerank-v3.5",
+            "query": "Where is Paris?",
+            "documents": ["Paris is in France.", "Bread is baked."],
+        },
+    ),
 )
 
 _MODEL_TEMPLATE: Final = "/v1/models/{model}"
@@ -282,6 +295,9 @@ _HEADERS: Final = {
     "Provider": _header("The provider that answered."),
     "Model": _header("The model that answered, in the provider's words."),
     "Attempts": _header("How many calls were made.", {"type": "integer", "minimum": 1}),
+    "TranslationLoss": _header(
+        "Fields of the request that the provider could not be told as they were written."
+    ),
     "RetryAfter": _header("Seconds to wait.", {"type": "integer", "minimum": 0}),
 }
 _ANSWER_HEADERS: Final = {
@@ -290,6 +306,7 @@ _ANSWER_HEADERS: Final = {
     "X-Provider": "Provider",
     "X-Model": "Model",
     "X-Attempts": "Attempts",
+    "X-Translation-Loss": "TranslationLoss",
 }
 
 

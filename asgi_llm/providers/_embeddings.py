@@ -15,7 +15,7 @@ from asgi_llm import _json
 from asgi_llm.errors import InvalidRequestError
 from asgi_llm.types import Document, Usage
 
-__all__ = ["batches", "embedding_answer", "embedding_texts", "wants_base64"]
+__all__ = ["batches", "embedding_answer", "embedding_texts", "pack", "wants_base64"]
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ def embedding_answer(
             {
                 "object": "embedding",
                 "index": index,
-                "embedding": _packed(vector) if as_base64 else vector,
+                "embedding": pack(vector) if as_base64 else vector,
             }
             for index, vector in enumerate(vectors)
         ],
@@ -88,7 +88,8 @@ def embedding_answer(
     return _json.encode(document)
 
 
-def _packed(vector: Sequence[float]) -> str:
+def pack(vector: Sequence[float]) -> str:
+    """``vector`` as little-endian 32-bit floats in base64."""
     numbers = array("f", vector)
     if sys.byteorder == "big":
         numbers.byteswap()

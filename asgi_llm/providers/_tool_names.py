@@ -18,12 +18,14 @@ class ToolNames:
 
     Args:
         max_length: Of a name there, in characters, at least 16.
+        outside: What a name there may not hold.
     """
 
-    __slots__ = ("_given", "_max_length", "_taken")
+    __slots__ = ("_given", "_max_length", "_outside", "_taken")
 
-    def __init__(self, max_length: int = 64) -> None:
+    def __init__(self, max_length: int = 64, outside: re.Pattern[str] = _OUTSIDE) -> None:
         self._max_length = max_length
+        self._outside = outside
         self._taken: dict[str, str] = {}
         self._given: dict[str, str] = {}
 
@@ -33,10 +35,10 @@ class ToolNames:
         if known is not None:
             return known
         safe = name
-        if len(name) > self._max_length or not name or _OUTSIDE.search(name):
+        if len(name) > self._max_length or not name or self._outside.search(name):
             # A digest of the whole name keeps apart what is alike in its first characters.
             digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-            safe = f"{_OUTSIDE.sub('_', name)[: self._max_length - 9]}_{digest}"
+            safe = f"{self._outside.sub('_', name)[: self._max_length - 9]}_{digest}"
             self._given[safe] = name
         self._taken[name] = safe
         return safe

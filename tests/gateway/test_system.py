@@ -224,7 +224,7 @@ def test_the_document_holds_every_route_of_the_api() -> None:
     paths = document()["paths"]
     from_routes = {f"/v1/{name}" for name in (
         "chat/completions", "completions", "embeddings", "moderations", "images/generations",
-        "audio/speech", "audio/transcriptions", "models", "models/{model}",
+        "audio/speech", "audio/transcriptions", "rerank", "models", "models/{model}",
     )}  # fmt: skip
     assert from_routes | {"/health", "/health/live", "/health/ready"} == set(paths)
     operations = [
