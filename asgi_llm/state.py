@@ -17,7 +17,7 @@ from starlette.types import Scope
 from asgi_llm import _json
 from asgi_llm._semconv import Operation
 from asgi_llm._sse import EventLog
-from asgi_llm.errors import LLMError
+from asgi_llm.errors import InvalidRequestError, LLMError
 from asgi_llm.types import Attempt, Deployment, Usage
 
 __all__ = [
@@ -26,17 +26,22 @@ __all__ = [
     "FAILURE",
     "OPERATION",
     "REQUEST_MODEL",
+    "RESERVED_FIELD",
     "RESPONSE_MODEL",
     "TRANSLATION_LOSS",
     "USAGE",
     "State",
     "StateKey",
     "enter",
+    "reserved_field",
 ]
 
 T = TypeVar("T")
 
 SCOPE_KEY = "asgi_llm"
+
+RESERVED_FIELD = SCOPE_KEY
+"""The one key of a document that layers write and clients may not send."""
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -140,13 +145,33 @@ class State:
         Keyed on the identity of the bytes object: whoever rewrites the body hands on another
         object, and the next reader parses that one. The result is read-only.
 
+        What is read first is what the client sent, and may not hold ``RESERVED_FIELD``. What other
+        bytes hold a layer has written: one that rewrites a body has read it here before.
+
         Raises:
-            InvalidRequestError: ``data`` is not acceptable JSON.
+            InvalidRequestError: ``data`` is not acceptable JSON, or the client sent what only
+                layers may write (``reserved_field``).
         """
         if data is not self._document_source:
-            self._document = _json.decode(data)
+            document = _json.decode(data)
+            if (
+                self._document_source is None
+                and type(document) is dict
+                and RESERVED_FIELD in document
+            ):
+                raise reserved_field()
+            self._document = document
             self._document_source = data
         return self._document
+
+
+def reserved_field() -> InvalidRequestError:
+    """The error for a client that sends ``RESERVED_FIELD``."""
+    return InvalidRequestError(
+        f"{RESERVED_FIELD}: this field is reserved and cannot be sent",
+        param=RESERVED_FIELD,
+        code="reserved_field",
+    )
 
 
 def enter(scope: Scope) -> tuple[Scope, State]:

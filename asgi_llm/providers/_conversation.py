@@ -526,9 +526,11 @@ def _assistant_parts(message: dict[str, Any], path: str) -> Iterator[Part]:
         where = f"{path}.function_call"
         yield ToolCall(
             path=where,
-            id=f"call_{legacy['name']}",
+            # The form has no ids; two calls of one function must not have the same.
+            id="function_call_" + path.removeprefix("messages[").rstrip("]"),
             name=legacy["name"],
             arguments=_arguments(legacy["arguments"], f"{where}.arguments"),
+            extra=legacy.get("extra_content"),
         )
 
 

@@ -6,14 +6,16 @@ All calls are made at once. The first that fails ends the others, and their fail
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from starlette.types import Send
 
 from asgi_llm._asgi import stream_error
-from asgi_llm.errors import LLMError, ProviderError, ProviderUnavailableError
-from asgi_llm.providers._exchange import Exchange, provider_error, read_error
+from asgi_llm.errors import LLMError, ProviderUnavailableError, RawHeaders
+from asgi_llm.providers._exchange import Exchange, _drain, provider_error, read_error
+from asgi_llm.providers._translated_stream import sum_usage
 from asgi_llm.providers._watch import ClientWatch
 from asgi_llm.providers.base import StreamDecoder
 from asgi_llm.state import ATTEMPTS, FAILURE, RESPONSE_MODEL, USAGE
@@ -22,12 +24,14 @@ from asgi_llm.transports.base import TransportError, UpstreamRequest, UpstreamRe
 from asgi_llm.types import Attempt, Usage
 from asgi_llm.wire.estimate import estimate_usage
 
-__all__ = ["FanOut"]
+__all__ = ["FanOut", "side_by_side"]
 
 T = TypeVar("T")
 
+_Chunk = tuple[UpstreamResponse, bytes]
+
 _AT_ONCE: Final = 8
-"""Whole answers under way at the same time. Streams all are: each is a choice of its own."""
+"""Calls under way at the same time; the next begins when one of them is over."""
 
 
 class FanOut(Exchange):
@@ -37,9 +41,17 @@ class FanOut(Exchange):
     what has not been sent keeps its upstream waiting.
     """
 
-    __slots__ = ("_first",)
+    __slots__ = ("_asked", "_attempts", "_ready", "_turn", "_usage")
 
-    _first: UpstreamResponse
+    _attempts: int
+    """Calls made for the request, those of this answer included."""
+    _asked: list[StreamDecoder]
+    """Decoders of the streams that have been asked for."""
+    _ready: asyncio.Queue[_Chunk | None]
+    """What is to be sent next; None after the last."""
+    _turn: asyncio.Lock
+    """Held by the stream that hands over a chunk, so that they are sent as they were decoded."""
+    _usage: Usage | None
 
     async def run(self, send: Send, watch: ClientWatch) -> None:
         """Make the calls and relay their one answer.
@@ -48,6 +60,8 @@ class FanOut(Exchange):
             ProviderError: There is no answer to relay; nothing was sent to the client.
         """
         failure: LLMError | None = None
+        before = self._state.get(ATTEMPTS) or ()
+        self._attempts = len(before) + 1 + len(self._translation.more)
         try:
             if self._translation.document.get("stream"):
                 failure = await self._stream_all(send, watch)
@@ -61,6 +75,14 @@ class FanOut(Exchange):
             if failure is not None:
                 self._state.set(FAILURE, failure)
 
+    def _headers(self, response: UpstreamResponse) -> RawHeaders:
+        # Calls that are not over yet are in no list of attempts.
+        attempts = b"%d" % self._attempts
+        return [
+            (name, attempts if name == b"x-attempts" else value)
+            for name, value in super()._headers(response)
+        ]
+
     async def _whole_all(self, send: Send, watch: ClientWatch) -> None:
         calling, translation = self._calling, self._translation
         requests = (translation.request, *translation.more)
@@ -68,15 +90,18 @@ class FanOut(Exchange):
         max_bytes = max(1, calling.max_response_bytes // len(requests))
         places = asyncio.Semaphore(_AT_ONCE)
 
-        async def body_of(request: UpstreamRequest) -> bytes:
-            async with places:
-                return await self._call(request, lambda response: response.read(max_bytes))
+        async def read(response: UpstreamResponse) -> tuple[UpstreamResponse, bytes]:
+            return response, await response.read(max_bytes)
 
-        bodies = await _all([body_of(request) for request in requests])
-        body, usage = calling.provider.parse_response(translation, *bodies)
+        async def ask(request: UpstreamRequest) -> tuple[UpstreamResponse, bytes]:
+            async with places:
+                return await self._call(request, read)
+
+        answers = await side_by_side([ask(request) for request in requests])
+        body, usage = calling.provider.parse_response(translation, *(data for _, data in answers))
         if usage is not None:
             self._state.set(USAGE, usage)
-        headers = self._headers(self._first)
+        headers = self._headers(answers[0][0])
         headers += (
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
@@ -86,63 +111,62 @@ class FanOut(Exchange):
         await send({"type": "http.response.body", "body": body})
         watch.sending = False
 
-    async def _stream_all(self, send: Send, watch: ClientWatch) -> ProviderError | None:
-        translation = self._translation
-        requests = (translation.request, *translation.more)
-        decoders = self._calling.provider.stream_decoders(translation)
-        # One chunk waits at most; None after the last.
-        ready: asyncio.Queue[bytes | None] = asyncio.Queue(1)
-        usage: Usage | None = None
-
-        async def read(request: UpstreamRequest, decoder: StreamDecoder) -> None:
-            nonlocal usage
-            await self._call(request, lambda response: self._pump(response, decoder, ready))
-            # Of all of them together, from the one that ends last.
-            usage = decoder.usage
-
-        async def read_all() -> ProviderError | None:
-            failure: ProviderError | None = None
-            try:
-                await _all([read(*pair) for pair in zip(requests, decoders, strict=True)])
-            except ProviderError as error:
-                failure = error
-            await ready.put(None)
-            return failure
-
-        reading = asyncio.get_running_loop().create_task(read_all())
+    async def _stream_all(self, send: Send, watch: ClientWatch) -> LLMError | None:
+        self._ready = asyncio.Queue(1)
+        self._turn = asyncio.Lock()
+        self._usage = None
+        self._asked = []
+        reading = asyncio.get_running_loop().create_task(self._read_all())
         started = False
         try:
-            while (chunk := await ready.get()) is not None:
+            while (chunk := await self._ready.get()) is not None:
+                response, data = chunk
                 watch.sending = True
                 if not started:
                     started = True
-                    await self._start_stream(self._first, send)
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    await self._start_stream(response, send)
+                await send({"type": "http.response.body", "body": data, "more_body": True})
                 watch.sending = False
             failure = await reading
         finally:
             # It outlives the request in no case.
             reading.cancel()
             await asyncio.wait((reading,))
+        end = b""
         if failure is not None:
-            if not started:
+            if not started or not isinstance(failure, LLMError):
                 raise failure
-            characters = sum(decoder.output_characters for decoder in decoders)
-            usage = estimate_usage(translation.document, characters)
-        if usage is not None:
-            self._state.set(USAGE, usage)
+            end = stream_error(failure)
+            self._usage = self._estimate()
+        if self._usage is not None:
+            self._state.set(USAGE, self._usage)
         watch.sending = True
-        end = b"" if failure is None else stream_error(failure)
         await send({"type": "http.response.body", "body": end})
         watch.sending = False
         return failure
 
-    async def _pump(
-        self,
-        response: UpstreamResponse,
-        decoder: StreamDecoder,
-        ready: asyncio.Queue[bytes | None],
-    ) -> None:
+    async def _read_all(self) -> Exception | None:
+        """Read all streams to their end; what went wrong, if something did."""
+        translation = self._translation
+        requests = (translation.request, *translation.more)
+        decoders = self._calling.provider.stream_decoders(translation)
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def read(request: UpstreamRequest, decoder: StreamDecoder) -> None:
+            async with places:
+                self._asked.append(decoder)
+                await self._call(request, lambda response: self._pump(response, decoder))
+
+        failure: Exception | None = None
+        try:
+            await side_by_side([read(*pair) for pair in zip(requests, decoders, strict=True)])
+        except Exception as error:
+            # Whatever it is: who waits for the next chunk has to be told.
+            failure = error
+        await self._ready.put(None)
+        return failure
+
+    async def _pump(self, response: UpstreamResponse, decoder: StreamDecoder) -> None:
         """Hand on what one stream brings until it is over."""
         if not self._is_stream(response):
             body = await response.read(self._calling.max_response_bytes)
@@ -150,16 +174,38 @@ class FanOut(Exchange):
             raise ProviderUnavailableError(
                 "The provider did not answer with a stream.", code="invalid_provider_response"
             )
-        async for chunk in response:
-            if out := decoder.feed(chunk):
-                await ready.put(out)
+        chunks = aiter(response)
+        async for chunk in chunks:
+            await self._hand_over(response, decoder, partial(decoder.feed, chunk))
             if decoder.done or decoder.error is not None:
                 break
         else:
-            if out := decoder.close(framed=response.framed):
-                await ready.put(out)
+            await self._hand_over(response, decoder, partial(decoder.close, framed=response.framed))
         if decoder.error is not None:
             raise decoder.error
+        await _drain(chunks)
+
+    async def _hand_over(
+        self, response: UpstreamResponse, decoder: StreamDecoder, decode: Callable[[], bytes]
+    ) -> None:
+        async with self._turn:
+            out = decode()
+            if decoder.done:
+                # The last of them to be done knows of all.
+                self._usage = decoder.usage
+            if out:
+                await self._ready.put((response, out))
+
+    def _estimate(self) -> Usage | None:
+        """Usage of a stream that broke off: what each call said, else a guess."""
+        usage: Usage | None = None
+        for decoder in self._asked:
+            said = decoder.usage
+            if said is None or not decoder.done:
+                document = self._translation.document
+                said = estimate_usage(document, decoder.output_characters, said)
+            usage = sum_usage(usage, said)
+        return usage
 
     async def _call(
         self, request: UpstreamRequest, use: Callable[[UpstreamResponse], Awaitable[T]]
@@ -183,7 +229,6 @@ class FanOut(Exchange):
                 if not 200 <= status < 300:
                     body = await read_error(response)
                     raise calling.provider.parse_error(status, response.headers, body)
-                self._first = response
                 return await use(decoded(response))
             finally:
                 await response.aclose()
@@ -205,8 +250,11 @@ class FanOut(Exchange):
             self._state.set(ATTEMPTS, (*(self._state.get(ATTEMPTS) or ()), attempt))
 
 
-async def _all(steps: list[Any]) -> list[Any]:
-    """Run coroutines side by side; the first failure ends the others, and is raised as it is."""
+async def side_by_side(steps: list[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines; what they return, in their order.
+
+    The first failure ends the others, and is raised as it is.
+    """
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(step) for step in steps]

@@ -169,7 +169,8 @@ def _calls(
         calls.append(_call(call["id"], call["function"], ids))
         waiting[call["id"]] = call["function"]["name"], where
     if legacy := message.get("function_call"):
-        call_id = f"call_{legacy['name']}"
+        # Of the message, since one function may be called again and again.
+        call_id = "function_call_" + path.removeprefix("messages[").rstrip("]")
         calls.append(_call(call_id, legacy, ids))
         waiting[call_id] = legacy["name"], f"{path}.function_call"
     return calls

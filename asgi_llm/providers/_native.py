@@ -30,6 +30,11 @@ from asgi_llm.providers._chat_answer import (
 )
 from asgi_llm.providers._conversation import ChatRequest
 from asgi_llm.providers._errors import parse_error
+from asgi_llm.providers._legacy_functions import (
+    FunctionCallChunks,
+    FunctionCallCompletion,
+    wants_function_call,
+)
 from asgi_llm.providers._losses import Losses
 from asgi_llm.providers._translated_stream import (
     AnswerReader,
@@ -198,10 +203,12 @@ class NativeFormat:
                 return self.read_other(translation, *bodies)
             created = int(self._clock())
             model = translation.deployment.model
+            legacy = wants_function_call(translation.document)
+            writer_type = FunctionCallCompletion if legacy else CompletionWriter
             answer: Document | None = None
             usage: Usage | None = None
             for index, body in enumerate(bodies):
-                writer = CompletionWriter(model=model, created=created, choice=index)
+                writer = writer_type(model=model, created=created, choice=index)
                 self.read_answer(translation, body, writer)
                 document = writer.document()
                 usage = sum_usage(usage, writer.usage)
@@ -225,11 +232,13 @@ class NativeFormat:
         created, model = int(self._clock()), translation.deployment.model
         # Several streams make one answer, which has one id.
         id_ = new_id() if size > 1 else ""
+        legacy = wants_function_call(translation.document)
+        writer_type = FunctionCallChunks if legacy else ChunkWriter
         return tuple(
             TranslatedStream(
                 self.frames(),
                 self.reader(translation),
-                ChunkWriter(model=model, created=created, choice=index, id=id_),
+                writer_type(model=model, created=created, choice=index, id=id_),
                 group,
             )
             for index in range(size)

@@ -22,9 +22,11 @@ from asgi_llm.errors import (
     LLMError,
     ModelNotFoundError,
 )
+from asgi_llm.providers._addresses import is_public
 from asgi_llm.providers._catalog import Catalog
 from asgi_llm.providers._exchange import TOLD_HEADERS, Calling, Exchange, provider_error, read_error
 from asgi_llm.providers._fan_out import FanOut
+from asgi_llm.providers._fetch import FetchImages, ImageFetcher
 from asgi_llm.providers._watch import ClientWatch, Watchman
 from asgi_llm.providers.base import (
     AuthorizingProvider,
@@ -49,7 +51,7 @@ from asgi_llm.types import Deployment, Document
 from asgi_llm.wire.upload import ClientLeftError, Upload
 from asgi_llm.wire.validation import validate
 
-__all__ = ["ProviderApp"]
+__all__ = ["FetchImages", "ProviderApp", "is_public"]
 
 MIB: Final = 1024 * 1024
 
@@ -85,6 +87,8 @@ class ProviderApp:
         max_response_bytes: Cap on an answer that is read whole, after decompression, above 0.
         body_timeout_seconds: How long a request body may take, above 0.
         write_timeout_seconds: How long a client may stop reading, above 0.
+        fetch_images: Fetch images and documents by URL for providers that only take data. None:
+            those are refused with a 400.
         clock: Seconds, monotonic.
 
     Streaming: one chunk at a time, taken from the upstream when the last has been sent. Held back
@@ -107,6 +111,7 @@ class ProviderApp:
         max_response_bytes: int = 64 * MIB,
         body_timeout_seconds: float = 60.0,
         write_timeout_seconds: float = 120.0,
+        fetch_images: FetchImages | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         providers = tuple(providers)
@@ -141,12 +146,15 @@ class ProviderApp:
         self._max_response_bytes = max_response_bytes
         self._body_timeout = body_timeout_seconds
         self._watchman = Watchman(write_timeout_seconds)
+        self._fetcher = None if fetch_images is None else ImageFetcher(fetch_images)
         self._catalog = Catalog(providers, models, self._list_models, clock, capabilities or {})
 
     async def aclose(self) -> None:
         """Close what the app opened itself; transports that were handed in stay. Idempotent."""
         self._watchman.aclose()
         await self._catalog.aclose()
+        if self._fetcher is not None:
+            await self._fetcher.aclose()
         if self._owns_transport:
             await self._transport.aclose()
 
@@ -214,6 +222,15 @@ class ProviderApp:
             deployment = await self._find(name, state)
         state.update({REQUEST_MODEL: name, DEPLOYMENT: deployment})
         calling = self._call(operation, deployment)
+        if (
+            self._fetcher is not None
+            and operation == "chat"
+            and not getattr(calling.provider, "fetches_urls", True)
+        ):
+            with ClientWatch(self._watchman, receive) as watch:
+                document = await self._fetcher.inline(document)
+            if watch.gone:
+                return None
         translation = calling.provider.translate(operation, document, deployment)
         if translation.losses:
             state.set(TRANSLATION_LOSS, translation.losses)

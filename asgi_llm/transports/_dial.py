@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from asgi_llm.transports._connection import Connection
@@ -18,12 +18,21 @@ STAGGER_SECONDS = 0.25
 Address = tuple[str, int]
 """A literal address and its family."""
 Connect = Callable[[str, int], Coroutine[Any, Any, Connection]]
+Resolve = Callable[[str, int], Awaitable[list[Address]]]
+"""Host and port to addresses, the preferred one first; raises OSError where there is none."""
 
 
 async def dial(
-    factory: Callable[[], Connection], host: str, port: int, context: ssl.SSLContext | None
+    factory: Callable[[], Connection],
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    resolver: Resolve | None = None,
 ) -> Connection:
     """Connect a protocol made by ``factory``, over TLS where there is a ``context``.
+
+    It is connected to one of the addresses that ``resolver`` gives, which is asked once. None: the
+    system's.
 
     Raises:
         OSError: No address answers (the first failure of all), or TLS failed.
@@ -37,7 +46,7 @@ async def dial(
         )
         return connection
 
-    addresses = await resolve(loop, host, port)
+    addresses = await (resolve(loop, host, port) if resolver is None else resolver(host, port))
     if len(addresses) == 1:
         return await connect(*addresses[0])
     return await race(connect, addresses)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from asgi_llm.transports._connection import Connection
-from asgi_llm.transports._dial import dial
+from asgi_llm.transports._dial import Resolve, dial
 from asgi_llm.transports._target import Origin
 from asgi_llm.transports.base import ConnectError, Timeouts, TransportTimeoutError
 
@@ -30,6 +30,7 @@ class PoolOptions:
     max_header_bytes: int
     high_water_bytes: int
     clock: Callable[[], float]
+    resolver: Resolve | None = None
 
 
 class Keeper:
@@ -198,7 +199,8 @@ class Pool:
         if self._keeper.closed:
             raise ConnectError("the transport is closed")
         origin = self._origin
-        connection = await dial(self._make, origin.host, origin.port, self._context)
+        resolver = self._keeper.options.resolver
+        connection = await dial(self._make, origin.host, origin.port, self._context, resolver)
         if self._keeper.closed or not connection.is_usable():
             connection.close()
             raise ConnectError(f"the connection to {origin} was closed at once")

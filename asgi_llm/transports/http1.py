@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asgi_llm.errors import ConfigurationError
+from asgi_llm.transports._dial import Resolve
 from asgi_llm.transports._pool import Keeper, Pool, PoolOptions
 from asgi_llm.transports._response import Http1Response
 from asgi_llm.transports._target import HeadEncoder, parse_target
@@ -47,6 +48,9 @@ class Http1Transport:
         high_water_bytes: What of a response may lie unread before the socket is read no further,
             at least 1. One read of the loop (up to 256 KiB) may come on top.
         clock: Seconds, for the age of idle connections only.
+        resolver: Gives host and port their addresses, each with its family, or raises OSError.
+            A connection goes to one of them; certificates are still checked for the host's name.
+            None asks the system.
 
     Raises:
         ConfigurationError: An option is out of its range, or the file cannot be read.
@@ -63,6 +67,7 @@ class Http1Transport:
         max_header_bytes: int = 64 * 1024,
         high_water_bytes: int = 64 * 1024,
         clock: Callable[[], float] = time.monotonic,
+        resolver: Resolve | None = None,
     ) -> None:
         _at_least("max_connections_per_origin", max_connections_per_origin, 1)
         _at_least("max_idle_per_origin", max_idle_per_origin, 0)
@@ -84,6 +89,7 @@ class Http1Transport:
             max_header_bytes=max_header_bytes,
             high_water_bytes=high_water_bytes,
             clock=clock,
+            resolver=resolver,
         )
         self._heads = HeadEncoder()
         self._loop: asyncio.AbstractEventLoop | None = None

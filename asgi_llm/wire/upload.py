@@ -12,6 +12,7 @@ from typing import BinaryIO, Self, cast
 from starlette.types import Receive, Scope
 
 from asgi_llm.errors import InvalidRequestError
+from asgi_llm.state import RESERVED_FIELD, reserved_field
 from asgi_llm.types import Document
 from asgi_llm.wire._multipart import (
     ClientLeftError,
@@ -21,7 +22,6 @@ from asgi_llm.wire._multipart import (
     encode_file_head,
     encode_text,
 )
-from asgi_llm.wire.validation import RESERVED_FIELD
 
 __all__ = ["ClientLeftError", "Upload"]
 
@@ -199,6 +199,8 @@ class Upload:
             raise InvalidRequestError(
                 f"{name}: got text that is not UTF-8", param=name, code="invalid_value"
             ) from error
+        if _plain(name) == RESERVED_FIELD:
+            raise reserved_field()
         if self._pending is not None:
             self._check_late(name)
         self._pairs.append((name, value))
@@ -209,11 +211,11 @@ class Upload:
 
     def _check_late(self, name: str) -> None:
         # What came before the file was checked and acted upon: it may not change any more.
-        if _plain(name) == RESERVED_FIELD or (name in self.fields and name == _plain(name)):
+        if name in self.fields and name == _plain(name):
             raise InvalidRequestError(
                 f"{name}: this field cannot come again after the file",
                 param=name,
-                code="reserved_field" if _plain(name) == RESERVED_FIELD else "invalid_value",
+                code="invalid_value",
             )
 
     async def _encode(self, replace: dict[str, str]) -> AsyncIterator[bytes]:

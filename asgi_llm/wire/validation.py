@@ -10,16 +10,12 @@ import msgspec
 
 from asgi_llm._semconv import Operation
 from asgi_llm.errors import InvalidRequestError
-from asgi_llm.state import SCOPE_KEY
 from asgi_llm.types import Document
 from asgi_llm.wire._explain import explain, name_kind
 from asgi_llm.wire._fields import MODEL_NAME_LENGTH, MODEL_NAME_PATTERN
 from asgi_llm.wire.requests import REQUESTS
 
-__all__ = ["RESERVED_FIELD", "model_name_error", "validate"]
-
-RESERVED_FIELD = SCOPE_KEY
-"""The one key of a document that layers write and clients may not send."""
+__all__ = ["model_name_error", "validate"]
 
 _MODEL_NAME = re.compile(MODEL_NAME_PATTERN)
 _DOT_SEGMENT = re.compile(r"(?:^|/)\.\.?(?:/|\Z)")
@@ -35,17 +31,11 @@ def validate(operation: Operation, document: Any) -> Document:
 
     Raises:
         InvalidRequestError: ``param`` is the path of the field, ``code`` one of ``missing_field``,
-            ``invalid_type``, ``invalid_value``, ``unknown_content_part``, ``reserved_field``.
+            ``invalid_type``, ``invalid_value``, ``unknown_content_part``.
     """
     if type(document) is not dict:
         raise InvalidRequestError(
             f"The body has to be a JSON object, got {name_kind(document)}.", code="invalid_type"
-        )
-    if RESERVED_FIELD in document:
-        raise InvalidRequestError(
-            f"{RESERVED_FIELD}: this field is reserved and cannot be sent",
-            param=RESERVED_FIELD,
-            code="reserved_field",
         )
     definition = REQUESTS[operation]
     try:

@@ -257,8 +257,6 @@ async def test_the_document_is_what_validation_takes() -> None:
         ([file()], "missing_field", "model"),
         ([text("model", "a"), text("model", "b"), file()], "invalid_type", "model"),
         ([text("model", "a\r\nb"), file()], "invalid_value", "model"),
-        ([text("model", "m"), text("asgi_llm", "x"), file()], "reserved_field", "asgi_llm"),
-        ([text("model", "m"), text("asgi_llm[]", "x"), file()], "reserved_field", "asgi_llm"),
     ],
 )
 async def test_fields_are_checked_by_validation(parts: list[bytes], code: str, param: str) -> None:
@@ -267,6 +265,14 @@ async def test_fields_are_checked_by_validation(parts: list[bytes], code: str, p
         with pytest.raises(InvalidRequestError) as caught:
             validate("transcription", upload.document())
     assert (code, param) == (caught.value.code, caught.value.param)
+
+
+@pytest.mark.parametrize("name", ["asgi_llm", "asgi_llm[]"])
+async def test_a_form_may_not_hold_what_layers_write(name: str) -> None:
+    """It is refused before anything is sent on."""
+    with pytest.raises(InvalidRequestError) as caught:
+        await read(Client([form(text("model", "m"), text(name, "x"), file())]))
+    assert ("reserved_field", "asgi_llm") == (caught.value.code, caught.value.param)
 
 
 @pytest.mark.parametrize(

@@ -122,8 +122,6 @@ REFUSED: list[tuple[Operation, Any, str, str | None, str]] = [
      "response_format.json_schema", "required field is missing"),
     ("chat", chat(response_format="json"), "invalid_type", "response_format",
      "got a string, expected an object"),
-    ("chat", chat(asgi_llm={}), "reserved_field", "asgi_llm",
-     "this field is reserved and cannot be sent"),
     ("text_completion", {"model": "m"}, "missing_field", "prompt", "required field is missing"),
     ("text_completion", {"model": "m", "prompt": ["a", 1]}, "invalid_type", "prompt",
      "got values of several types in one list, expected all the same"),
