@@ -83,10 +83,15 @@ def tell_thinking(
         request.losses.add("top_p", "it is at least 0.95 while thinking is on")
     if body.pop("top_k", None) is not None:
         request.losses.add("top_k", "not while thinking is on")
-    if body.get("tool_choice", {}).get("type") in ("any", "tool"):
+    if _forces_call(body) and body["thinking"]["type"] != "adaptive":
+        # Who decides by itself whether to think can be told to call.
         body["tool_choice"] = {**body["tool_choice"], "type": "auto"}
         body["tool_choice"].pop("name", None)
-        request.losses.add("tool_choice", "no call is forced while thinking is on")
+        request.losses.add("tool_choice", "no call is forced together with a thinking budget")
+
+
+def _forces_call(body: Document) -> bool:
+    return body.get("tool_choice", {}).get("type") in ("any", "tool")
 
 
 def _think(

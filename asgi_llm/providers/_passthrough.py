@@ -265,7 +265,8 @@ class PassThroughStream:
         max_event_bytes: Cap on one event.
 
     Streaming: holds back an unfinished event, and everything from the event that finishes the last
-    choice on, until ``[DONE]`` or the end of the body.
+    choice on, until ``[DONE]`` or the end of the body. Where a finish reason is optional, an event
+    with usage waits for the next one.
     """
 
     __slots__ = (
@@ -391,6 +392,7 @@ class PassThroughStream:
                     out += [*self._held, raw]
                     self._held.clear()
                 break
+            known = self.usage
             try:
                 self._look(event.json())
             except _sse.SSEError:
@@ -402,8 +404,13 @@ class PassThroughStream:
                 )
             if self.error is not None:
                 break
-            finishing = self._held or len(self._finished) >= self._choices
-            (self._held if finishing else out).append(raw)
+            finishing = len(self._finished) >= self._choices
+            if self._held and not finishing:
+                out += self._held
+                self._held.clear()
+            # Where nothing but the end mark finishes a stream, usage may be all that is before it.
+            may_finish = self._finish_reason_optional and self.usage is not known
+            (self._held if finishing or may_finish else out).append(raw)
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _look(self, data: Any) -> None:

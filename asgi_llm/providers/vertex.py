@@ -2,47 +2,68 @@
 
 from __future__ import annotations
 
-import asyncio
-import calendar
-import importlib
-import inspect
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from asgi_llm._optional import require
-from asgi_llm.errors import ConfigurationError, ProviderUnavailableError
-from asgi_llm.providers._gemini_format import GeminiFormat, Values
+from asgi_llm.errors import (
+    ConfigurationError,
+    ProviderError,
+    ProviderUnavailableError,
+    RawHeaders,
+)
+from asgi_llm.providers._embedding_list import size_batches
+from asgi_llm.providers._embeddings import batches
+from asgi_llm.providers._gemini_format import GeminiFormat, Vector, checked_schemas
+from asgi_llm.providers._gemini_request import Schemas
 from asgi_llm.providers._options import checked_base_url, credential, header_pairs
+from asgi_llm.providers._vertex_tokens import (
+    AccessTokens,
+    GoogleCredentials,
+    TokenProvider,
+    provided,
+)
 from asgi_llm.transports.base import Timeouts, Transport, UpstreamRequest
 from asgi_llm.types import Document
 
 __all__ = ["Vertex"]
 
-_SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
-_RENEWED_BEFORE_SECONDS: Final = 300.0
-_KEPT_SECONDS: Final = 300.0
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9.:-]*")
+_MULTI_REGIONS: Final = frozenset(("eu", "us"))
 _TEXTS_AT_ONCE: Final = 250
+_BYTES_AT_ONCE: Final = 40_000
+"""One call takes 20,000 tokens, of two bytes or more each in all but odd texts."""
 
-TokenProvider = Callable[[], str | Awaitable[str]]
+_NO_PROJECT: Final = "-"
+"""Stands in URLs for the credentials' project until that is known."""
 
 
 class Vertex(GeminiFormat):
     """Gemini, by Vertex AI in one project and location.
 
+    Credentials are one of ``credentials``, ``service_account_info``, ``service_account_file``,
+    ``token_provider`` and ``api_key``, or, without any, the application's default ones. All but
+    the last two of those need the extra ``vertex``.
+
     Args:
-        project: Id of the project.
-        location: Such as ``europe-west4``, or ``global``.
-        credentials: A ``google.auth.credentials.Credentials``; None takes the application's default
-            ones. Needs the extra ``vertex``.
-        token_provider: Gives an access token, in place of ``credentials``; asked again every five
-            minutes at most. Needs no extra.
+        project: Id of the project; None: the credentials' own.
+        location: Such as ``europe-west4``, ``eu``, ``us`` or ``global``.
+        credentials: A ``google.auth.credentials.Credentials``.
+        service_account_info: The key of a service account, parsed.
+        service_account_file: The path of one.
+        token_provider: A function, or a coroutine function, that gives an access token, or a pair
+            of one and the Unix time in seconds at which it ends; asked again five minutes before
+            that, or after five minutes where it does not say.
+        api_key: Of Vertex AI in express mode, sent as ``x-goog-api-key``. It stands for the project
+            too, and its calls have no location.
         name: Its name here, the part before the slash in ``provider/model``.
         base_url: Up to and with the version; None: as the location says.
+        schemas: How JSON Schemas are told: as they are (``json``), in the ``subset`` that older
+            models know, or as the model's name says (``auto``).
         headers: Further headers, sent with every call.
         models: Models that it is known to serve.
         strict: Refuse what the translation would lose, in place of reporting it.
@@ -56,15 +77,24 @@ class Vertex(GeminiFormat):
     Source: Vertex AI API reference, November 2026.
     """
 
+    model_names = re.compile(
+        r"(?:models/)?[A-Za-z0-9][A-Za-z0-9._@-]*|endpoints/[A-Za-z0-9][A-Za-z0-9-]*"
+    )
+    embedding_fields = frozenset(("auto_truncate", "task_type", "title"))
+
     def __init__(
         self,
         *,
-        project: str,
+        project: str | None = None,
         location: str = "global",
         credentials: Any = None,
+        service_account_info: Mapping[str, Any] | None = None,
+        service_account_file: str | Path | None = None,
         token_provider: TokenProvider | None = None,
+        api_key: str | None = None,
         name: str = "vertex",
         base_url: str | None = None,
+        schemas: Schemas = "auto",
         headers: Iterable[tuple[str, str]] = (),
         models: Iterable[str] = (),
         strict: bool = False,
@@ -72,55 +102,108 @@ class Vertex(GeminiFormat):
         timeouts: Timeouts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        for option, value in (("project", project), ("location", location)):
-            if _NAME.fullmatch(value) is None:
-                raise ConfigurationError(f"{option} is no name: {value!r}", param=option)
-        if credentials is not None and token_provider is not None:
+        ways = {
+            "credentials": credentials,
+            "service_account_info": service_account_info,
+            "service_account_file": service_account_file,
+            "token_provider": token_provider,
+            "api_key": api_key,
+        }
+        given = [option for option, value in ways.items() if value is not None]
+        if len(given) > 1:
             raise ConfigurationError(
-                "give credentials or token_provider, not both", param="token_provider"
+                f"give one of {' and '.join(given)}, not both", param=given[-1]
             )
-        extra, extra_secrets = header_pairs(headers)
-        host = "" if location == "global" else f"{location}-"
+        for option, value in (("project", project), ("location", location)):
+            if value is not None and _NAME.fullmatch(value) is None:
+                raise ConfigurationError(f"{option} is no name: {value!r}", param=option)
+        if api_key is not None and (project is not None or location != "global"):
+            raise ConfigurationError(
+                "an api_key stands for a project and has no location", param="api_key"
+            )
+        if token_provider is not None and project is None:
+            raise ConfigurationError("token_provider needs a project", param="project")
+        extra, secrets = header_pairs(headers)
+        sent: RawHeaders = [*extra]
+        if api_key is not None:
+            sent.append((b"x-goog-api-key", credential(api_key, "api_key")))
+            secrets.append(api_key)
         super().__init__(
             name=name,
             provider_name="gcp.vertex_ai",
-            base_url=checked_base_url(base_url or f"https://{host}aiplatform.googleapis.com/v1"),
-            headers=extra,
+            base_url=checked_base_url(base_url or _address(location)),
+            headers=sent,
             models=models,
             operations=("chat", "embeddings"),
             strict=strict,
             transport=transport,
             timeouts=timeouts,
-            secrets=extra_secrets,
+            secrets=secrets,
             clock=clock,
         )
-        self._models_url = (
-            f"{self.base_url}/projects/{project}/locations/{location}/publishers/google/models/"
-        )
-        self._tokens = _Tokens(token_provider or _google_tokens(credentials), clock)
+        self.schemas = checked_schemas(schemas)
+        self._project = project
+        self._root = self.base_url
+        self._tokens: AccessTokens | None = None
+        if api_key is None:
+            self._root += f"/projects/{project or _NO_PROJECT}/locations/{location}"
+            source = (
+                provided(token_provider)
+                if token_provider is not None
+                else GoogleCredentials(
+                    credentials=credentials,
+                    info=service_account_info,
+                    file=service_account_file,
+                )
+            )
+            self._tokens = AccessTokens(source, clock)
 
     async def authorize(self, request: UpstreamRequest) -> UpstreamRequest:
         """See ``AuthorizingProvider.authorize``."""
+        if self._tokens is None:
+            return request  # the key is among the headers already
+        token = await self._tokens.current()
         try:
-            token = credential(await self._tokens.current(), "token")
+            sent = [(b"authorization", b"Bearer " + credential(token.value, "token"))]
+            if token.quota_project is not None:
+                sent.append((b"x-goog-user-project", credential(token.quota_project, "project")))
+            url = request.url
+            if self._project is None:
+                url = self._with_project(url, token.project)
         except ConfigurationError as error:
             raise ProviderUnavailableError(
-                f"The provider {self.name!r} could not be given credentials.",
+                f"The gateway's credentials for the provider {self.name!r} cannot be used.",
                 code="provider_authentication_failed",
             ) from error
-        headers = (*request.headers, (b"authorization", b"Bearer " + token))
-        return UpstreamRequest(request.method, request.url, headers, request.body)
+        return UpstreamRequest(request.method, url, (*request.headers, *sent), request.body)
+
+    def _with_project(self, url: str, project: str | None) -> str:
+        if project is None or _NAME.fullmatch(project) is None:
+            raise ConfigurationError("the credentials name no project", param="project")
+        before = f"{self.base_url}/projects/"
+        return f"{before}{project}{url[len(before) + len(_NO_PROJECT) :]}"
+
+    def parse_error(self, status: int, headers: RawHeaders, body: bytes) -> ProviderError:
+        """See ``Provider.parse_error``; a token that is not taken is not used again."""
+        if status == 401 and self._tokens is not None:
+            self._tokens.forget()
+        return super().parse_error(status, headers, body)
 
     def model_url(self, model: str) -> str:
         """See ``GeminiFormat.model_url``."""
-        return self._models_url + self.checked_model(model)
+        path = self.checked_model(model)
+        if path.startswith("endpoints/"):
+            return f"{self._root}/{path}"
+        return f"{self._root}/publishers/google/models/{path}"
 
-    def embedding_limit(self, model: str) -> int:
-        """See ``GeminiFormat.embedding_limit``; the newer models take one text a call."""
-        return 1 if model.startswith("gemini-") else _TEXTS_AT_ONCE
+    def embedding_pieces(self, texts: list[str], model: str) -> list[Sequence[str]]:
+        """See ``GeminiFormat.embedding_pieces``; the Gemini models take one text a call."""
+        if model.removeprefix("models/").startswith("gemini-"):
+            return batches(texts, 1)
+        return size_batches(texts, _TEXTS_AT_ONCE, _BYTES_AT_ONCE)
 
     def embedding_request(
-        self, url: str, texts: list[str], document: Document, model: str
+        self, url: str, texts: Sequence[str], document: Document, model: str
     ) -> UpstreamRequest:
         """See ``GeminiFormat.embedding_request``."""
         shared = {
@@ -128,93 +211,37 @@ class Vertex(GeminiFormat):
             for name in ("task_type", "title")
             if document.get(name) is not None
         }
-        body: Document = {"instances": [{"content": text, **shared} for text in texts]}
+        # OpenAI refuses a text that is too long, while Vertex cuts it unless told not to.
+        parameters: Document = {"autoTruncate": bool(document.get("auto_truncate"))}
         if (size := document.get("dimensions")) is not None:
-            body["parameters"] = {"outputDimensionality": size}
-        return self.post(f"{url}:predict", body)
+            parameters["outputDimensionality"] = size
+        instances = [{"content": text, **shared} for text in texts]
+        return self.post(f"{url}:predict", {"instances": instances, "parameters": parameters})
 
-    def read_embeddings(self, body: bytes) -> tuple[list[list[float]], int | None]:
+    def read_embeddings(self, body: bytes) -> tuple[list[Vector], int | None]:
         """See ``GeminiFormat.read_embeddings``."""
-        predictions = _decode(body).predictions
-        counts = [
-            None if one.embeddings.statistics is None else one.embeddings.statistics.token_count
-            for one in predictions
-        ]
-        tokens = None if None in counts else int(sum(count or 0 for count in counts))
-        return [one.embeddings.values for one in predictions], tokens
+        found = [one.embeddings for one in _decode(body).predictions]
+        tokens: int | None = 0
+        for one in found:
+            count = None if one.statistics is None else one.statistics.token_count
+            tokens = None if tokens is None or count is None else tokens + int(count)
+        return [one.values for one in found], tokens
 
 
-class _Tokens:
-    """Access tokens, renewed shortly before they end, once for all who wait."""
-
-    def __init__(self, source: Callable[[], Any], clock: Callable[[], float]) -> None:
-        self._source = source
-        self._clock = clock
-        self._token = ""
-        self._until = 0.0
-        self._renewing: asyncio.Task[None] | None = None
-
-    async def current(self) -> str:
-        """A token that is good for a while.
-
-        Raises:
-            ProviderUnavailableError: None can be had.
-        """
-        if self._clock() >= self._until:
-            if self._renewing is None:
-                self._renewing = asyncio.get_running_loop().create_task(self._renew())
-            # One caller that leaves must not take the token from the others.
-            await asyncio.shield(self._renewing)
-        return self._token
-
-    async def _renew(self) -> None:
-        try:
-            given = self._source()
-            told = await given if inspect.isawaitable(given) else given
-        except Exception as error:
-            raise ProviderUnavailableError(
-                "The provider's credentials could not be renewed.",
-                code="provider_authentication_failed",
-            ) from error
-        finally:
-            self._renewing = None
-        self._token, expires = told if isinstance(told, tuple) else (told, None)
-        now = self._clock()
-        self._until = now + _KEPT_SECONDS if expires is None else expires - _RENEWED_BEFORE_SECONDS
-
-
-def _google_tokens(credentials: Any) -> Callable[[], Awaitable[tuple[str, float | None]]]:
-    """Tokens of Google's own library, whose blocking calls run in a thread."""
-    require("google.auth", extra="vertex")
-    given = credentials
-
-    def renewed() -> tuple[str, float | None]:
-        nonlocal given
-        if given is None:
-            given, _ = importlib.import_module("google.auth").default(scopes=[_SCOPE])
-        elif getattr(given, "requires_scopes", False):
-            given = given.with_scopes([_SCOPE])
-        transport = importlib.import_module("google.auth.transport.urllib3")
-        given.refresh(transport.Request(importlib.import_module("urllib3").PoolManager()))
-        expiry = given.expiry
-        return given.token, None if expiry is None else _unix(expiry)
-
-    async def renew() -> tuple[str, float | None]:
-        return await asyncio.to_thread(renewed)
-
-    return renew
-
-
-def _unix(moment: Any) -> float:
-    """Seconds of a naive UTC time, as Google's library keeps it."""
-    return float(calendar.timegm(moment.utctimetuple()))
+def _address(location: str) -> str:
+    if location == "global":
+        return "https://aiplatform.googleapis.com/v1"
+    if location in _MULTI_REGIONS:
+        return f"https://aiplatform.{location}.rep.googleapis.com/v1"
+    return f"https://{location}-aiplatform.googleapis.com/v1"
 
 
 class _Statistics(msgspec.Struct, gc=False):
     token_count: float | None = None
 
 
-class _Embedding(Values, gc=False):
+class _Embedding(msgspec.Struct, gc=False):
+    values: msgspec.Raw
     statistics: _Statistics | None = None
 
 
@@ -226,4 +253,4 @@ class _Predictions(msgspec.Struct, gc=False):
     predictions: list[_Prediction]
 
 
-_decode = msgspec.json.Decoder(_Predictions).decode
+_decode: Final = msgspec.json.Decoder(_Predictions).decode

@@ -435,10 +435,10 @@ def test_case_58_thinking_in_claudes_own_words_wins() -> None:
 
 
 def test_case_59_what_does_not_go_with_thinking_is_reported() -> None:
-    """Temperature, top_k, and a forced call."""
+    """Temperature, top_k, and with a budget a forced call."""
     options: dict[str, Any] = {
         "model": SAMPLED,
-        "reasoning_effort": "low",
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
         "temperature": 0.2,
         "top_k": 5,
         "tools": [tool()],
@@ -448,6 +448,9 @@ def test_case_59_what_does_not_go_with_thinking_is_reported() -> None:
     assert {"type": "auto"} == body["tool_choice"]
     assert not {"temperature", "top_k"} & body.keys()
     assert {"temperature", "top_k", "tool_choice"} == set(translation.losses)
+    body, translation = translate(**{**options, "thinking": {"type": "adaptive"}})
+    assert {"type": "any"} == body["tool_choice"]
+    assert {"temperature", "top_k"} == set(translation.losses)
 
 
 def test_case_60_61_signed_thoughts_go_back_byte_for_byte() -> None:

@@ -65,8 +65,8 @@ def test_a_key_is_a_bearer_token(translate: Translate) -> None:
     assert "https://ollama.com/api/chat" == request.url
 
 
-def test_case_01_instructions_are_one_system_message(sent: Sent) -> None:
-    """Several are joined in order; case 02: those of a developer are among them."""
+def test_case_01_and_02_instructions_are_one_system_message(sent: Sent) -> None:
+    """Several are joined in order; those of a developer are among them."""
     body = sent(
         messages(
             {"role": "system", "content": "a"},
