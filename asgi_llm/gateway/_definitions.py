@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from asgi_llm.providers.azure import AzureAPI
+from asgi_llm.providers.capabilities import PROVIDER_TYPES
 from asgi_llm.providers.compatible import COMPATIBLE
 
 __all__ = [
@@ -19,19 +20,32 @@ __all__ = [
     "PLANNED_LAYERS",
     "PROVIDERS",
     "AccessLogDefinition",
+    "AnthropicDefinition",
     "AzureDefinition",
+    "BedrockDefinition",
     "CORSDefinition",
+    "CohereDefinition",
     "CompatibleDefinition",
     "Configuration",
     "EchoDefinition",
+    "FetchImagesDefinition",
+    "JinaDefinition",
+    "KeyedDefinition",
     "LayerDefinition",
+    "LiteLLMDefinition",
     "ModelDefinition",
+    "NativeDefinition",
+    "OllamaDefinition",
     "OpenAIDefinition",
+    "OpenAIFormatDefinition",
     "ProviderDefinition",
+    "RemoteDefinition",
     "Secret",
     "ServerDefinition",
     "TargetDefinition",
     "TimeoutsDefinition",
+    "VertexDefinition",
+    "VoyageDefinition",
 ]
 
 
@@ -110,6 +124,41 @@ class TimeoutsDefinition(_Definition, frozen=True, kw_only=True):
     ] = UNSET
 
 
+class FetchImagesDefinition(_Definition, frozen=True, kw_only=True):
+    """Images and documents by URL, for providers that cannot fetch them themselves."""
+
+    enabled: Annotated[
+        bool,
+        Meta(description="Whether they are fetched; a URL is refused otherwise."),
+    ] = False
+    max_bytes: Annotated[
+        int, Meta(ge=1, le=1024 * Megabytes, description="Cap on one of them.")
+    ] = 10 * Megabytes
+    max_total_bytes: Annotated[
+        int, Meta(ge=1, le=1024 * Megabytes, description="Cap on all of one request together.")
+    ] = 20 * Megabytes
+    max_images: Annotated[
+        int, Meta(ge=1, le=10_000, description="Cap on their number in one request.")
+    ] = 20
+    max_at_once: Annotated[
+        int, Meta(ge=1, le=1000, description="How many of one request are fetched together.")
+    ] = 4
+    timeout_seconds: Annotated[Seconds, Meta(description="For all of one request.")] = 10.0
+    media_types: Annotated[
+        tuple[
+            Literal["image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf"], ...
+        ],
+        Meta(min_length=1, description="Those that are taken."),
+    ] = ("image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf")
+    allow_http: Annotated[
+        bool, Meta(description="Whether http URLs are taken too, which anyone on the way can read.")
+    ] = False
+    allowed_ports: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=65535)], ...],
+        Meta(min_length=1, description="Those that a URL may name."),
+    ] = (80, 443)
+
+
 class ServerDefinition(_Definition, frozen=True, kw_only=True):
     """Where ``asgi-llm serve`` listens, and its limits."""
 
@@ -171,6 +220,10 @@ class ServerDefinition(_Definition, frozen=True, kw_only=True):
     timeouts: Annotated[
         TimeoutsDefinition, Meta(description="Deadlines of calls to all providers.")
     ] = field(default_factory=TimeoutsDefinition)
+    fetch_images: Annotated[
+        FetchImagesDefinition,
+        Meta(description="Images by URL, for providers that cannot fetch them themselves."),
+    ] = field(default_factory=FetchImagesDefinition)
 
 
 class ProviderDefinition(_Definition, frozen=True, kw_only=True):
@@ -179,21 +232,21 @@ class ProviderDefinition(_Definition, frozen=True, kw_only=True):
     type: str
 
 
-class _RemoteDefinition(ProviderDefinition, frozen=True, kw_only=True):
-    api_key: Annotated[
-        Secret | None,
-        Meta(
-            description="The key. Left out without a base_url, it is taken from the variable that "
-            "the provider's own tools use."
-        ),
-    ] = None
+ApiKey = Annotated[
+    Secret | None,
+    Meta(
+        description="The key. Left out without a base_url, it is taken from the variable that "
+        "the provider's own tools use."
+    ),
+]
+
+
+class RemoteDefinition(ProviderDefinition, frozen=True, kw_only=True):
+    """An account that is called over the network."""
+
     headers: Annotated[
         dict[str, Secret], Meta(description="More headers for each call; never shown.")
     ] = field(default_factory=dict)
-    quirks: Annotated[
-        tuple[Text, ...],
-        Meta(description="Named departures of this endpoint from OpenAI's format."),
-    ] = ()
     timeouts: Annotated[
         TimeoutsDefinition, Meta(description="Deadlines of calls to this provider.")
     ] = field(default_factory=TimeoutsDefinition)
@@ -207,7 +260,17 @@ class _RemoteDefinition(ProviderDefinition, frozen=True, kw_only=True):
     ] = None
 
 
-class OpenAIDefinition(_RemoteDefinition, frozen=True, kw_only=True):
+class OpenAIFormatDefinition(RemoteDefinition, frozen=True, kw_only=True):
+    """An account whose wire format is OpenAI's."""
+
+    api_key: ApiKey = None
+    quirks: Annotated[
+        tuple[Text, ...],
+        Meta(description="Named departures of this endpoint from OpenAI's format."),
+    ] = ()
+
+
+class OpenAIDefinition(OpenAIFormatDefinition, frozen=True, kw_only=True):
     """OpenAI, or with a base_url any endpoint that speaks its format."""
 
     type: Literal["openai"]
@@ -222,7 +285,7 @@ class OpenAIDefinition(_RemoteDefinition, frozen=True, kw_only=True):
     project: Annotated[Text | None, Meta(description="OpenAI-Project header.")] = None
 
 
-class AzureDefinition(_RemoteDefinition, frozen=True, kw_only=True):
+class AzureDefinition(OpenAIFormatDefinition, frozen=True, kw_only=True):
     """A resource of Azure OpenAI or Azure AI Foundry."""
 
     type: Literal["azure"]
@@ -246,7 +309,7 @@ class AzureDefinition(_RemoteDefinition, frozen=True, kw_only=True):
     ] = None
 
 
-class CompatibleDefinition(_RemoteDefinition, frozen=True, kw_only=True):
+class CompatibleDefinition(OpenAIFormatDefinition, frozen=True, kw_only=True):
     """An OpenAI-compatible endpoint that is known by name."""
 
     type: str
@@ -259,6 +322,139 @@ class CompatibleDefinition(_RemoteDefinition, frozen=True, kw_only=True):
     ] = ()
 
 
+class NativeDefinition(RemoteDefinition, frozen=True, kw_only=True):
+    """An account whose wire format is not OpenAI's: requests and answers are translated."""
+
+    type: str
+    base_url: Annotated[
+        Url | None,
+        Meta(description="Where its API is, in place of the provider's own address."),
+    ] = None
+    models: Annotated[
+        tuple[Text, ...],
+        Meta(description="Models known without asking, found by their bare name too."),
+    ] = ()
+    strict: Annotated[
+        bool,
+        Meta(description="Refuse what the translation would lose, in place of reporting it."),
+    ] = False
+
+
+class KeyedDefinition(NativeDefinition, frozen=True, kw_only=True):
+    """One that takes a key."""
+
+    type: str
+    api_key: ApiKey = None
+
+
+class AnthropicDefinition(KeyedDefinition, frozen=True, kw_only=True):
+    """Claude, at Anthropic or any endpoint that speaks its Messages API."""
+
+    type: Literal["anthropic"]
+    betas: Annotated[
+        tuple[Text, ...],
+        Meta(description="Sent as anthropic-beta; what clients send under it is not passed on."),
+    ] = ()
+    default_max_tokens: Annotated[
+        Annotated[int, Meta(ge=1, le=10_000_000)] | None,
+        Meta(description="Cap on an answer whose client sets none."),
+    ] = None
+    structured_output: Annotated[
+        Literal["auto", "native", "tool"],
+        Meta(description="How a JSON Schema is asked for: natively, or by a forced tool."),
+    ] = "auto"
+
+
+class VertexDefinition(NativeDefinition, frozen=True, kw_only=True):
+    """Gemini on Vertex AI, with Google's credentials; needs the extra vertex."""
+
+    type: Literal["vertex"]
+    project: Annotated[Text | None, Meta(description="Google Cloud project.")] = None
+    location: Annotated[Text | None, Meta(description="Region, or global.")] = None
+
+
+class BedrockDefinition(KeyedDefinition, frozen=True, kw_only=True):
+    """Models on Amazon Bedrock, by its Converse API; needs the extra bedrock."""
+
+    type: Literal["bedrock"]
+    region: Annotated[Text | None, Meta(description="AWS region, such as us-east-1.")] = None
+    access_key_id: Annotated[Secret | None, Meta(description="AWS access key.")] = None
+    secret_access_key: Annotated[Secret | None, Meta(description="Its secret.")] = None
+    session_token: Annotated[
+        Secret | None, Meta(description="Its session, for temporary credentials.")
+    ] = None
+    profile: Annotated[
+        Text | None, Meta(description="Profile of AWS's own files to take credentials from.")
+    ] = None
+
+
+class CohereDefinition(KeyedDefinition, frozen=True, kw_only=True):
+    """Cohere's v2 API."""
+
+    type: Literal["cohere"]
+    input_type: Annotated[
+        Text | None,
+        Meta(description="What texts to embed are, where a request does not say it."),
+    ] = None
+
+
+class VoyageDefinition(KeyedDefinition, frozen=True, kw_only=True):
+    """Voyage AI: embeddings and reranking."""
+
+    type: Literal["voyage"]
+    input_type: Annotated[
+        Literal["query", "document"] | None,
+        Meta(description="What texts are, where a request does not say it."),
+    ] = None
+
+
+class JinaDefinition(KeyedDefinition, frozen=True, kw_only=True):
+    """Jina AI: embeddings and reranking."""
+
+    type: Literal["jina"]
+    task: Annotated[
+        Text | None,
+        Meta(description="What vectors are for, where a request does not say it."),
+    ] = None
+
+
+class OllamaDefinition(KeyedDefinition, frozen=True, kw_only=True):
+    """An Ollama server, or Ollama's cloud, by the native API."""
+
+    type: Literal["ollama"]
+    options: Annotated[
+        dict[Text, Any],
+        Meta(description="Native options such as num_ctx, unless the request says otherwise."),
+    ] = field(default_factory=dict)
+    keep_alive: Annotated[
+        Text | None, Meta(description="How long a model stays loaded, such as 10m.")
+    ] = None
+    quirks: Annotated[
+        tuple[Text, ...],
+        Meta(description="Named departures of this endpoint: think_tags, or nothing."),
+    ] = ()
+
+
+class LiteLLMDefinition(ProviderDefinition, frozen=True, kw_only=True):
+    """Any model that litellm knows; needs the extra litellm."""
+
+    type: Literal["litellm"]
+    models: Annotated[
+        tuple[Text, ...],
+        Meta(description="litellm's names of the models that may be asked, or anthropic/*."),
+    ] = ()
+    options: Annotated[
+        dict[Text, Secret],
+        Meta(description="Arguments of litellm's calls, such as api_key; never shown."),
+    ] = field(default_factory=dict)
+    strict: Annotated[
+        bool, Meta(description="Refuse what would not reach litellm, in place of reporting it.")
+    ] = False
+    timeouts: Annotated[
+        TimeoutsDefinition, Meta(description="Deadlines of calls to this provider.")
+    ] = field(default_factory=TimeoutsDefinition)
+
+
 class EchoDefinition(ProviderDefinition, frozen=True, kw_only=True):
     """Answers offline with what it was asked: for examples and tests."""
 
@@ -268,13 +464,26 @@ class EchoDefinition(ProviderDefinition, frozen=True, kw_only=True):
     ] = 0.0
 
 
-PROVIDERS: dict[str, type[ProviderDefinition]] = {
+_WITH_OPTIONS: dict[str, type[ProviderDefinition]] = {
     "openai": OpenAIDefinition,
     "azure": AzureDefinition,
     "echo": EchoDefinition,
-    **dict.fromkeys(COMPATIBLE, CompatibleDefinition),
+    "anthropic": AnthropicDefinition,
+    "vertex": VertexDefinition,
+    "bedrock": BedrockDefinition,
+    "cohere": CohereDefinition,
+    "voyage": VoyageDefinition,
+    "jina": JinaDefinition,
+    "ollama": OllamaDefinition,
+    "litellm": LiteLLMDefinition,
 }
-"""The definition of each provider type."""
+
+PROVIDERS: dict[str, type[ProviderDefinition]] = _WITH_OPTIONS | {
+    name: CompatibleDefinition if name in COMPATIBLE else KeyedDefinition
+    for name in PROVIDER_TYPES
+    if name not in _WITH_OPTIONS
+}
+"""The definition of each provider type; those with no options of their own share one."""
 
 
 class TargetDefinition(_Definition, frozen=True, kw_only=True):
@@ -287,6 +496,10 @@ class TargetDefinition(_Definition, frozen=True, kw_only=True):
         tuple[Text, ...],
         Meta(description="Named departures of this model, on top of the provider's."),
     ] = ()
+    strict: Annotated[
+        bool,
+        Meta(description="Refuse what a translation would lose, in place of reporting it."),
+    ] = False
 
 
 class ModelDefinition(_Definition, frozen=True, kw_only=True):

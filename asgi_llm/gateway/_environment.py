@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from asgi_llm.gateway._tree import (
@@ -14,23 +15,20 @@ from asgi_llm.gateway._tree import (
     Scalar,
     Table,
 )
+from asgi_llm.providers.capabilities import PROVIDER_TYPES, ProviderType
 from asgi_llm.providers.compatible import COMPATIBLE
 
-__all__ = ["KEY_VARIABLES", "PREFIX", "Discovery", "discover", "key_for", "override"]
+__all__ = ["PREFIX", "Discovery", "discover", "key_for", "option_for", "override"]
 
 PREFIX = "ASGI_LLM__"
-
-KEY_VARIABLES: dict[str, str] = {
-    "openai": "OPENAI_API_KEY",
-    "azure": "AZURE_OPENAI_API_KEY",
-    **{name: row.key_variable for name, row in COMPATIBLE.items() if row.key_variable},
-}
-"""The variable that each provider type's own tools take the key from."""
 
 # A token that opens much more than models is not sent anywhere unless a file says so.
 _GENERAL_TOKENS = frozenset(("GITHUB_TOKEN",))
 _AZURE_ENDPOINT = "AZURE_OPENAI_ENDPOINT"
 _AZURE_VERSION = "OPENAI_API_VERSION"
+_VERTEX_SWITCH = "GOOGLE_GENAI_USE_VERTEXAI"
+_OLLAMA_HOST = "OLLAMA_HOST"
+_OLLAMA_PORT = 11434
 
 
 class Discovery(NamedTuple):
@@ -46,9 +44,19 @@ class Discovery(NamedTuple):
 
 
 def key_for(kind: str, environ: Mapping[str, str]) -> str | None:
-    """The key of provider type ``kind`` from the variable of its own tools, if that is set."""
-    variable = KEY_VARIABLES.get(kind)
-    return (environ.get(variable) or None) if variable else None
+    """The key of provider type ``kind`` from the variables of its own tools, if one is set."""
+    variable = _first_set(PROVIDER_TYPES[kind].key_variables, environ)
+    return environ[variable] if variable else None
+
+
+def option_for(kind: str, option: str, environ: Mapping[str, str]) -> str | None:
+    """The value of another option from the variables of the provider's own tools."""
+    variable = _first_set(PROVIDER_TYPES[kind].variables[option], environ)
+    return environ[variable] if variable else None
+
+
+def _first_set(variables: Iterable[str], environ: Mapping[str, str]) -> str | None:
+    return next((variable for variable in variables if environ.get(variable)), None)
 
 
 def discover(environ: Mapping[str, str]) -> Discovery:
@@ -57,27 +65,19 @@ def discover(environ: Mapping[str, str]) -> Discovery:
     That one tells clients where to go. Where it names this gateway, which is what one would set it
     to, following it would send each request round in a circle.
     """
-    providers: dict[str, dict[str, str]] = {"echo": {"type": "echo"}}
+    found: dict[str, dict[str, str]] = {"echo": {"type": "echo"}}
     notes: list[str] = []
-    for kind, variable in KEY_VARIABLES.items():
-        has_address = kind == "openai" or (kind in COMPATIBLE and COMPATIBLE[kind].base_url)
-        if has_address and variable not in _GENERAL_TOKENS and key_for(kind, environ):
-            providers[kind] = {"type": kind}
-    if key_for("azure", environ):
-        missing = [name for name in (_AZURE_ENDPOINT, _AZURE_VERSION) if not environ.get(name)]
+    for kind, row in PROVIDER_TYPES.items():
+        options, missing = _found(kind, row, environ)
+        if options is not None and row.requires and not _is_installed(row.requires):
+            missing = f"{row.requires} is not installed; run: pip install 'asgi-llm[{kind}]'"
         if missing:
-            notes.append(
-                f"azure is left out: {KEY_VARIABLES['azure']} is set, {' and '.join(missing)} not."
-            )
-        else:
-            providers["azure"] = {
-                "type": "azure",
-                "endpoint": environ[_AZURE_ENDPOINT],
-                "api_version": environ[_AZURE_VERSION],
-            }
+            notes.append(f"{kind} is left out: {missing}.")
+        elif options is not None:
+            found[kind] = {"type": kind, **options}
     tables: dict[str, Node] = {}
-    for name, options in providers.items():
-        place = Place(KEY_VARIABLES.get(name, ""))
+    for name, options in found.items():
+        place = Place(_first_set(PROVIDER_TYPES[name].key_variables, environ) or "")
         values: dict[str, Node] = {
             key: Scalar(place, value, quotable=False) for key, value in options.items()
         }
@@ -85,6 +85,73 @@ def discover(environ: Mapping[str, str]) -> Discovery:
     nowhere = Place()
     inner = Table(nowhere, tables, {name: node.place for name, node in tables.items()})
     return Discovery(Table(nowhere, {"providers": inner}, {"providers": nowhere}), tuple(notes))
+
+
+def _found(
+    kind: str, row: ProviderType, environ: Mapping[str, str]
+) -> tuple[dict[str, str] | None, str]:
+    """Options of a provider whose variables are set, or None, or what is missing of them."""
+    variable = _first_set(row.key_variables, environ)
+    match kind:
+        case "azure":
+            return _all_of(
+                variable, {"endpoint": _AZURE_ENDPOINT, "api_version": _AZURE_VERSION}, environ
+            )
+        case "bedrock":
+            if variable and option_for(kind, "region", environ) is None:
+                return None, f"{variable} is set, {row.variables['region'][0]} not"
+        case "vertex":
+            # Credentials may lie anywhere, so that only this switch says that they are meant.
+            switch = environ.get(_VERTEX_SWITCH, "").lower()
+            variable = _VERTEX_SWITCH if switch in ("1", "true") else None
+            if variable and option_for(kind, "project", environ) is None:
+                return None, f"{variable} is set, {row.variables['project'][0]} not"
+        case "ollama":
+            host = environ.get(_OLLAMA_HOST)
+            return ({"base_url": _ollama_url(host)} if host else None), ""
+        case _ if kind in COMPATIBLE and (not COMPATIBLE[kind].base_url or _has_native(row)):
+            return None, ""
+    return ({} if variable and variable not in _GENERAL_TOKENS else None), ""
+
+
+def _all_of(
+    key: str | None, options: dict[str, str], environ: Mapping[str, str]
+) -> tuple[dict[str, str] | None, str]:
+    if key is None:
+        return None, ""
+    if missing := [variable for variable in options.values() if not environ.get(variable)]:
+        return None, f"{key} is set, {' and '.join(missing)} not"
+    return {option: environ[variable] for option, variable in options.items()}, ""
+
+
+def _has_native(row: ProviderType) -> bool:
+    """Whether the same key opens a provider by its own format, which says more."""
+    return any(
+        set(row.key_variables) & set(other.key_variables)
+        for kind, other in PROVIDER_TYPES.items()
+        if kind not in COMPATIBLE
+    )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _ollama_url(host: str) -> str:
+    """The server's address as Ollama's own tools read it: scheme and port may be left out."""
+    scheme, found, rest = host.partition("://")
+    if not found:
+        scheme, rest = "http", host
+    rest = rest.rstrip("/")
+    name, colon, port = rest.rpartition(":")
+    if not colon or not port.isdigit():
+        name, port = rest, "" if found else str(_OLLAMA_PORT)
+    if name in ("", "0.0.0.0"):  # noqa: S104 - where a server listens; here it is called
+        name = "127.0.0.1"
+    return f"{scheme}://{name}:{port}" if port else f"{scheme}://{name}"
 
 
 def override(node: Node, environ: Mapping[str, str]) -> Node:
@@ -107,7 +174,8 @@ def override(node: Node, environ: Mapping[str, str]) -> Node:
             problems.append(Problem(place, "", "expected names between double underscores"))
             continue
         try:
-            node = _put(node, segments, Scalar(place, value or None, quotable=False), "")
+            given = Scalar(place, value or None, plain=True, quotable=False)
+            node = _put(node, segments, given, "")
         except _LeadsNowhereError as error:
             problems.append(Problem(place, "", str(error)))
     if problems:

@@ -11,6 +11,7 @@ from asgi_llm.gateway._definitions import (
     PROVIDERS,
     CompatibleDefinition,
     Configuration,
+    KeyedDefinition,
     LayerDefinition,
     ProviderDefinition,
     Secret,
@@ -32,10 +33,10 @@ def schema() -> dict[str, Any]:
         list(dict.fromkeys(kinds.values())), schema_hook=_hook, ref_template="#/$defs/{name}"
     )
     parts = {**parts, **more}
-    compatible = parts[CompatibleDefinition.__name__]
-    compatible["properties"]["type"] = {
-        "enum": [name for name, cls in PROVIDERS.items() if cls is CompatibleDefinition]
-    }
+    for shared in (CompatibleDefinition, KeyedDefinition):
+        parts[shared.__name__]["properties"]["type"] = {
+            "enum": [name for name, cls in PROVIDERS.items() if cls is shared]
+        }
     parts[ProviderDefinition.__name__] = {
         "type": "object",
         "required": ["type"],

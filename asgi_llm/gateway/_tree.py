@@ -47,6 +47,9 @@ class Scalar:
 
     place: Place
     value: str | int | float | bool | None = field(repr=False)
+    plain: bool = field(default=False, kw_only=True)
+    """Whether it was written without quotes, so that text may mean a number where any value may
+    stand."""
     quotable: bool = field(default=True, kw_only=True)
     """Whether a message may show it: False where it came out of the environment."""
     broken: bool = field(default=False, kw_only=True)

@@ -85,6 +85,8 @@ class _Validator:
                 return self.items(node, kind, path)
             case inspect.DictType():
                 return self.mapping(node, kind, path)
+            case inspect.AnyType():
+                return _plain(node)
             case _:
                 return self.scalar(node, kind, path, expected)
 
@@ -212,6 +214,22 @@ class _Validator:
             got = repr(node.value)
             got = got if len(got) <= _LONGEST_QUOTE else "another value"
         return self.problem(node.place, path, f"expected {what}, got {got}")
+
+
+def _plain(node: Node) -> Any:
+    """``node`` as it would stand in JSON."""
+    match node:
+        case Table():
+            return {key: _plain(one) for key, one in node.items.items()}
+        case Items():
+            return [_plain(one) for one in node.items]
+        case Scalar(value=str(text), plain=True):
+            if _INTEGER.fullmatch(text):
+                return int(text)
+            if _NUMBER.fullmatch(text) and text.strip("+-.eE_"):
+                return float(text)
+            return _BOOLEANS.get(text.lower(), text)
+    return node.value
 
 
 def _read(value: str | int | float | bool, kind: inspect.Type) -> Any:

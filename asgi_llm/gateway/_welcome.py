@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 
 import asgi_llm
 from asgi_llm.gateway._definitions import (
-    OPENAI_URL,
     AzureDefinition,
-    CompatibleDefinition,
-    OpenAIDefinition,
+    EchoDefinition,
+    LiteLLMDefinition,
     ProviderDefinition,
 )
+from asgi_llm.gateway._listing import columns
 from asgi_llm.gateway.build import Build
 from asgi_llm.gateway.config import Loaded
-from asgi_llm.providers.compatible import COMPATIBLE
+from asgi_llm.providers._native import NativeFormat
+from asgi_llm.providers._passthrough import OpenAIFormat
+from asgi_llm.providers.base import Provider
 
-__all__ = ["columns", "first_model", "model_rows", "welcome"]
+__all__ = ["first_model", "welcome"]
 
 _SHOWN_ALIASES = 12
 
@@ -36,7 +37,7 @@ def welcome(loaded: Loaded, build: Build, *, url: str, workers: int, reachable: 
     lines += _facts(loaded, url, workers)
     lines += ["", "Providers"]
     lines += columns(
-        ("  " + name, _where(definition), f"as {_example(name, build)}")
+        ("  " + name, _where(definition, build.providers[name]), f"as {_example(name, build)}")
         for name, definition in loaded.configuration.providers.items()
     )
     if list(loaded.configuration.providers) == ["echo"] and loaded.discovered:
@@ -70,25 +71,6 @@ def first_model(build: Build) -> str:
     return _example(ordered[0].name, build)
 
 
-def model_rows(build: Build) -> list[tuple[str, str]]:
-    """Each name that is known without asking a provider, and what it calls."""
-    rows = [(name, f"{one.provider}/{one.model}") for name, one in build.models.items()]
-    for name, provider in build.providers.items():
-        known = [(f"{name}/{model}", "") for model in provider.models]
-        rows += known or [(f"{name}/MODEL", "any model of this provider")]
-    return rows
-
-
-def columns(rows: Iterable[Sequence[str]]) -> list[str]:
-    """``rows`` with their cells aligned, two spaces apart."""
-    table = [list(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
-
-
 def _facts(loaded: Loaded, url: str, workers: int) -> list[str]:
     if loaded.source is not None:
         origin = loaded.source
@@ -103,15 +85,15 @@ def _facts(loaded: Loaded, url: str, workers: int) -> list[str]:
     return columns(facts)
 
 
-def _where(definition: ProviderDefinition) -> str:
+def _where(definition: ProviderDefinition, provider: Provider) -> str:
     match definition:
-        case OpenAIDefinition():
-            return definition.base_url or OPENAI_URL
         case AzureDefinition():
             return definition.endpoint
-        case CompatibleDefinition():
-            return definition.base_url or COMPATIBLE[definition.type].base_url or ""
-    return "offline, needs no key"
+        case EchoDefinition():
+            return "offline, needs no key"
+        case LiteLLMDefinition():
+            return "through litellm"
+    return provider.base_url if isinstance(provider, NativeFormat | OpenAIFormat) else ""
 
 
 def _example(name: str, build: Build) -> str:

@@ -141,7 +141,7 @@ class _Reader:
             return Scalar(place, None, broken=True)
         plain = event.implicit[0]
         value = None if plain and text in _NULLS else text
-        return Scalar(place, value, quotable=not from_environment)
+        return Scalar(place, value, plain=plain, quotable=not from_environment)
 
     def _items(self, place: Place, path: Path, depth: int) -> Items:
         items: list[Node] = []

@@ -14,6 +14,7 @@ from asgi_llm import _json
 from asgi_llm._asgi import Observer, is_event_stream, observe, route_path
 from asgi_llm.errors import ConfigurationError, InternalError, LLMError, RawHeaders
 from asgi_llm.gateway.openapi import route_template
+from asgi_llm.providers._losses import loss_text
 from asgi_llm.state import (
     ATTEMPTS,
     DEPLOYMENT,
@@ -21,6 +22,7 @@ from asgi_llm.state import (
     OPERATION,
     REQUEST_MODEL,
     RESPONSE_MODEL,
+    TRANSLATION_LOSS,
     USAGE,
     State,
     enter,
@@ -58,7 +60,8 @@ class AccessLogMiddleware:
     ``client_request_id``, ``method``, ``route`` (the template, never the raw path), ``status``,
     ``outcome``, ``error``, ``operation``, ``model``, ``provider``, ``upstream_model``,
     ``attempts``, ``stream``, ``duration_ms``, ``time_to_first_byte_ms``, ``bytes_in``,
-    ``bytes_out``, ``input_tokens``, ``cached_tokens``, ``output_tokens``, ``usage_estimated``.
+    ``bytes_out``, ``input_tokens``, ``cached_tokens``, ``output_tokens``, ``usage_estimated``,
+    ``translation_loss`` (names of fields, never what they hold).
 
     Where its logger is disabled a request passes straight through.
 
@@ -181,6 +184,7 @@ class _Record(Observer):
         deployment = state.get(DEPLOYMENT)
         attempts = state.get(ATTEMPTS)
         usage = state.get(USAGE)
+        losses = state.get(TRANSLATION_LOSS)
         first = self._first_byte
         return {
             "status": self._status,
@@ -201,6 +205,7 @@ class _Record(Observer):
             "cached_tokens": usage.input_cached if usage else None,
             "output_tokens": usage.output_tokens if usage else None,
             "usage_estimated": usage.estimated if usage else None,
+            "translation_loss": loss_text(losses) if losses else None,
         }
 
 

@@ -21,9 +21,15 @@ from asgi_llm.gateway._definitions import (
     CompatibleDefinition,
     CORSDefinition,
     EchoDefinition,
+    FetchImagesDefinition,
     LayerDefinition,
+    LiteLLMDefinition,
+    NativeDefinition,
     OpenAIDefinition,
+    OpenAIFormatDefinition,
     ProviderDefinition,
+    RemoteDefinition,
+    Secret,
     ServerDefinition,
     TimeoutsDefinition,
 )
@@ -32,9 +38,10 @@ from asgi_llm.gateway.config import Loaded, Source, load
 from asgi_llm.gateway.cors import CORSMiddleware
 from asgi_llm.gateway.health import Health
 from asgi_llm.gateway.system import SystemMiddleware
-from asgi_llm.providers.app import ProviderApp
+from asgi_llm.providers.app import FetchImages, ProviderApp
 from asgi_llm.providers.azure import Azure
 from asgi_llm.providers.base import Provider
+from asgi_llm.providers.capabilities import PROVIDER_TYPES
 from asgi_llm.providers.compatible import compatible
 from asgi_llm.providers.echo import Echo
 from asgi_llm.providers.openai import OpenAI
@@ -100,11 +107,19 @@ def build(loaded: Loaded) -> Build:
     for alias, model in configuration.models.items():
         target = model.targets[0]
         models[alias] = Deployment(
-            provider=target.provider, model=target.model, quirks=frozenset(target.quirks)
+            provider=target.provider,
+            model=target.model,
+            quirks=frozenset(target.quirks),
+            strict=target.strict,
         )
     app = ProviderApp(
         providers.values(),
         models=models,
+        capabilities={
+            name: PROVIDER_TYPES[definition.type].capabilities.document()
+            for name, definition in configuration.providers.items()
+        },
+        fetch_images=_fetch_images(server.fetch_images),
         transport=transports.shared,
         timeouts=transports.timeouts,
         max_body_bytes=server.max_body_bytes,
@@ -119,6 +134,11 @@ def build(loaded: Loaded) -> Build:
     except ConfigurationError as error:
         raise _located(error, loaded, layers) from error
     return Build(gateway, providers, models)
+
+
+def _fetch_images(definition: FetchImagesDefinition) -> FetchImages | None:
+    options = msgspec.structs.asdict(definition)
+    return FetchImages(**options) if options.pop("enabled") else None
 
 
 def _layer(layer: LayerDefinition, server: ServerDefinition) -> Middleware:
@@ -186,14 +206,43 @@ def _provider(name: str, definition: ProviderDefinition, transports: _Transports
             )
         case EchoDefinition():
             return Echo(name=name, chunk_delay_seconds=definition.chunk_delay_seconds)
+        case NativeDefinition() | LiteLLMDefinition():
+            return _imported(name, definition, transports)
     raise TypeError(f"no adapter for {definition!r}")
 
 
-_Remote = OpenAIDefinition | AzureDefinition | CompatibleDefinition
+_NOT_OPTIONS = frozenset(("type", "timeouts", "proxy", "ca_file"))
 
 
-def _remote(definition: _Remote, transports: _Transports) -> dict[str, Any]:
-    """The options that all remote adapters share."""
+def _imported(
+    name: str, definition: NativeDefinition | LiteLLMDefinition, transports: _Transports
+) -> Provider:
+    """The adapter that the type's row names, with what the definition has of its options."""
+    module, _, attribute = PROVIDER_TYPES[definition.type].adapter.partition(":")
+    # Imported here: only those who configure it pay for it, or have the package that it needs.
+    adapter = getattr(importlib.import_module(module), attribute)
+    options = {
+        option: _revealed(value)
+        for option in definition.__struct_fields__
+        if option not in _NOT_OPTIONS and (value := getattr(definition, option)) is not None
+    }
+    if isinstance(definition, RemoteDefinition):
+        options["headers"] = list(options["headers"].items())
+        options["transport"] = transports.for_provider(definition)
+    made: Provider = adapter(name=name, timeouts=transports.timeouts_of(definition), **options)
+    if isinstance(made, Resource):
+        transports.opened.append(made)
+    return made
+
+
+def _revealed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _revealed(one) for name, one in value.items()}
+    return value.reveal() if isinstance(value, Secret) else value
+
+
+def _remote(definition: OpenAIFormatDefinition, transports: _Transports) -> dict[str, Any]:
+    """The options that all adapters of OpenAI's format share."""
     return {
         "api_key": definition.api_key.reveal() if definition.api_key else None,
         "headers": [(name, value.reveal()) for name, value in definition.headers.items()],
@@ -217,7 +266,7 @@ class _Transports:
         self.shared: Transport = default_transport()
         self.opened: list[Resource] = [self.shared]
 
-    def for_provider(self, definition: _Remote) -> Transport | None:
+    def for_provider(self, definition: RemoteDefinition) -> Transport | None:
         """A transport of the provider's own, or None where the common one will do."""
         transport: Transport | None = None
         if definition.proxy is not None or definition.ca_file is not None:
@@ -226,7 +275,7 @@ class _Transports:
             self.opened.append(transport)
         return transport
 
-    def timeouts_of(self, definition: _Remote) -> Timeouts | None:
+    def timeouts_of(self, definition: RemoteDefinition | LiteLLMDefinition) -> Timeouts | None:
         """Deadlines of the provider's own, or None where the common ones will do."""
         timeouts = _merged(definition.timeouts, self.timeouts)
         return None if timeouts == self.timeouts else timeouts

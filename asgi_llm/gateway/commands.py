@@ -7,14 +7,16 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import click
 
 import asgi_llm
-from asgi_llm.errors import ConfigurationError
+from asgi_llm import _json
+from asgi_llm.errors import ConfigurationError, InvalidRequestError
+from asgi_llm.gateway._listing import capability_rows, columns, fitting_rows, model_rows
 from asgi_llm.gateway._schema import schema
-from asgi_llm.gateway._welcome import columns, model_rows, welcome
+from asgi_llm.gateway._welcome import welcome
 from asgi_llm.gateway.build import Build, build
 from asgi_llm.gateway.config import CONFIG_VARIABLE, DEFAULT_FILE, Loaded, hand_down, load
 from asgi_llm.gateway.serve import ListenError, ServerConfig, is_loopback, listen
@@ -123,10 +125,30 @@ def check(config: str | None) -> None:
 
 @commands.command()
 @_config_option
-def models(config: str | None) -> None:
+@click.option(
+    "--capabilities",
+    is_flag=True,
+    help="Say what each provider can be asked for, in place of its models.",
+)
+@click.option(
+    "--for",
+    "request",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Say which of them can serve the request in this JSON file, and what others lack.",
+)
+def models(config: str | None, capabilities: bool, request: BinaryIO | None) -> None:
     """List the model names that clients can use."""
-    _, built = _load(config)
-    for line in columns(model_rows(built)):
+    loaded, built = _load(config)
+    rows: Sequence[Sequence[str]]
+    if request is not None:
+        try:
+            rows = fitting_rows(loaded, built, _json.decode(request.read()))
+        except InvalidRequestError as error:
+            _fail(f"{request.name}: {error.message}", BAD_INPUT)
+    else:
+        rows = capability_rows(loaded) if capabilities else model_rows(built)
+    for line in columns(rows):
         click.echo(line)
 
 

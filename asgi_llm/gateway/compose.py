@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
@@ -28,6 +28,7 @@ CLOSE_INTERNAL_ERROR = 1011
 CLOSE_NOT_FOUND = 4404
 
 
+@runtime_checkable
 class Resource(Protocol):
     """What is closed when the gateway ends. ``aclose`` may be called more than once."""
 

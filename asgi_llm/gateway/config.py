@@ -13,14 +13,17 @@ from msgspec.structs import replace
 
 from asgi_llm.gateway._definitions import (
     AzureDefinition,
+    BedrockDefinition,
     CompatibleDefinition,
     Configuration,
+    KeyedDefinition,
     ModelDefinition,
+    OllamaDefinition,
     OpenAIDefinition,
     ProviderDefinition,
     Secret,
 )
-from asgi_llm.gateway._environment import KEY_VARIABLES, discover, key_for, override
+from asgi_llm.gateway._environment import discover, key_for, option_for, override
 from asgi_llm.gateway._tree import (
     ConfigurationProblems,
     Node,
@@ -34,6 +37,7 @@ from asgi_llm.gateway._tree import (
 )
 from asgi_llm.gateway._validation import validate
 from asgi_llm.gateway._yaml import MAX_BYTES, parse
+from asgi_llm.providers.capabilities import PROVIDER_TYPES
 from asgi_llm.providers.compatible import COMPATIBLE
 
 __all__ = [
@@ -152,9 +156,11 @@ def _contradictions(
             yield problem(("providers", name), "a provider's name cannot hold a slash")
         if message := _missing_url(provider):
             yield problem(("providers", name, "base_url"), message)
-        if (variable := _missing_key(provider, environ)) is not None:
+        if message := _missing_key(provider, environ):
+            yield problem(("providers", name, "api_key"), message)
+        for option, variable in _missing_options(provider, environ):
             yield problem(
-                ("providers", name, "api_key"), f"the key is missing, and {variable} is not set"
+                ("providers", name, option), f"the key is missing, and {variable} is not set"
             )
     for alias, model in models.items():
         first, slash, _ = alias.partition("/")
@@ -196,22 +202,54 @@ def _takes_well_known_key(provider: ProviderDefinition) -> bool:
         case CompatibleDefinition():
             own = provider.base_url is None or COMPATIBLE[provider.type].base_url is None
             return provider.api_key is None and own
+        case BedrockDefinition() if provider.access_key_id or provider.profile:
+            return False
+        case OllamaDefinition():
+            # A key is for Ollama's cloud; a server of one's own has none.
+            host = urlsplit(provider.base_url or "").hostname
+            return provider.api_key is None and host == "ollama.com"
+        case KeyedDefinition():
+            return provider.api_key is None and provider.base_url is None
     return False
 
 
 def _missing_key(provider: ProviderDefinition, environ: Mapping[str, str]) -> str | None:
-    """The variable that could hold the key that ``provider`` needs and does not have."""
-    if _takes_well_known_key(provider) and key_for(provider.type, environ) is None:
-        return KEY_VARIABLES.get(provider.type)
+    """What to say of a key that ``provider`` needs and does not have."""
+    row = PROVIDER_TYPES[provider.type]
+    if not row.needs_key:
+        return None
+    if _takes_well_known_key(provider):
+        if key_for(provider.type, environ) is None:
+            return f"the key is missing, and {' or '.join(row.key_variables)} is not set"
+    elif isinstance(provider, KeyedDefinition) and provider.api_key is None:
+        return "the key is missing; for a base_url it has to be given"
     return None
 
 
+def _missing_options(
+    provider: ProviderDefinition, environ: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Options that ``provider`` needs and does not have, and the variable that could hold each."""
+    row = PROVIDER_TYPES[provider.type]
+    for option in row.needs:
+        if getattr(provider, option) is None and not option_for(provider.type, option, environ):
+            yield option, " or ".join(row.variables[option])
+
+
 def _with_keys(configuration: Configuration, environ: Mapping[str, str]) -> Configuration:
+    """``configuration`` with what the variables of the providers' own tools say."""
     providers = dict(configuration.providers)
     for name, provider in providers.items():
+        added: dict[str, Any] = {}
         key = key_for(provider.type, environ) if _takes_well_known_key(provider) else None
         if key is not None:
-            providers[name] = replace(provider, api_key=Secret(key))
+            added["api_key"] = Secret(key)
+        for option in PROVIDER_TYPES[provider.type].variables:
+            value = option_for(provider.type, option, environ)
+            if value is not None and getattr(provider, option) is None:
+                added[option] = value
+        if added:
+            providers[name] = replace(provider, **added)
     return replace(configuration, providers=providers)
 
 
@@ -225,7 +263,7 @@ def _notes(configuration: Configuration, node: Node) -> Iterator[str]:
     for name, provider in configuration.providers.items():
         if isinstance(provider, AzureDefinition):
             url = provider.endpoint
-        elif isinstance(provider, OpenAIDefinition | CompatibleDefinition):
+        elif isinstance(provider, OpenAIDefinition | CompatibleDefinition | KeyedDefinition):
             url = provider.base_url or ""
         else:
             continue

@@ -124,15 +124,18 @@ class Catalog:
 
     async def documents(self) -> list[Document]:
         """Every model as an object of the models API: aliases first, then each provider's."""
-        rows = [
-            self._describe(alias, deployment.provider, ModelCard(id=alias))
-            for alias, deployment in self._models.items()
-        ]
         listings = await asyncio.gather(*map(self._listing, self.providers.values()))
-        for provider, listing in zip(self.providers.values(), listings, strict=True):
-            cards = {model: ModelCard(id=model) for model in provider.models}
-            cards.update(listing.cards or {})
-            for card in cards.values():
+        known = {
+            provider.name: {model: ModelCard(id=model) for model in provider.models}
+            | (listing.cards or {})
+            for provider, listing in zip(self.providers.values(), listings, strict=True)
+        }
+        rows: list[Document] = []
+        for alias, deployment in self._models.items():
+            card = known[deployment.provider].get(deployment.model) or ModelCard(id=alias)
+            rows.append(self._describe(alias, deployment.provider, card))
+        for provider in self.providers.values():
+            for card in known[provider.name].values():
                 rows.append(self._describe(f"{provider.name}/{card.id}", provider.name, card))
         return rows
 

@@ -7,7 +7,7 @@ reference is made from it, and ``lacks`` says what a request needs that a provid
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from asgi_llm._semconv import Operation
@@ -76,7 +76,11 @@ class ProviderType:
     """Where its adapter is, as ``module:name``; imported when it is configured."""
     capabilities: Capabilities
     key_variables: tuple[str, ...] = ()
-    """Environment variables that its own tools take the key from, the first that is set."""
+    """Environment variables that its own tools take the key from; the first that is set counts."""
+    variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The same for further options."""
+    needs: tuple[str, ...] = ()
+    """Those among them that it cannot do without."""
     needs_key: bool = True
     requires: str | None = None
     """A package that it needs, and which comes with the extra of the type's name."""
@@ -221,7 +225,13 @@ _NOT_COMPATIBLE: Final[Mapping[str, ProviderType]] = {
     "vertex": ProviderType(
         title="Gemini on Vertex AI",
         adapter="asgi_llm.providers.vertex:Vertex",
-        capabilities=_GEMINI,
+        # One, for its newer models.
+        capabilities=replace(_GEMINI, embeddings=Embeddings(dimensions=True, batch_limit=250)),
+        variables={
+            "project": ("GOOGLE_CLOUD_PROJECT",),
+            "location": ("GOOGLE_CLOUD_LOCATION",),
+        },
+        needs=("project",),
         needs_key=False,
         requires="google.auth",
         source="Vertex AI REST reference, 2026",
@@ -247,6 +257,8 @@ _NOT_COMPATIBLE: Final[Mapping[str, ProviderType]] = {
             embeddings=Embeddings(dimensions=True, batch_limit=1),
         ),
         key_variables=("AWS_BEARER_TOKEN_BEDROCK",),
+        variables={"region": ("AWS_REGION", "AWS_DEFAULT_REGION")},
+        needs=("region",),
         needs_key=False,
         requires="botocore",
         source="Amazon Bedrock API reference, 2026",
@@ -255,7 +267,7 @@ _NOT_COMPATIBLE: Final[Mapping[str, ProviderType]] = {
         title="Mistral AI",
         adapter="asgi_llm.providers.mistral:Mistral",
         capabilities=Capabilities(
-            operations=frozenset(("chat", "embeddings")),
+            operations=frozenset(("chat", "embeddings", "transcription")),
             tools=True,
             parallel_tools=True,
             tool_choice=TOOL_CHOICES,
@@ -266,10 +278,10 @@ _NOT_COMPATIBLE: Final[Mapping[str, ProviderType]] = {
             audio_out=False,
             structured_output="native",
             thinking=True,
-            logprobs=False,
+            logprobs=True,
             choices="native",
             seed=True,
-            embeddings=Embeddings(dimensions=True),
+            embeddings=Embeddings(dimensions=True, batch_limit=512),
         ),
         key_variables=("MISTRAL_API_KEY",),
         source="Mistral AI API reference, 2026",
@@ -314,7 +326,7 @@ _NOT_COMPATIBLE: Final[Mapping[str, ProviderType]] = {
         capabilities=Capabilities(
             operations=frozenset(("embeddings", "rerank")),
             streaming=False,
-            embeddings=Embeddings(dimensions=True),
+            embeddings=Embeddings(dimensions=True, batch_limit=512),
         ),
         key_variables=("JINA_API_KEY",),
         source="Jina AI API reference, 2026",

@@ -69,8 +69,8 @@ COMPATIBLE: Final[Mapping[str, Endpoint]] = {
         key_variable="CEREBRAS_API_KEY",
         operations=_TEXT,
     ),
-    "cohere": Endpoint(
-        title="Cohere, compatibility API",
+    "cohere_openai": Endpoint(
+        title="Cohere, OpenAI compatibility",
         base_url="https://api.cohere.ai/compatibility/v1",
         provider_name="cohere",
         key_variable="COHERE_API_KEY",
@@ -178,8 +178,8 @@ COMPATIBLE: Final[Mapping[str, Endpoint]] = {
         operations=_CHAT,
         quirks=_OPEN_MODELS,
     ),
-    "mistral": Endpoint(
-        title="Mistral AI",
+    "mistral_openai": Endpoint(
+        title="Mistral AI, without translation",
         base_url="https://api.mistral.ai/v1",
         provider_name="mistral_ai",
         key_variable="MISTRAL_API_KEY",

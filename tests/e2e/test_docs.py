@@ -19,6 +19,7 @@ PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONT
 
 _BLOCK = re.compile(
     r"(?:^<!-- serves: (?P<app>\w+) (?P<prefix>\S+) -->\n)?"
+    r"(?:^<!-- needs: (?P<needs>\w+) -->\n)?"
     r"^```(?P<language>\w+)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
@@ -55,6 +56,7 @@ class Block:
     line: int
     language: str
     code: str
+    needs: str | None
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
@@ -64,7 +66,8 @@ def blocks(language: str) -> list[Block]:
     """All blocks in ``language``.
 
     A block after ``<!-- serves: app /prefix -->`` is followed by a chat completion, in process, to
-    the app of that name under that prefix.
+    the app of that name under that prefix. One after ``<!-- needs: package -->`` is skipped
+    without it.
     """
     found = []
     for page in PAGES:
@@ -79,13 +82,15 @@ def blocks(language: str) -> list[Block]:
                     else ""
                 )
                 line = text.count("\n", 0, match.start("code")) + 1
-                found.append(Block(page, line, language, match["code"] + ask))
+                found.append(Block(page, line, language, match["code"] + ask, match["needs"]))
     return found
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
 def test_python_block_runs_by_itself(block: Block, tmp_path: Path) -> None:
     """A reader can paste the block into a file and run it, with no key, and sees no warning."""
+    if block.needs:
+        pytest.importorskip(block.needs, reason=f"{block.needs} is not installed")
     script = tmp_path / "block.py"
     script.write_text(block.code)
     if re.search(r"^(async )?def test_", block.code, re.MULTILINE):

@@ -19,6 +19,7 @@ from asgi_llm.state import (
     OPERATION,
     REQUEST_MODEL,
     RESPONSE_MODEL,
+    TRANSLATION_LOSS,
     USAGE,
     enter,
 )
@@ -63,6 +64,7 @@ async def test_a_line_says_what_is_known_of_a_request(lines: io.StringIO) -> Non
         state.set(REQUEST_MODEL, "fast")
         state.set(DEPLOYMENT, Deployment(provider="openai", model="gpt-x"))
         state.set(RESPONSE_MODEL, "gpt-x-1")
+        state.set(TRANSLATION_LOSS, ("messages.name", "my secret", "seed"))
         attempt = Attempt(
             provider="openai",
             model="gpt-x",
@@ -107,6 +109,7 @@ async def test_a_line_says_what_is_known_of_a_request(lines: io.StringIO) -> Non
         "cached_tokens": 2,
         "output_tokens": 3,
         "usage_estimated": False,
+        "translation_loss": "messages.name, seed, ...",
     } == line
     assert "secret" not in lines.getvalue()
     assert "sk-1" not in lines.getvalue()

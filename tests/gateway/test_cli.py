@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import asgi_llm
-from asgi_llm.gateway._welcome import columns, first_model, welcome
+from asgi_llm.gateway._listing import columns
+from asgi_llm.gateway._welcome import first_model, welcome
 from asgi_llm.gateway.build import build
 from asgi_llm.gateway.commands import commands
 from asgi_llm.gateway.config import load
@@ -125,6 +126,73 @@ def test_models_lists_aliases_and_what_is_known(tmp_path: Path) -> None:
     assert lines[-2:] == ["l/qwen", "v/MODEL".ljust(width) + "  any model of this provider"]
 
 
+MIXED = """
+providers:
+  claude: {type: anthropic, api_key: k, models: [claude-x]}
+  box: {type: ollama}
+  v: {type: voyage, api_key: k}
+  e: {type: groq, api_key: k}
+models:
+  fast: {targets: [{provider: box, model: m}]}
+"""
+
+
+def test_capabilities_are_told_by_provider(tmp_path: Path) -> None:
+    """One thing a line, in words; what is not known of an endpoint is said to be passed on."""
+    lines = invoke("models", "--capabilities", "-c", file(tmp_path, MIXED)).stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines if line[0] != " "] == ["claude", "box", "v", "e"]
+    text = "\n".join(" ".join(line.split()) for line in lines)
+    assert "box ollama chat, embeddings\nhas streaming, tools," in text
+    assert "has not image urls, documents, audio in, audio out\n" in text
+    assert "tool choice: auto, none\n" in text
+    assert "choices: several calls\n" in text
+    assert "v voyage embeddings, rerank\n1000 texts a call\ne groq chat," in text
+    assert "passes on tools, parallel tools, tool choice," in text
+
+
+def test_models_for_a_request_say_what_each_lacks(tmp_path: Path) -> None:
+    """Each name with its verdict, aliases by their target; the request needs no model."""
+    request = tmp_path / "request.json"
+    part = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    request.write_text(json.dumps({"messages": [{"role": "user", "content": [part]}], "n": 2}))
+    config = file(tmp_path, MIXED)
+    lines = invoke("models", "-c", config, "--for", str(request)).stdout.splitlines()
+    assert [line.split("  ", 1)[0].strip() for line in lines] == [
+        "fast",
+        "claude/claude-x",
+        "box/MODEL",
+        "v/MODEL",
+        "e/MODEL",
+    ]
+    assert [line.split("  ", 1)[1].strip() for line in lines] == [
+        "lacks images by URL",
+        "fits",
+        "lacks images by URL",
+        "lacks chat",
+        "lacks several choices",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "is not valid JSON"),
+        ("[1]", "The request has none of the fields messages, documents, prompt, voice, input."),
+        ('{"messages": [{"role": "nobody"}]}', "messages[0].role"),
+    ],
+)
+def test_models_for_what_is_no_request_is_an_error(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    """Status 2, with the file's name and what is wrong with it."""
+    request = tmp_path / "request.json"
+    request.write_text(text)
+    result = invoke("models", "-c", file(tmp_path), "--for", str(request))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {request}: ")
+    assert expected in result.stderr
+
+
 def test_schema_is_json() -> None:
     """It can be piped into a file for an editor."""
     assert json.loads(invoke("schema").stdout)["title"] == "asgi-llm configuration"
@@ -200,27 +268,47 @@ def test_a_wrong_option_is_clicks_to_tell() -> None:
     assert "70000 is not in the range 0<=x<=65535" in result.stderr
 
 
-def test_a_missing_package_is_named_with_its_command(tmp_path: Path) -> None:
-    """Without the extra the command says how to get it, and shows no traceback."""
+def without(
+    package: str, tmp_path: Path, *arguments: str, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """One command in a process that has no ``package``."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "class Missing:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'click':\n"
-        "            raise ModuleNotFoundError(\"No module named 'click'\", name='click')\n"
+        f"        if name == {package!r}:\n"
+        f"            raise ModuleNotFoundError('No module named {package}', name=name)\n"
         "sys.meta_path.insert(0, Missing())\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "asgi_llm", "version"],
-        env={**BARE, "PYTHONPATH": str(tmp_path)},
+    return subprocess.run(
+        [sys.executable, "-m", "asgi_llm", *arguments],
+        env={**BARE, "PYTHONPATH": str(tmp_path), **environ},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+def test_a_missing_package_is_named_with_its_command(tmp_path: Path) -> None:
+    """Without the extra the command says how to get it, and shows no traceback."""
+    done = without("click", tmp_path, "version")
     assert (done.returncode, done.stdout, done.stderr) == (
         2,
         "",
         "asgi-llm: click is not installed; run: pip install 'asgi-llm[gateway]'\n",
+    )
+
+
+def test_a_provider_of_the_environment_without_its_package_is_left_out(tmp_path: Path) -> None:
+    """The gateway starts without it, and says what to install."""
+    environ = {"GOOGLE_GENAI_USE_VERTEXAI": "true", "GOOGLE_CLOUD_PROJECT": "p"}
+    done = without("google.auth", tmp_path, "check", **environ)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "The environment is valid: 1 provider, 0 model aliases.\n",
+        "warning: vertex is left out: google.auth is not installed; "
+        "run: pip install 'asgi-llm[vertex]'.\n",
     )
 
 

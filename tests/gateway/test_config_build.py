@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import inspect
 import json
 import logging
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +19,9 @@ import pytest
 import trustme
 
 from asgi_llm.errors import ConfigurationError
+from asgi_llm.gateway._definitions import PROVIDERS, LiteLLMDefinition, NativeDefinition
 from asgi_llm.gateway.build import load_gateway
+from asgi_llm.providers.capabilities import PROVIDER_TYPES
 from asgi_llm.testing import Recorder, Upstream, Wait, call, chat_answer, http_scope, json_reply
 
 QUESTION = [{"role": "user", "content": "Hello"}]
@@ -123,6 +129,138 @@ async def test_azure_and_compatible_endpoints_are_built() -> None:
             "/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21",
             "/lab/v1/chat/completions",
         ]
+
+
+CLAUDE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "content": [{"type": "text", "text": "from Claude"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 1, "output_tokens": 2},
+}
+
+
+async def test_a_provider_with_a_format_of_its_own_is_built_with_its_options() -> None:
+    """Key, headers and options reach the wire, and its answers come back in OpenAI's format."""
+    async with Upstream() as upstream:
+        upstream.script(json_reply(CLAUDE))
+        mapping = {
+            "providers": {
+                "claude": {
+                    "type": "anthropic",
+                    "base_url": upstream.url,
+                    "api_key": "sk-1",
+                    "headers": {"X-Tenant": "t-1"},
+                    "betas": ["b-1", "b-2"],
+                    "default_max_tokens": 77,
+                }
+            }
+        }
+        assert content(await ask(mapping, "claude/m")) == "from Claude"
+        request = upstream.ledger[0].request
+        sent = dict(request.headers)
+        assert request.target == "/v1/messages"
+        names = (b"x-api-key", b"anthropic-beta", b"x-tenant")
+        assert [sent[name] for name in names] == [b"sk-1", b"b-1,b-2", b"t-1"]
+        assert (request.json()["model"], request.json()["max_tokens"]) == ("m", 77)
+
+
+@pytest.mark.parametrize("where", ["provider", "target"])
+async def test_strict_holds_for_a_provider_or_for_one_target(where: str) -> None:
+    """What a translation would lose is a 400 there, and a header elsewhere."""
+    async with Upstream() as upstream:
+        upstream.script(json_reply(CLAUDE))
+        common = {"type": "anthropic", "base_url": upstream.url, "api_key": "k"}
+        mapping: dict[str, Any] = {
+            "providers": {
+                "open": common,
+                "closed": {**common, "strict": where == "provider"},
+            },
+            "models": {
+                "closed": {
+                    "targets": [{"provider": "closed", "model": "m", "strict": where == "target"}]
+                }
+            },
+        }
+        gateway = load_gateway(mapping)
+        async with gateway.lifespan():
+            document = {"messages": QUESTION, "seed": 7}
+            kept = await call(gateway, json={**document, "model": "open/m"})
+            refused = await call(gateway, json={**document, "model": "closed"})
+        assert (kept.status, kept.header("x-translation-loss")) == (200, b"seed")
+        error = json.loads(refused.body)["error"]
+        assert (refused.status, error["param"], error["code"]) == (400, "seed", "unsupported_field")
+        assert len(upstream.ledger) == 1
+
+
+@pytest.mark.parametrize(
+    ("section", "code_", "message"),
+    [
+        ({}, "unsupported_content_part", ""),
+        ({"enabled": False, "max_images": 1}, "unsupported_content_part", ""),
+        ({"enabled": True}, "image_fetch_failed", "nothing could be fetched from this URL"),
+        (
+            {"enabled": True, "max_images": 1},
+            "image_fetch_failed",
+            "a request may have 1 of these",
+        ),
+    ],
+)
+async def test_images_by_url_are_fetched_where_that_is_turned_on(
+    section: dict[str, Any], code_: str, message: str
+) -> None:
+    """Otherwise they are refused; an address of the gateway's own network always is."""
+    gateway = load_gateway(
+        {"server": {"fetch_images": section}, "providers": {"box": {"type": "ollama"}}}
+    )
+    part = {"type": "image_url", "image_url": {"url": "https://127.0.0.1/a.png"}}
+    messages = [{"role": "user", "content": [part, part]}]
+    async with gateway.lifespan():
+        answer = await call(gateway, json={"model": "box/m", "messages": messages})
+    error = json.loads(answer.body)["error"]
+    assert (answer.status, error["code"]) == (400, code_)
+    assert message in error["message"]
+
+
+def is_option_of(adapter: Any, option: str) -> bool:
+    return option in inspect.signature(adapter).parameters
+
+
+IMPORTED = [
+    name
+    for name, definition in PROVIDERS.items()
+    if issubclass(definition, NativeDefinition | LiteLLMDefinition)
+]
+
+
+@pytest.mark.parametrize("type_name", IMPORTED)
+def test_the_keys_of_a_type_are_options_of_its_adapter(type_name: str) -> None:
+    """Under the same names, so that nothing in between can mix them up."""
+    module, _, attribute = PROVIDER_TYPES[type_name].adapter.partition(":")
+    adapter = getattr(importlib.import_module(module), attribute)
+    keys = set(PROVIDERS[type_name].__struct_fields__) - {"type", "proxy", "ca_file"}
+    assert [key for key in sorted(keys) if not is_option_of(adapter, key)] == []
+
+
+def test_only_what_is_configured_is_imported() -> None:
+    """An adapter, and the package that it needs, cost nothing to those who do not use it."""
+    code = (
+        "import sys; from asgi_llm.gateway.build import load_gateway; "
+        "load_gateway({'providers': {'e': {'type': 'echo'}, 'o': {'type': 'ollama'}}}); "
+        "print(*sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    loaded = set(done.stdout.split())
+    modules = {
+        PROVIDER_TYPES[name].adapter.partition(":")[0] for name in IMPORTED if name != "ollama"
+    }
+    assert "asgi_llm.providers.ollama" in loaded
+    assert loaded & (modules | {"botocore", "google.auth", "litellm"}) == set()
 
 
 @pytest.mark.parametrize("where", ["server", "provider"])

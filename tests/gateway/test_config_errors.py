@@ -130,6 +130,44 @@ CASES: dict[str, tuple[str | bytes, str]] = {
         "providers: {a: {type: groq}}\n",
         "gateway.yaml:1:13: providers.a.api_key: the key is missing, and GROQ_API_KEY is not set",
     ),
+    "a key that could be in one of two variables": (
+        "providers: {a: {type: gemini}}\n",
+        "gateway.yaml:1:13: providers.a.api_key: "
+        "the key is missing, and GOOGLE_API_KEY or GEMINI_API_KEY is not set",
+    ),
+    "a key that is missing where a well-known one is not sent": (
+        "providers: {a: {type: anthropic, base_url: 'https://other.example.com'}}\n",
+        "gateway.yaml:1:13: providers.a.api_key: "
+        "the key is missing; for a base_url it has to be given",
+    ),
+    "an option that is needed": (
+        "providers: {a: {type: vertex}}\n",
+        "gateway.yaml:1:13: providers.a.project: "
+        "the key is missing, and GOOGLE_CLOUD_PROJECT is not set",
+    ),
+    "a key for what takes none": (
+        "providers: {a: {type: vertex, project: p, api_key: k}}\n",
+        "gateway.yaml:1:43: providers.a.api_key: unknown key",
+    ),
+    "a media type that nobody takes": (
+        ECHO + "server: {fetch_images: {enabled: true, media_types: [image/tiff]}}\n",
+        "gateway.yaml:2:54: server.fetch_images.media_types[0]: expected one of application/pdf, "
+        "image/gif, image/jpeg, image/png, image/webp, got 'image/tiff'",
+    ),
+    "an option of another type": (
+        "providers: {a: {type: mistral, api_key: k, betas: [b]}}\n",
+        "gateway.yaml:1:44: providers.a.betas: unknown key",
+    ),
+    "an option out of its range": (
+        "providers: {a: {type: anthropic, api_key: k, default_max_tokens: 0}}\n",
+        "gateway.yaml:1:66: providers.a.default_max_tokens: "
+        "expected a whole number from 1 to 10000000, got '0'",
+    ),
+    "an option that is no choice": (
+        "providers: {a: {type: anthropic, api_key: k, structured_output: no}}\n",
+        "gateway.yaml:1:65: providers.a.structured_output: "
+        "expected one of auto, native, tool, got 'no'",
+    ),
     "an empty key": (
         "providers: {a: {type: openai, api_key: ''}}\n",
         "gateway.yaml:1:40: providers.a.api_key: expected a text, got an empty one",

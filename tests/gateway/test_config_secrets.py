@@ -33,6 +33,8 @@ def test_a_loaded_configuration_shows_no_secret(tmp_path: Path) -> None:
         f"  a: {{type: openai, api_key: {CANARY}, headers: {{X-Tenant: {CANARY}}}}}\n"
         f"  b: {{type: vllm, proxy: 'http://user:{CANARY}@127.0.0.1:1'}}\n"
         "  c: {type: groq}\n"
+        f"  d: {{type: bedrock, region: r, access_key_id: {CANARY}, secret_access_key: {CANARY}}}\n"
+        f"  e: {{type: litellm, options: {{api_key: {CANARY}}}}}\n"
     )
     loaded = load(file, environ={"GROQ_API_KEY": CANARY})
     assert CANARY not in repr(loaded)
@@ -46,6 +48,8 @@ WRONG = {
     "key in a mapping": f"{{type: openai, api_key: {{a: {CANARY}}}}}",
     "key with a line end": f'{{type: openai, api_key: "{CANARY}\\n"}}',
     "key with a letter of another alphabet": f"{{type: groq, api_key: {CANARY}ä}}",
+    "key of a format of its own": f'{{type: anthropic, api_key: "{CANARY}\\n"}}',
+    "key in a text of options": f"{{type: ollama, options: {CANARY}}}",
     "header with a line end": f'{{type: vllm, headers: {{X-A: "{CANARY}\\r\\nX-B: 1"}}}}',
     "header that is the transport's": f"{{type: vllm, headers: {{Host: {CANARY}}}}}",
     "proxy of another kind": f"{{type: vllm, proxy: 'ftp://u:{CANARY}@h'}}",

@@ -219,13 +219,13 @@ def test_the_file_in_the_directory_is_taken(
     assert load(environ={}).source == "asgi-llm.yaml"
 
 
-def keys(environ: dict[str, str]) -> dict[str, str]:
+def keys(environ: dict[str, str]) -> dict[str, str | None]:
     """Provider name to key, as found in ``environ`` alone."""
     providers = load({"providers": {"echo": {"type": "echo"}}}).configuration.providers
     assert list(providers) == ["echo"]
     found = load(environ={**environ, "ASGI_LLM_CONFIG": ""}).configuration.providers
     return {
-        name: provider.api_key.reveal()
+        name: provider.api_key and provider.api_key.reveal()
         for name, provider in found.items()
         if hasattr(provider, "api_key")
     }
@@ -235,15 +235,142 @@ def test_providers_are_found_by_their_keys(tmp_path: Path, monkeypatch: pytest.M
     """Each well-known variable adds its provider, with that key."""
     monkeypatch.chdir(tmp_path)
     variables = {
+        "openai": "OPENAI_API_KEY",
+        "anthropic": "ANTHROPIC_API_KEY",
+        "gemini": "GEMINI_API_KEY",
+        "mistral": "MISTRAL_API_KEY",
+        "cohere": "COHERE_API_KEY",
+        "voyage": "VOYAGE_API_KEY",
+        "jina": "JINA_API_KEY",
+    }
+    variables |= {
         name: row.key_variable
         for name, row in COMPATIBLE.items()
-        if row.key_variable and row.base_url and name != "github"
+        if row.key_variable and row.base_url and row.key_variable not in variables.values()
     }
+    # The key of a provider with a format of its own brings that one and no other.
+    assert not {"gemini_openai", "cohere_openai", "mistral_openai"} & variables.keys()
+    del variables["github"]
     environ = {variable: f"key-of-{name}" for name, variable in variables.items()}
-    environ["OPENAI_API_KEY"] = "key-of-openai"
-    assert keys(environ) == {
-        "openai": "key-of-openai",
-        **{name: f"key-of-{name}" for name in variables},
+    assert keys(environ) == {name: f"key-of-{name}" for name in variables}
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("gemini", "GOOGLE_API_KEY", "GEMINI_API_KEY"),
+        ("cohere", "CO_API_KEY", "COHERE_API_KEY"),
+    ],
+)
+def test_the_first_of_two_variables_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, first: str, second: str
+) -> None:
+    """As in the provider's own tools; an empty one is not set."""
+    monkeypatch.chdir(tmp_path)
+    assert keys({first: "a", second: "b"}) == {name: "a"}
+    assert keys({first: "", second: "b"}) == {name: "b"}
+
+
+def test_bedrock_needs_a_region_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key alone is told, not used; keys of all of AWS are not even looked at."""
+    monkeypatch.chdir(tmp_path)
+    key = {"AWS_BEARER_TOKEN_BEDROCK": "k"}
+    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        found = load(environ={**key, variable: "eu-west-1"}).configuration.providers["bedrock"]
+        assert (getattr(found, "api_key", 0), getattr(found, "region", 0)) == (
+            Secret("k"),
+            "eu-west-1",
+        )
+    assert load(environ=key).notes == (
+        "bedrock is left out: AWS_BEARER_TOKEN_BEDROCK is set, AWS_REGION not.",
+    )
+    general = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-west-1"}
+    assert keys(general) == {}
+
+
+def test_vertex_needs_its_switch_and_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project alone means nothing: it is set for much else."""
+    monkeypatch.chdir(tmp_path)
+    project = {"GOOGLE_CLOUD_PROJECT": "p", "GOOGLE_CLOUD_LOCATION": "europe-west4"}
+    assert keys(project) == {}
+    switch = {"GOOGLE_GENAI_USE_VERTEXAI": "True"}
+    found = load(environ={**project, **switch}).configuration.providers["vertex"]
+    assert (getattr(found, "project", 0), getattr(found, "location", 0)) == ("p", "europe-west4")
+    assert load(environ=switch).notes == (
+        "vertex is left out: GOOGLE_GENAI_USE_VERTEXAI is set, GOOGLE_CLOUD_PROJECT not.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:11434"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        (":5000", "http://127.0.0.1:5000"),
+        ("box:5000", "http://box:5000"),
+        ("http://box", "http://box"),
+        ("http://box:80/", "http://box:80"),
+        ("https://ollama.com", "https://ollama.com"),
+    ],
+)
+def test_ollama_is_where_its_variable_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, expected: str
+) -> None:
+    """In every form that its own tools take; the key of its cloud goes to its cloud only."""
+    monkeypatch.chdir(tmp_path)
+    environ = {"OLLAMA_HOST": host, "OLLAMA_API_KEY": "k"}
+    found = load(environ=environ).configuration.providers["ollama"]
+    key = Secret("k") if host == "https://ollama.com" else None
+    assert (getattr(found, "base_url", 0), getattr(found, "api_key", 0)) == (expected, key)
+    assert keys({"OLLAMA_API_KEY": "k"}) == {}
+
+
+def test_other_options_come_from_their_variables_too(tmp_path: Path) -> None:
+    """Where a file leaves them out."""
+    text = "providers: {a: {type: bedrock}, b: {type: bedrock, region: us-west-2}}"
+    providers = read(tmp_path, text, {"AWS_REGION": "eu-west-1"}).providers
+    assert [getattr(one, "region", 0) for one in providers.values()] == ["eu-west-1", "us-west-2"]
+
+
+def test_credentials_of_the_file_go_before_a_key_of_the_environment(tmp_path: Path) -> None:
+    """An account that is named is the one that is used."""
+    text = """
+    providers:
+      a: {type: bedrock, access_key_id: i, secret_access_key: s}
+      b: {type: bedrock, profile: p}
+      c: {type: bedrock}
+    """
+    environ = {"AWS_BEARER_TOKEN_BEDROCK": "k", "AWS_REGION": "us-east-1"}
+    providers = read(tmp_path, text, environ).providers
+    keys_of = [getattr(one, "api_key", 0) for one in providers.values()]
+    assert keys_of == [None, None, Secret("k")]
+
+
+def test_values_of_any_kind_are_read_as_in_yaml(tmp_path: Path) -> None:
+    """Without quotes they are numbers and booleans where they look so, in quotes they are texts."""
+    text = """
+    providers:
+      a:
+        type: ollama
+        options: {num_ctx: 8192, temperature: 0.5, f16_kv: true, a: "8192", b: x, c: -1, d: 1e3,
+                  e: ~, stop: [a, 1], deep: {n: 1}, v: ${N}, p: .}
+    """
+    options = getattr(read(tmp_path, text, {"N": "7"}).providers["a"], "options", 0)
+    assert options == {
+        "num_ctx": 8192,
+        "temperature": 0.5,
+        "f16_kv": True,
+        "a": "8192",
+        "b": "x",
+        "c": -1,
+        "d": 1000.0,
+        "e": None,
+        "stop": ["a", 1],
+        "deep": {"n": 1},
+        "v": 7,
+        "p": ".",
     }
 
 

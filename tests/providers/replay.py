@@ -1,7 +1,11 @@
 """Replays recorded provider traffic through the provider app, and compares what the SDK reads.
 
-``python tests/providers/replay.py`` prints the pass rate of each dialect and every miss with its
-reason. The folder of recordings is named by the environment variable ASGI_LLM_RECORDED.
+``python tests/providers/replay.py`` prints for each provider how many of its recorded exchanges
+come out as they were recorded, and every miss with its reason; ``--thorough`` tries more cuts. The
+folder of recordings is named by the environment variable ASGI_LLM_RECORDED.
+
+What is in OpenAI's format is compared here; ``native_replay`` has the formats of providers' own,
+and ``truncation`` the streams that break off.
 
 For each recording a real upstream server serves the recorded answer. The OpenAI SDK reads it once
 straight from there and then, at several cuts of the bytes, through the app. What it reads has to be
@@ -11,6 +15,7 @@ the same: every field of every object or chunk, in order, or the error.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import random
@@ -25,6 +30,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import openai
 
+# As a command, this file is started from its own folder, whose names hide those of the SDKs.
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[2])
+
 from asgi_llm.providers._passthrough import OpenAIFormat
 from asgi_llm.providers._quirks import apply_quirks
 from asgi_llm.providers.app import ProviderApp
@@ -33,6 +42,7 @@ from asgi_llm.providers.compatible import compatible
 from asgi_llm.providers.openai import OpenAI
 from asgi_llm.testing import ReceivedRequest, Reply, Upstream
 from asgi_llm.testing.serving import serve
+from tests.providers.replay_views.report import Row, report
 
 KEY = "sk-recorded-0123456789"
 CONCURRENCY = 8
@@ -186,8 +196,8 @@ def adapter_for(recording: Recording, root: str) -> tuple[OpenAIFormat, str]:
     dialect = recording.dialect
     if dialect == "openai" and _REALLY_OPENROUTER.search(recording.body[:200]):
         dialect = "openrouter"
-    if dialect == "ollama":
-        dialect = "ollama_openai"
+    if dialect in ("cohere", "mistral", "ollama"):
+        dialect += "_openai"
     if dialect == "openai":
         return OpenAI(api_key=KEY, name=name, base_url=base_url), model
     return compatible(dialect, api_key=KEY, name=name, base_url=base_url), model
@@ -429,38 +439,50 @@ def difference(
     return None
 
 
-def table(outcomes: list[Outcome]) -> str:
-    """Passes, replays and rate of each dialect, and the misses with their reasons."""
-    lines = [f"{'dialect':<16}{'recordings':>11}{'replays':>9}{'equal':>8}{'rate':>9}"]
-    dialects = sorted({outcome.recording.dialect for outcome in outcomes})
-    for dialect in [*dialects, "all"]:
-        rows = [o for o in outcomes if dialect in (o.recording.dialect, "all")]
-        good = [o for o in rows if o.problem is None and o.expected_miss is None]
-        recordings = len({o.recording.index for o in rows})
-        rate = 100 * len(good) / len(rows)
-        lines.append(f"{dialect:<16}{recordings:>11}{len(rows):>9}{len(good):>8}{rate:>8.1f}%")
-    misses: dict[tuple[str, str], list[str]] = {}
-    for outcome in outcomes:
-        reason = outcome.problem or outcome.expected_miss
-        if reason is not None:
-            label = f"NOT EXPECTED: {reason}" if outcome.problem else EXPECTED_MISSES[reason]
-            misses.setdefault((outcome.recording.id, label), []).append(outcome.cut)
-    lines.append("")
-    lines.append("no misses" if not misses else "misses:")
-    for (id_, label), cuts in misses.items():
-        lines.append(f"- {id_} ({', '.join(cuts)}): {label}")
-    return "\n".join(lines)
+def rows_of(outcomes: list[Outcome]) -> list[Row]:
+    """Each recording over all of its cuts."""
+    found = []
+    for index in dict.fromkeys(outcome.recording.index for outcome in outcomes):
+        of_it = [outcome for outcome in outcomes if outcome.recording.index == index]
+        problems = dict.fromkeys(o.problem for o in of_it if o.problem is not None)
+        misses = dict.fromkeys(o.expected_miss for o in of_it if o.expected_miss is not None)
+        refused = "refused here" in misses
+        explained = [EXPECTED_MISSES[miss] for miss in misses if miss != "refused here"]
+        found.append(
+            Row(
+                provider=of_it[0].recording.dialect,
+                id=of_it[0].recording.id,
+                replays=len(of_it),
+                out_of_scope=EXPECTED_MISSES["refused here"] if refused else None,
+                reasons=tuple(problems or explained),
+                expected=not problems,
+            )
+        )
+    return found
 
 
-async def _main(folder: Path) -> int:
+async def _main(folder: Path, *, thorough: bool) -> int:
+    # Not at the top: the formats of providers' own need the SDKs of all of them.
+    native_replay = importlib.import_module("tests.providers.native_replay")
+    truncation = importlib.import_module("tests.providers.truncation")
     async with replaying(folder) as replay:
-        outcomes = await replay.run_all()
-    print(table(outcomes))
-    return 1 if any(outcome.problem for outcome in outcomes) else 0
+        rows = rows_of(await replay.run_all())
+    print(f"In OpenAI's format\n\n{report(rows)}\n")
+    async with native_replay.replaying_native(folder, thorough=thorough) as native:
+        native_rows = native_replay.rows_of(native.cases, await native.run_all())
+    print(f"In formats of providers' own\n\n{report(native_rows)}\n")
+    endings = await truncation.endings(
+        truncation.recorded_streams(folder),
+        ("whole", "dropped", "ended", "error"),
+        range(10 if thorough else 2),
+    )
+    print(f"Streams that end as they should not\n\n{truncation.endings_table(endings)}")
+    unexpected = [row for row in (*rows, *native_rows) if row.reasons and not row.expected]
+    return 1 if unexpected or any(one.problem for one in endings) else 0
 
 
 if __name__ == "__main__":
     where = os.environ.get("ASGI_LLM_RECORDED")
     if not where:
         sys.exit("ASGI_LLM_RECORDED is not set: no recorded traffic to replay")
-    sys.exit(asyncio.run(_main(Path(where))))
+    sys.exit(asyncio.run(_main(Path(where), thorough="--thorough" in sys.argv[1:])))

@@ -224,15 +224,21 @@ def test_azure_refuses_a_bad_option_by_name(options: dict[str, Any], param: str)
 
 def test_there_are_at_least_twenty_compatible_endpoints() -> None:
     """Those that people name first among them."""
-    assert {"together", "groq", "openrouter", "deepseek", "mistral", "fireworks", "perplexity"} <= (
-        COMPATIBLE.keys()
-    )
+    assert {
+        "together",
+        "groq",
+        "openrouter",
+        "deepseek",
+        "mistral_openai",
+        "fireworks",
+        "perplexity",
+    } <= (COMPATIBLE.keys())
     assert {"xai", "cerebras", "huggingface", "nvidia", "vllm", "lm_studio"} <= (COMPATIBLE.keys())
     assert {
         "sglang",
         "llama_cpp",
         "gemini_openai",
-        "cohere",
+        "cohere_openai",
         "writer",
         "ollama_openai",
     } <= COMPATIBLE.keys()
@@ -268,14 +274,14 @@ def test_a_local_server_needs_no_key_and_a_hosted_one_does() -> None:
 
 def test_an_unknown_type_is_refused_with_the_nearest() -> None:
     """A typing error is found at once."""
-    with pytest.raises(ConfigurationError, match="did you mean 'mistral'"):
-        compatible("mistal", api_key=KEY)
+    with pytest.raises(ConfigurationError, match="did you mean 'perplexity'"):
+        compatible("perplexty", api_key=KEY)
 
 
 def test_mistral_gets_no_field_that_it_would_refuse() -> None:
     """All of its quirks in one request."""
     _, _, body = build(
-        compatible("mistral", api_key=KEY),
+        compatible("mistral_openai", api_key=KEY),
         max_completion_tokens=9,
         seed=3,
         stream=True,
@@ -303,7 +309,7 @@ def test_a_deployments_quirks_come_on_top() -> None:
 
 STREAMS = [
     ("azure", "azure_stream.sse", None),
-    ("mistral", "mistral_stream.sse", (7, 3)),
+    ("mistral_openai", "mistral_stream.sse", (7, 3)),
     ("openrouter", "openrouter_stream.sse", (7, 3)),
     ("writer", "writer_stream.sse", (7, 3)),
     ("openai", "openai_tools_stream.sse", (7, 3)),

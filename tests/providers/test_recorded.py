@@ -18,8 +18,9 @@ from tests.providers.replay import (
     difference,
     load,
     replaying,
-    table,
+    rows_of,
 )
+from tests.providers.replay_views.report import PAGE, figures, rates, report
 
 RECORDING = Recording(
     index=0,
@@ -43,7 +44,7 @@ async def test_the_sdk_reads_through_the_app_what_it_reads_from_the_recording(
     async with replaying(recorded) as replay:
         outcomes = await replay.run_all()
     with capsys.disabled():
-        print("\n" + table(outcomes))
+        print("\n" + report(rows_of(outcomes)))
     assert [] == [(o.recording.id, o.cut, o.problem) for o in outcomes if o.problem is not None]
     missed = {(o.recording.id, o.expected_miss) for o in outcomes if o.expected_miss is not None}
     assert len(missed) <= 4
@@ -51,12 +52,14 @@ async def test_the_sdk_reads_through_the_app_what_it_reads_from_the_recording(
     dialects = {outcome.recording.dialect for outcome in outcomes}
     assert {"openai", "azure", "azure_ai", "groq", "mistral", "openrouter", "writer"} <= dialects
     assert len(outcomes) > 1000
+    found = rates(rows_of(outcomes))
+    assert found["all"].equal >= 0.98 * found["all"].in_scope
+    assert found == figures("In OpenAI's format")
 
 
 def test_every_expected_miss_is_in_the_reference() -> None:
     """What the app does otherwise is written down."""
-    page = Path(__file__).parents[2] / "docs" / "reference" / "providers.md"
-    text = " ".join(page.read_text().split())
+    text = " ".join(PAGE.read_text().split())
     for reason in EXPECTED_MISSES.values():
         assert reason in text
 
