@@ -18,13 +18,14 @@ from asgi_llm import _json
 from asgi_llm._semconv import Operation
 from asgi_llm._sse import EventLog
 from asgi_llm.errors import InvalidRequestError, LLMError
-from asgi_llm.types import Attempt, Deployment, Usage
+from asgi_llm.types import Attempt, Deployment, Principal, Usage
 
 __all__ = [
     "ATTEMPTS",
     "DEPLOYMENT",
     "FAILURE",
     "OPERATION",
+    "PRINCIPAL",
     "REQUEST_MODEL",
     "RESERVED_FIELD",
     "RESPONSE_MODEL",
@@ -182,6 +183,10 @@ def enter(scope: Scope) -> tuple[Scope, State]:
     state = State(scope.get("headers", ()))
     return {**cast("Mapping[str, Any]", scope), SCOPE_KEY: state}, state
 
+
+PRINCIPAL: StateKey[Principal] = StateKey("principal")
+"""Who is calling. Writer: AuthMiddleware, or a host's own authentication. Readers: limits, meters,
+caches, logs."""
 
 OPERATION: StateKey[Operation] = StateKey("operation")
 """What is asked for, as in ``gen_ai.operation.name``. Writer: ProviderApp. Readers: logs."""

@@ -6,11 +6,23 @@ They are msgspec structs, which are made some five times faster than frozen data
 from __future__ import annotations
 
 import enum
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["Attempt", "Deployment", "Document", "Outcome", "Usage"]
+__all__ = [
+    "Attempt",
+    "Deployment",
+    "Document",
+    "Limit",
+    "LimitScope",
+    "LimitUnit",
+    "Outcome",
+    "Principal",
+    "Role",
+    "Usage",
+]
 
 Document = dict[str, Any]
 """A parsed JSON object of the wire. Read-only by convention: an edit makes a new one."""
@@ -90,3 +102,49 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error_code: str | None
     duration_seconds: float
     time_to_first_byte_seconds: float | None
+
+
+LimitUnit = Literal["requests", "tokens", "input_tokens", "output_tokens", "concurrent_requests"]
+"""What a limit counts."""
+
+LimitScope = Literal[
+    "caller", "key", "user", "team", "organization", "model", "key_and_model", "address", "everyone"
+]
+"""Who shares a limit. ``caller`` is the key, else the user, else the client's address."""
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """So much of one unit in a window, for all who share the scope."""
+
+    unit: LimitUnit
+    amount: int
+    """At least 0; 0 lets nothing pass."""
+    window_seconds: int = 0
+    """60, 3600 or 86400 as a rule; 0 for ``concurrent_requests``, which have no window."""
+    scope: LimitScope = "caller"
+    burst: int | None = None
+    """What a token bucket holds when it is full; None is ``amount``."""
+
+
+Role = Literal["admin", "team_admin", "member"]
+"""What a caller may manage: everything, their own team, or nothing but what is their own."""
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is calling. Ids are opaque; None is "not known", never "everyone"."""
+
+    key_id: str | None = None
+    """Id of the virtual key; never the key, nor its digest."""
+    key_name: str | None = None
+    user_id: str | None = None
+    team_id: str | None = None
+    organization_id: str | None = None
+    role: Role = "member"
+    tier: str | None = None
+    models: tuple[str, ...] | None = None
+    """Patterns (as in ``fnmatch``, case kept) of the models that may be called; None is all."""
+    scopes: frozenset[str] = frozenset()
+    limits: tuple[Limit, ...] = ()
+    """Limits of this caller's own. They stand in the place of the tier's limits of the same scope,
+    unit and window."""
+    metadata: Mapping[str, str] = {}

@@ -108,6 +108,20 @@ def test_an_end_mark_without_a_finish_reason_is_a_matter_of_the_quirk() -> None:
     assert stream.error is None
 
 
+def test_usage_waits_where_nothing_else_may_finish_the_stream() -> None:
+    """It would look like the usage of a whole answer if the stream broke off right behind it."""
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    stream = PassThroughStream(finish_reason_optional=True)
+    assert stream.feed(delta("a")) == delta("a")
+    assert stream.feed(usage) == b""
+    assert stream.feed(delta("b")) == usage + delta("b")
+    assert stream.feed(usage) == b""
+    assert stream.feed(DONE) == usage + DONE
+    stream = PassThroughStream(finish_reason_optional=True)
+    assert run(stream, delta("a"), usage) == delta("a")
+    assert stream.error is not None
+
+
 def test_every_choice_must_finish() -> None:
     """With two choices the first finish passes and the second is held back until the end."""
     stream = PassThroughStream(choices=2)

@@ -1,0 +1,1 @@
+"""What layers remember: Protocols in ``base.py`` and ``directory.py``, one driver per file."""
