@@ -29,6 +29,7 @@ __all__ = [
     "Configuration",
     "EchoDefinition",
     "FetchImagesDefinition",
+    "GeminiDefinition",
     "JinaDefinition",
     "KeyedDefinition",
     "LayerDefinition",
@@ -307,6 +308,10 @@ class AzureDefinition(OpenAIFormatDefinition, frozen=True, kw_only=True):
         dict[Text, Text] | None,
         Meta(description="Model name to deployment name; left out, they are the same."),
     ] = None
+    models: Annotated[
+        tuple[Text, ...],
+        Meta(description="Further models known without asking, found by their bare name too."),
+    ] = ()
 
 
 class CompatibleDefinition(OpenAIFormatDefinition, frozen=True, kw_only=True):
@@ -365,12 +370,40 @@ class AnthropicDefinition(KeyedDefinition, frozen=True, kw_only=True):
     ] = "auto"
 
 
+Schemas = Annotated[
+    Literal["auto", "json", "subset"],
+    Meta(
+        description="How JSON Schemas are told: as they are, in the subset that older models know, "
+        "or as the model's name says."
+    ),
+]
+
+
+class GeminiDefinition(KeyedDefinition, frozen=True, kw_only=True):
+    """Gemini, by the API of Google AI Studio."""
+
+    type: Literal["gemini"]
+    schemas: Schemas = "auto"
+
+
 class VertexDefinition(NativeDefinition, frozen=True, kw_only=True):
     """Gemini on Vertex AI, with Google's credentials; needs the extra vertex."""
 
     type: Literal["vertex"]
-    project: Annotated[Text | None, Meta(description="Google Cloud project.")] = None
+    project: Annotated[
+        Text | None,
+        Meta(description="Google Cloud project; left out, the service account's own."),
+    ] = None
     location: Annotated[Text | None, Meta(description="Region, or global.")] = None
+    service_account_file: Annotated[
+        Text | None,
+        Meta(description="Key file of a service account, in place of the default credentials."),
+    ] = None
+    api_key: Annotated[
+        Secret | None,
+        Meta(description="Of express mode, which has neither project nor location."),
+    ] = None
+    schemas: Schemas = "auto"
 
 
 class BedrockDefinition(KeyedDefinition, frozen=True, kw_only=True):
@@ -469,6 +502,7 @@ _WITH_OPTIONS: dict[str, type[ProviderDefinition]] = {
     "azure": AzureDefinition,
     "echo": EchoDefinition,
     "anthropic": AnthropicDefinition,
+    "gemini": GeminiDefinition,
     "vertex": VertexDefinition,
     "bedrock": BedrockDefinition,
     "cohere": CohereDefinition,

@@ -194,6 +194,7 @@ def _provider(name: str, definition: ProviderDefinition, transports: _Transports
                 api_version=definition.api_version,
                 api=definition.api,
                 deployments=definition.deployments,
+                models=definition.models,
                 **_remote(definition, transports),
             )
         case CompatibleDefinition():

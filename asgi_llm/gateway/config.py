@@ -22,6 +22,7 @@ from asgi_llm.gateway._definitions import (
     OpenAIDefinition,
     ProviderDefinition,
     Secret,
+    VertexDefinition,
 )
 from asgi_llm.gateway._environment import discover, key_for, option_for, override
 from asgi_llm.gateway._tree import (
@@ -230,6 +231,10 @@ def _missing_options(
     provider: ProviderDefinition, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
     """Options that ``provider`` needs and does not have, and the variable that could hold each."""
+    if isinstance(provider, VertexDefinition) and (
+        provider.api_key or provider.service_account_file
+    ):
+        return  # either says whose project it is
     row = PROVIDER_TYPES[provider.type]
     for option in row.needs:
         if getattr(provider, option) is None and not option_for(provider.type, option, environ):
@@ -245,6 +250,8 @@ def _with_keys(configuration: Configuration, environ: Mapping[str, str]) -> Conf
         if key is not None:
             added["api_key"] = Secret(key)
         for option in PROVIDER_TYPES[provider.type].variables:
+            if isinstance(provider, VertexDefinition) and provider.api_key:
+                break  # express mode has no other options
             value = option_for(provider.type, option, environ)
             if value is not None and getattr(provider, option) is None:
                 added[option] = value

@@ -245,6 +245,35 @@ def test_the_keys_of_a_type_are_options_of_its_adapter(type_name: str) -> None:
     assert [key for key in sorted(keys) if not is_option_of(adapter, key)] == []
 
 
+@pytest.mark.parametrize(
+    ("vertex", "expected"),
+    [
+        (
+            {"project": "p", "api_key": "k"},
+            "providers.v.api_key: an api_key stands for a project and has no location",
+        ),
+        (
+            {"service_account_file": "f", "api_key": "k"},
+            "providers.v.api_key: give one of service_account_file and api_key, not both",
+        ),
+    ],
+)
+def test_what_an_adapter_refuses_has_the_place_of_its_key(
+    vertex: dict[str, str], expected: str
+) -> None:
+    """What goes together is for the adapter to say; where it was written, for the gateway."""
+    mapping = {"providers": {"v": {"type": "vertex", **vertex}}}
+    with pytest.raises(ConfigurationError) as caught:
+        load_gateway(mapping)
+    assert expected == caught.value.message
+
+
+def test_express_mode_needs_no_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project in the environment is for other tools, where a key stands for one."""
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
+    load_gateway({"providers": {"v": {"type": "vertex", "api_key": "k"}}})
+
+
 def test_only_what_is_configured_is_imported() -> None:
     """An adapter, and the package that it needs, cost nothing to those who do not use it."""
     code = (

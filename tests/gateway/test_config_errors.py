@@ -146,8 +146,8 @@ CASES: dict[str, tuple[str | bytes, str]] = {
         "the key is missing, and GOOGLE_CLOUD_PROJECT is not set",
     ),
     "a key for what takes none": (
-        "providers: {a: {type: vertex, project: p, api_key: k}}\n",
-        "gateway.yaml:1:43: providers.a.api_key: unknown key",
+        "providers: {a: {type: echo, api_key: k}}\n",
+        "gateway.yaml:1:29: providers.a.api_key: unknown key; known are type, chunk_delay_seconds",
     ),
     "a media type that nobody takes": (
         ECHO + "server: {fetch_images: {enabled: true, media_types: [image/tiff]}}\n",
