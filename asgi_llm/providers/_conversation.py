@@ -7,14 +7,33 @@ two ways is here written in one. Each value carries its path in the document, fo
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import msgspec
 
 from asgi_llm.errors import InvalidRequestError
 from asgi_llm.providers._losses import Losses
+from asgi_llm.providers._parts import (
+    Audio,
+    File,
+    Image,
+    Media,
+    Part,
+    ProviderBlock,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Video,
+    assistant_parts,
+    content_parts,
+    provider_blocks,
+    report_unknown,
+    tool_result,
+)
 from asgi_llm.types import Document
 
 __all__ = [
@@ -39,121 +58,6 @@ __all__ = [
 ]
 
 Role = Literal["user", "assistant"]
-
-
-class _Value(msgspec.Struct, kw_only=True, gc=False):
-    path: str
-    """Where it stands in the document."""
-    cache_control: dict[str, Any] | None = None
-    """Anthropic's prompt-cache marker, where the client set one on this part."""
-
-
-class Text(_Value, kw_only=True, gc=False):
-    """Text, never blank."""
-
-    text: str
-
-
-class Media(_Value, kw_only=True, gc=False):
-    """Content that is no text: bytes in base64, or an address; exactly one of both is given."""
-
-    media_type: str | None = None
-    """As in ``image/png``; None where the document does not say."""
-    data: str | None = None
-    """Base64, as the client wrote it."""
-    url: str | None = None
-    """http, https, or a scheme of the provider's own such as ``gs``."""
-
-
-class Image(Media, kw_only=True, gc=False):
-    """A picture."""
-
-    detail: str | None = None
-
-
-class File(Media, kw_only=True, gc=False):
-    """A document such as a PDF; or only the id of one that was uploaded to a provider."""
-
-    name: str | None = None
-    file_id: str | None = None
-
-
-class Audio(Media, kw_only=True, gc=False):
-    """Sound."""
-
-    format: str | None = None
-    """As in ``wav`` or ``mp3``."""
-
-
-class Video(Media, kw_only=True, gc=False):
-    """A film."""
-
-
-class Thinking(_Value, kw_only=True, gc=False):
-    """Earlier thoughts. The signature has to go back to the provider byte for byte."""
-
-    text: str
-    signature: str | None = None
-
-
-class RedactedThinking(_Value, kw_only=True, gc=False):
-    """Earlier thoughts that only the provider can read."""
-
-    data: str
-
-
-class Refusal(_Value, kw_only=True, gc=False):
-    """An earlier refusal."""
-
-    text: str
-
-
-class ToolCall(_Value, kw_only=True, gc=False):
-    """A call in an earlier answer."""
-
-    id: str
-    name: str
-    arguments: str
-    """A JSON object, as the model wrote it; ``{}`` where it wrote nothing."""
-    extra: dict[str, Any] | None = None
-    """``extra_content``: what another provider's format had beside the call (see the writer)."""
-
-    @property
-    def raw_arguments(self) -> msgspec.Raw:
-        """The arguments as they stand, to be put into a larger object that is encoded."""
-        return msgspec.Raw(self.arguments.encode())
-
-
-class ProviderBlock(_Value, kw_only=True, gc=False):
-    """A block of the provider's own that an earlier answer had, such as a search of its own."""
-
-    block: dict[str, Any]
-
-
-class ToolResult(_Value, kw_only=True, gc=False):
-    """What a tool gave back; its parts are texts, images and files."""
-
-    id: str
-    """Of the call."""
-    name: str
-    """Of the tool that was called."""
-    parts: list[Part]
-    is_error: bool = False
-
-
-Part = (
-    Text
-    | Image
-    | File
-    | Audio
-    | Video
-    | Thinking
-    | RedactedThinking
-    | Refusal
-    | ProviderBlock
-    | ToolCall
-    | ToolResult
-)
 
 
 class Turn(msgspec.Struct, gc=False):
@@ -196,8 +100,12 @@ class JSONFormat(msgspec.Struct, kw_only=True, gc=False):
     strict: bool | None = None
 
 
+_USER_FIELDS: Final = frozenset(("role", "content", "name"))
+_TOOL_FIELDS: Final = frozenset(("type", "function", "cache_control"))
+_FUNCTION_FIELDS: Final = frozenset(
+    ("name", "description", "parameters", "strict", "cache_control")
+)
 _SYSTEM_ROLES: Final = frozenset(("system", "developer"))
-_DATA_URL = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,", re.IGNORECASE)
 _SETTLED: Final = frozenset(("model", "messages", "stream", "stream_options", "asgi_llm"))
 _TRUE_ONLY_IF: Final = {"n": 1, "logprobs": False, "parallel_tool_calls": True, "store": False}
 """Fields whose one value asks for nothing: to leave it out loses nothing."""
@@ -298,10 +206,22 @@ class ChatRequest:
                     param=f"{path}.type",
                     code="unsupported_tool",
                 )
-            found.append(_function(tool["function"], f"{path}.function", tool))
+            report_unknown(tool, _TOOL_FIELDS, path, self.losses)
+            found.append(self._function(tool["function"], f"{path}.function", tool))
         for index, function in enumerate(self.take("functions") or ()):
-            found.append(_function(function, f"functions[{index}]", function))
+            found.append(self._function(function, f"functions[{index}]", function))
         return found
+
+    def _function(self, function: dict[str, Any], path: str, holder: dict[str, Any]) -> Function:
+        report_unknown(function, _FUNCTION_FIELDS, path, self.losses)
+        return Function(
+            path=path,
+            name=function["name"],
+            description=function.get("description"),
+            parameters=function.get("parameters"),
+            strict=function.get("strict"),
+            cache_control=holder.get("cache_control") or function.get("cache_control"),
+        )
 
     def tool_choice(self) -> ToolChoice | None:
         """Which tools are to be called, in either form; None: nothing is said."""
@@ -382,7 +302,7 @@ class ChatRequest:
         results_of: Turn | None = None  # the turn that the results of the last calls belong to
         for index, message in enumerate(messages):
             role, content = message["role"], message.get("content")
-            if role == "user" and type(content) is str and "name" not in message:
+            if role == "user" and type(content) is str and len(message) == 2:
                 # Most messages are no more than this.
                 if waiting:
                     _all_answered(waiting)
@@ -398,7 +318,7 @@ class ChatRequest:
                 self.losses.add(f"{path}.name")
             if role == "assistant":
                 _all_answered(waiting)
-                parts = list(_assistant_parts(message, path))
+                parts = list(assistant_parts(message, path, self.losses))
                 if "provider_blocks" in message:
                     self._read_own(message["provider_blocks"], f"{path}.provider_blocks", parts)
                 self._say("assistant", parts, path)
@@ -408,9 +328,10 @@ class ChatRequest:
                 results_of = None
             elif role == "user":
                 _all_answered(waiting)
-                self._say("user", _parts(content, f"{path}.content"), path)
+                report_unknown(message, _USER_FIELDS, path, self.losses)
+                self._say("user", content_parts(content, f"{path}.content", self.losses), path)
             else:
-                result = _tool_result(message, path, waiting)
+                result = tool_result(message, path, waiting, self.losses)
                 if results_of is None:
                     results_of = self._say("user", [result], path)
                 else:
@@ -427,19 +348,15 @@ class ChatRequest:
         at = 0
         while at < len(parts) and isinstance(parts[at], Thinking | RedactedThinking):
             at += 1
-        own: list[Part] = []
-        for index, block in enumerate(_blocks(blocks, path)):
-            if not isinstance(block, dict) or not isinstance(block.get("type"), str):
-                raise _no_block(f"{path}[{index}]")
-            own.append(ProviderBlock(path=f"{path}[{index}]", block=block))
-        parts[at:at] = own
+        parts[at:at] = provider_blocks(blocks, path)
 
     def _read_system(self, message: dict[str, Any], path: str) -> None:
         if message.get("name") is not None:
             self.losses.add(f"{path}.name")
         if self.turns:
             self.losses.add(f"{path}.role", "instructions amid the conversation are moved ahead")
-        for part in _parts(message["content"], f"{path}.content"):
+        report_unknown(message, _USER_FIELDS, path, self.losses)
+        for part in content_parts(message["content"], f"{path}.content", self.losses):
             if not isinstance(part, Text):
                 raise InvalidRequestError(
                     f"{part.path}: instructions can only be text here",
@@ -466,229 +383,3 @@ def _all_answered(waiting: dict[str, tuple[str, str]]) -> None:
             param=path,
             code="missing_tool_result",
         )
-
-
-def _tool_result(
-    message: dict[str, Any], path: str, waiting: dict[str, tuple[str, str]]
-) -> ToolResult:
-    if message["role"] == "function":
-        call_id = next((i for i, (name, _) in waiting.items() if name == message["name"]), None)
-        field = f"{path}.name"
-    else:
-        call_id, field = message["tool_call_id"], f"{path}.tool_call_id"
-    if call_id is None or call_id not in waiting:
-        raise InvalidRequestError(
-            f"{field}: no call of the message before has this "
-            + ("name" if field.endswith("name") else f"id, {call_id!r}"),
-            param=field,
-            code="unknown_tool_call",
-        )
-    name, _ = waiting.pop(call_id)
-    return ToolResult(
-        path=path,
-        id=call_id,
-        name=name,
-        parts=_parts(message.get("content"), f"{path}.content"),
-        is_error=bool(message.get("is_error")),
-        cache_control=message.get("cache_control"),
-    )
-
-
-def _assistant_parts(message: dict[str, Any], path: str) -> Iterator[Part]:
-    """Thoughts first, then what was said, then the calls: the order that providers insist on."""
-    blocks = message.get("thinking_blocks")
-    if blocks:
-        for index, block in enumerate(_blocks(blocks, f"{path}.thinking_blocks")):
-            yield from _thinking(block, f"{path}.thinking_blocks[{index}]")
-    elif thoughts := message.get("reasoning_content"):
-        yield Thinking(path=f"{path}.reasoning_content", text=thoughts)
-    yield from _parts(message.get("content"), f"{path}.content")
-    if refusal := message.get("refusal"):
-        yield Refusal(path=f"{path}.refusal", text=refusal)
-    for index, call in enumerate(message.get("tool_calls") or ()):
-        where = f"{path}.tool_calls[{index}]"
-        if "function" not in call:
-            raise InvalidRequestError(
-                f"{where}.type: only calls of functions can be carried to this provider",
-                param=f"{where}.type",
-                code="unsupported_tool",
-            )
-        function = call["function"]
-        yield ToolCall(
-            path=where,
-            id=call["id"],
-            name=function["name"],
-            arguments=_arguments(function["arguments"], f"{where}.function.arguments"),
-            extra=call.get("extra_content"),
-            cache_control=call.get("cache_control"),
-        )
-    if legacy := message.get("function_call"):
-        where = f"{path}.function_call"
-        yield ToolCall(
-            path=where,
-            # The form has no ids; two calls of one function must not have the same.
-            id="function_call_" + path.removeprefix("messages[").rstrip("]"),
-            name=legacy["name"],
-            arguments=_arguments(legacy["arguments"], f"{where}.arguments"),
-            extra=legacy.get("extra_content"),
-        )
-
-
-def _thinking(block: Any, path: str) -> Iterator[Part]:
-    if isinstance(block, dict):
-        if block.get("type") == "redacted_thinking" and isinstance(block.get("data"), str):
-            yield RedactedThinking(path=path, data=block["data"])
-            return
-        text = block.get("thinking")
-        if isinstance(text, str):
-            yield Thinking(path=path, text=text, signature=block.get("signature"))
-            return
-    raise _no_block(path)
-
-
-def _blocks(blocks: Any, path: str) -> list[Any]:
-    if isinstance(blocks, list):
-        return blocks
-    raise _no_block(path)
-
-
-def _no_block(path: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"{path}: expected a block as an earlier answer had it", param=path, code="invalid_value"
-    )
-
-
-def _arguments(text: str, path: str) -> str:
-    """A call's arguments, checked: another format has an object in their place."""
-    if not text.strip():
-        return "{}"
-    try:
-        value = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-        raise InvalidRequestError(
-            f"{path}: expected a JSON object in a string", param=path, code="invalid_value"
-        ) from error
-    return text if value else "{}"
-
-
-def _parts(content: Any, path: str) -> list[Part]:
-    if isinstance(content, str):
-        blank = not content or content.isspace()
-        return [] if blank else [Text(path=path, text=content)]
-    return [] if content is None else list(_each_part(content, path))
-
-
-def _each_part(content: list[dict[str, Any]], path: str) -> Iterator[Part]:
-    for index, part in enumerate(content):
-        where = f"{path}[{index}]"
-        kind = part["type"]
-        marker = part.get("cache_control")
-        if kind == "text":
-            if part["text"] and not part["text"].isspace():
-                yield Text(path=where, text=part["text"], cache_control=marker)
-        elif kind == "refusal":
-            yield Refusal(path=where, text=part["refusal"])
-        elif kind in ("thinking", "redacted_thinking"):
-            yield from _thinking(part, where)
-        elif (read := _MEDIA.get(kind)) is not None:
-            media = read(part, where)
-            media.cache_control = marker
-            yield media
-        else:
-            raise InvalidRequestError(
-                f"{where}.type: a part of the type {kind!r} cannot be carried to this provider",
-                param=f"{where}.type",
-                code="unsupported_content_part",
-            )
-
-
-def _address(value: Any) -> dict[str, Any]:
-    """``{"url": ...}``, or the plain string that some formats have in its place."""
-    return {"url": value} if isinstance(value, str) else value
-
-
-def _split_url(url: str, path: str) -> dict[str, Any]:
-    """A data URL taken apart, or any other as it is.
-
-    Raises:
-        InvalidRequestError: It is a data URL without base64, or no URL at all.
-    """
-    if url[:5].lower() == "data:":
-        found = _DATA_URL.match(url)
-        if found is None:
-            raise InvalidRequestError(
-                f"{path}: expected data:<media type>;base64,<data>",
-                param=path,
-                code="invalid_value",
-            )
-        return {"media_type": found[1].lower() or None, "data": url[found.end() :]}
-    if "://" not in url:
-        raise InvalidRequestError(
-            f"{path}: expected a https or a data URL", param=path, code="invalid_value"
-        )
-    return {"url": url}
-
-
-def _image(part: dict[str, Any], path: str) -> Media:
-    given = _address(part["image_url"])
-    where = f"{path}.image_url.url"
-    return Image(path=path, detail=given.get("detail"), **_split_url(given["url"], where))
-
-
-def _audio(part: dict[str, Any], path: str) -> Media:
-    given = part["input_audio"]
-    if isinstance(given, str):
-        if given[:5].lower() == "data:" or "://" in given:
-            return Audio(path=path, **_split_url(given, f"{path}.input_audio"))
-        given = {"data": given}
-    data, format_ = given["data"], given.get("format")
-    if data[:5].lower() == "data:":
-        return Audio(path=path, format=format_, **_split_url(data, f"{path}.input_audio.data"))
-    media_type = _AUDIO_TYPES.get(format_ or "", f"audio/{format_}" if format_ else None)
-    return Audio(path=path, format=format_, media_type=media_type, data=data)
-
-
-_AUDIO_TYPES: Final = {"mp3": "audio/mpeg", "wav": "audio/wav", "pcm16": "audio/pcm"}
-
-
-def _file(part: dict[str, Any], path: str) -> Media:
-    given = part.get("file") or {}
-    name = given.get("filename")
-    data = given.get("file_data")
-    if data is None:
-        file_id = given.get("file_id") or part.get("file_id")
-        return File(path=path, name=name, file_id=file_id)
-    where = f"{path}.file.file_data"
-    if data[:5].lower() != "data:" and "://" not in data:
-        return File(path=path, name=name, data=data)
-    return File(path=path, name=name, **_split_url(data, where))
-
-
-def _addressed(kind: type[Media], field: str) -> Any:
-    def read(part: dict[str, Any], path: str) -> Media:
-        url = _address(part[field])["url"]
-        return kind(path=path, **_split_url(url, f"{path}.{field}.url"))
-
-    return read
-
-
-_MEDIA: Final[dict[str, Any]] = {
-    "image_url": _image,
-    "input_audio": _audio,
-    "file": _file,
-    "file_url": _addressed(File, "file_url"),
-    "document_url": _addressed(File, "document_url"),
-    "video_url": _addressed(Video, "video_url"),
-    "audio_url": _addressed(Audio, "audio_url"),
-}
-
-
-def _function(function: dict[str, Any], path: str, holder: dict[str, Any]) -> Function:
-    return Function(
-        path=path,
-        name=function["name"],
-        description=function.get("description"),
-        parameters=function.get("parameters"),
-        strict=function.get("strict"),
-        cache_control=holder.get("cache_control") or function.get("cache_control"),
-    )

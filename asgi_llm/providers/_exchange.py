@@ -40,6 +40,7 @@ __all__ = [
     "BrokenOffError",
     "Calling",
     "Exchange",
+    "drain",
     "provider_error",
     "read_error",
 ]
@@ -247,7 +248,7 @@ class Exchange:
         await send({"type": "http.response.body", "body": out})
         watch.sending = False
         if failure is None:
-            await _drain(chunks)
+            await drain(chunks)
         await response.aclose()
         return failure
 
@@ -326,7 +327,7 @@ async def read_error(response: UpstreamResponse) -> bytes:
         return b""
 
 
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
+async def drain(chunks: AsyncIterator[bytes]) -> None:
     """Take what follows the end mark, so that the connection can be used again.
 
     The client has its whole answer; whatever goes wrong here only costs the connection.

@@ -14,7 +14,7 @@ from starlette.types import Send
 
 from asgi_llm._asgi import stream_error
 from asgi_llm.errors import LLMError, ProviderUnavailableError, RawHeaders
-from asgi_llm.providers._exchange import Exchange, _drain, provider_error, read_error
+from asgi_llm.providers._exchange import Exchange, drain, provider_error, read_error
 from asgi_llm.providers._translated_stream import sum_usage
 from asgi_llm.providers._watch import ClientWatch
 from asgi_llm.providers.base import StreamDecoder
@@ -183,7 +183,7 @@ class FanOut(Exchange):
             await self._hand_over(response, decoder, partial(decoder.close, framed=response.framed))
         if decoder.error is not None:
             raise decoder.error
-        await _drain(chunks)
+        await drain(chunks)
 
     async def _hand_over(
         self, response: UpstreamResponse, decoder: StreamDecoder, decode: Callable[[], bytes]

@@ -78,9 +78,10 @@ def test_a_row_is_complete(type_name: str) -> None:
     )
 
 
+FUNCTION = {"name": "look", "parameters": {"type": "object", "properties": {}}}
 TOOL = {
     "type": "function",
-    "function": {"name": "look", "parameters": {"type": "object", "properties": {}}},
+    "function": FUNCTION,
 }
 SCHEMA = {
     "type": "object",
@@ -341,3 +342,66 @@ def test_the_reference_has_the_overview() -> None:
 def test_each_format_of_its_own_has_a_page(type_name: str) -> None:
     """Of its options, its policies and what it cannot carry."""
     assert (PAGES / "providers" / f"{type_name}.md").read_text().startswith("# ")
+
+
+CALL: dict[str, Any] = {
+    "id": "call_000001",
+    "type": "function",
+    "function": {"name": "look", "arguments": "{}"},
+}
+CALLED = {
+    "role": "assistant",
+    "tool_calls": [CALL],
+}
+RESULT = {"role": "tool", "tool_call_id": "call_000001", "content": "found"}
+NESTED: dict[str, tuple[str, dict[str, Any]]] = {
+    "a message": ("messages.x_new", {"messages": [{**PLAIN[0], "x_new": 1}]}),
+    "instructions": (
+        "messages.x_new",
+        {"messages": [{"role": "system", "content": "Be brief.", "x_new": 1}, *PLAIN]},
+    ),
+    "an answer": (
+        "messages.x_new",
+        {"messages": [*PLAIN, {"role": "assistant", "content": "Hi", "x_new": 1}, *PLAIN]},
+    ),
+    "a part": (
+        "messages.content.x_new",
+        {"messages": asking({"type": "text", "text": "Now?", "x_new": 1})},
+    ),
+    "a call": (
+        "messages.tool_calls.x_new",
+        {
+            "messages": [
+                *PLAIN,
+                {**CALLED, "tool_calls": [{**CALL, "x_new": 1}]},
+                RESULT,
+            ],
+            "tools": [TOOL],
+        },
+    ),
+    "a result": (
+        "messages.x_new",
+        {"messages": [*PLAIN, CALLED, {**RESULT, "x_new": 1}], "tools": [TOOL]},
+    ),
+    "a tool": ("tools.x_new", {"tools": [{**TOOL, "x_new": 1}]}),
+    "a function": (
+        "tools.function.x_new",
+        {"tools": [{**TOOL, "function": {**FUNCTION, "x_new": 1}}]},
+    ),
+}
+"""A field that no adapter knows, in each thing that a request holds, and its name."""
+
+TAKEN_APART = [name for name in CHATTING if name not in ("litellm", "mistral")]
+"""Formats that are built anew; Mistral's and litellm's are near enough to take what is unknown."""
+
+
+@pytest.mark.parametrize("type_name", TAKEN_APART)
+@pytest.mark.parametrize("thing", NESTED)
+def test_case_95_a_field_that_is_not_known_is_reported_wherever_it_stands(
+    thing: str, type_name: str
+) -> None:
+    """Nothing that a client wrote is dropped without a word; null and empty ask for nothing."""
+    name, fields = NESTED[thing]
+    assert name in translated(type_name, "chat", {"messages": PLAIN, **fields}).losses
+    empty = json.loads(json.dumps(fields).replace('"x_new": 1', '"x_new": null'))
+    assert name not in translated(type_name, "chat", {"messages": PLAIN, **empty}).losses
