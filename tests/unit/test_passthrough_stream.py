@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from asgi_llm.providers._passthrough import PassThroughStream
+from asgi_llm.providers._passthrough_stream import PassThroughStream
 
 
 def event(**fields: Any) -> bytes:
