@@ -6,15 +6,14 @@ from typing import Any
 
 import msgspec
 
-from asgi_llm.gateway._definitions import (
-    LAYERS,
+from asgi_llm.gateway._definition_types import Secret
+from asgi_llm.gateway._definitions import Configuration
+from asgi_llm.gateway._layer_definitions import LAYERS, LayerDefinition
+from asgi_llm.gateway._provider_definitions import (
     PROVIDERS,
     CompatibleDefinition,
-    Configuration,
     KeyedDefinition,
-    LayerDefinition,
     ProviderDefinition,
-    Secret,
 )
 
 __all__ = ["schema"]

@@ -9,15 +9,10 @@ from typing import Any
 
 from msgspec import inspect
 
-from asgi_llm.gateway._definitions import (
-    LAYERS,
-    PLANNED_LAYERS,
-    PROVIDERS,
-    Configuration,
-    LayerDefinition,
-    ProviderDefinition,
-    Secret,
-)
+from asgi_llm.gateway._definition_types import Secret
+from asgi_llm.gateway._definitions import Configuration
+from asgi_llm.gateway._layer_definitions import LAYERS, PLANNED_LAYERS, LayerDefinition
+from asgi_llm.gateway._provider_definitions import PROVIDERS, ProviderDefinition
 from asgi_llm.gateway._tree import (
     ConfigurationProblems,
     Items,

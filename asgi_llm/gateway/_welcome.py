@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import asgi_llm
-from asgi_llm.gateway._definitions import (
+from asgi_llm.gateway._listing import columns
+from asgi_llm.gateway._provider_definitions import (
     AzureDefinition,
     EchoDefinition,
     LiteLLMDefinition,
     ProviderDefinition,
 )
-from asgi_llm.gateway._listing import columns
 from asgi_llm.gateway.build import Build
 from asgi_llm.gateway.config import Loaded
 from asgi_llm.providers._native import NativeFormat

@@ -13,25 +13,25 @@ from starlette.types import Receive, Scope, Send
 
 from asgi_llm._optional import require
 from asgi_llm.errors import ConfigurationError
-from asgi_llm.gateway._definitions import (
+from asgi_llm.gateway._definition_types import Secret, TimeoutsDefinition
+from asgi_llm.gateway._definitions import FetchImagesDefinition, ServerDefinition
+from asgi_llm.gateway._layer_definitions import (
     LAYERS,
-    OPENAI_URL,
     AccessLogDefinition,
+    CORSDefinition,
+    LayerDefinition,
+)
+from asgi_llm.gateway._provider_definitions import (
+    OPENAI_URL,
     AzureDefinition,
     CompatibleDefinition,
-    CORSDefinition,
     EchoDefinition,
-    FetchImagesDefinition,
-    LayerDefinition,
     LiteLLMDefinition,
     NativeDefinition,
     OpenAIDefinition,
     OpenAIFormatDefinition,
     ProviderDefinition,
     RemoteDefinition,
-    Secret,
-    ServerDefinition,
-    TimeoutsDefinition,
 )
 from asgi_llm.gateway.compose import Gateway, Resource, compose
 from asgi_llm.gateway.config import Loaded, Source, load

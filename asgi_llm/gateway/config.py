@@ -11,20 +11,19 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from asgi_llm.gateway._definitions import (
+from asgi_llm.gateway._definition_types import Secret
+from asgi_llm.gateway._definitions import Configuration, ModelDefinition
+from asgi_llm.gateway._environment import discover, key_for, option_for, override
+from asgi_llm.gateway._provider_definitions import (
     AzureDefinition,
     BedrockDefinition,
     CompatibleDefinition,
-    Configuration,
     KeyedDefinition,
-    ModelDefinition,
     OllamaDefinition,
     OpenAIDefinition,
     ProviderDefinition,
-    Secret,
     VertexDefinition,
 )
-from asgi_llm.gateway._environment import discover, key_for, option_for, override
 from asgi_llm.gateway._tree import (
     ConfigurationProblems,
     Node,

@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from asgi_llm.errors import ConfigurationError
-from asgi_llm.gateway._definitions import PROVIDERS, LiteLLMDefinition, NativeDefinition
+from asgi_llm.gateway._provider_definitions import PROVIDERS, LiteLLMDefinition, NativeDefinition
 from asgi_llm.gateway.build import load_gateway
 from asgi_llm.providers.capabilities import PROVIDER_TYPES
 from asgi_llm.testing import Recorder, Upstream, Wait, call, chat_answer, http_scope, json_reply

@@ -9,7 +9,9 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from asgi_llm.gateway._definitions import LAYERS, PROVIDERS, Configuration
+from asgi_llm.gateway._definitions import Configuration
+from asgi_llm.gateway._layer_definitions import LAYERS
+from asgi_llm.gateway._provider_definitions import PROVIDERS
 from asgi_llm.gateway._schema import schema
 from asgi_llm.gateway.config import load
 
