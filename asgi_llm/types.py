@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
 
 __all__ = [
     "Attempt",
+    "Cost",
     "Deployment",
     "Document",
     "Limit",
     "LimitScope",
     "LimitUnit",
     "Outcome",
+    "PriceSource",
     "Principal",
     "Role",
     "Usage",
@@ -77,6 +81,39 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def total_tokens(self) -> int:
         """Input and output tokens together."""
         return self.input_tokens + self.output_tokens
+
+
+class PriceSource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where a price was read: enough to find the same row again."""
+
+    table: str
+    """``overrides``, ``genai-prices``, or the name that an imported price file was given."""
+    version: str
+    """The table's release, or a digest of the file."""
+    row: str
+    """The row in the table's own words, such as ``openai/gpt-4o``."""
+    effective: date | None = None
+    """First day (UTC) of the row; None where the table does not say."""
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call costs, in USD, exactly: nothing is rounded before it is shown."""
+
+    amount_usd: Decimal | None
+    """None is "not known", which is not zero; ``unknown`` says why."""
+    parts: Mapping[str, Decimal] = {}
+    """USD by usage bucket or unit, for what was used and has a price. Where the amount is known
+    they sum to it."""
+    source: PriceSource | None = None
+    """The row that the prices are from; None where there is none."""
+    service_tier: str | None = None
+    """The tier whose prices these are; None for the standard ones."""
+    estimated: bool = False
+    """True where the counts are an estimate, or a service tier without prices of its own was
+    charged at the standard ones."""
+    unknown: str | None = None
+    """Why the amount is not known: ``no_price``, ``not_in_force``, ``no_usage`` or ``unpriced``
+    (something was used that the row has no price for)."""
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, gc=False):

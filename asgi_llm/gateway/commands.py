@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import BinaryIO, NoReturn
 
 import click
@@ -15,12 +16,14 @@ import asgi_llm
 from asgi_llm import _json
 from asgi_llm.errors import ConfigurationError, InvalidRequestError
 from asgi_llm.gateway._listing import capability_rows, columns, fitting_rows, model_rows
+from asgi_llm.gateway._price_listing import UnknownNameError, price_rows
 from asgi_llm.gateway._schema import schema
 from asgi_llm.gateway._welcome import welcome
 from asgi_llm.gateway.build import Build, build
 from asgi_llm.gateway.config import CONFIG_VARIABLE, DEFAULT_FILE, Loaded, hand_down, load
 from asgi_llm.gateway.serve import ListenError, ServerConfig, is_loopback, listen
 from asgi_llm.gateway.serve import run as run_server
+from asgi_llm.pricing import load_prices
 
 __all__ = ["commands", "run"]
 
@@ -148,6 +151,27 @@ def models(config: str | None, capabilities: bool, request: BinaryIO | None) -> 
             _fail(f"{request.name}: {error.message}", BAD_INPUT)
     else:
         rows = capability_rows(loaded) if capabilities else model_rows(built)
+    for line in columns(rows):
+        click.echo(line)
+
+
+@commands.command()
+@_config_option
+@click.argument("names", nargs=-1, required=True, metavar="MODEL...")
+def prices(config: str | None, names: tuple[str, ...]) -> None:
+    """Say what a model costs, and where that price is from.
+
+    A MODEL is an alias, or PROVIDER/MODEL with a configured provider.
+    """
+    loaded, built = _load(config)
+    now = datetime.now(UTC)
+    try:
+        table = load_prices()
+        rows = [row for name in names for row in price_rows(loaded, built, table, name, at=now)]
+    except ConfigurationError as error:
+        _fail(error.message, BAD_INPUT)
+    except UnknownNameError as error:
+        _fail(f"{error} is neither an alias nor PROVIDER/MODEL of this configuration", BAD_INPUT)
     for line in columns(rows):
         click.echo(line)
 

@@ -150,6 +150,27 @@ def test_capabilities_are_told_by_provider(tmp_path: Path) -> None:
     assert "passes on tools, parallel tools, tool choice," in text
 
 
+def test_prices_are_told_with_their_source(tmp_path: Path) -> None:
+    """By alias or by provider and model; what is not known is said to be so."""
+    config = file(tmp_path, MIXED)
+    text = invoke("prices", "-c", config, "claude/claude-sonnet-4-5", "e/no-such").stdout
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines[:2] == ["claude/claude-sonnet-4-5", "input $3 a million tokens"]
+    assert "input $6 a million tokens above 200,000 input tokens" in lines
+    assert any(line.startswith("taken genai-prices ") for line in lines)
+    assert lines[lines.index("e/no-such") + 1] == "price not known"
+    assert invoke("prices", "-c", config, "fast").stdout.startswith("box/m\n")
+
+
+def test_a_name_that_nobody_has_has_no_price(tmp_path: Path) -> None:
+    """A provider that is not configured is a mistake in the name."""
+    done = invoke("prices", "-c", file(tmp_path, MIXED), "openai/gpt-4o")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "error: openai/gpt-4o is neither an alias nor PROVIDER/MODEL of this configuration\n",
+    )
+
+
 def test_models_for_a_request_say_what_each_lacks(tmp_path: Path) -> None:
     """Each name with its verdict, aliases by their target; the request needs no model."""
     request = tmp_path / "request.json"

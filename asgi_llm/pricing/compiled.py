@@ -1,0 +1,274 @@
+"""A model's price, compiled once, and what a call costs by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import astuple
+
+from asgi_llm.pricing._card import BUCKETS, IMAGE_IN, IMAGE_OUT, INPUT_BUCKETS, Card, cards_of
+from asgi_llm.pricing._money import EXACT, ZERO
+from asgi_llm.pricing.rows import Price, PriceRow, Quantities
+from asgi_llm.types import Cost, Usage
+
+__all__ = ["STANDARD_TIERS", "UNKNOWN_PRICE", "CompiledPrice", "CompiledTier"]
+
+STANDARD_TIERS: Final = frozenset(("default", "standard", "standard_only", "auto", "on_demand"))
+"""Words of providers for the service tier that is not a special one."""
+
+UNKNOWN_PRICE: Final = Cost(amount_usd=None, unknown="no_price")
+"""The cost of a call whose model no table knows."""
+
+_ONE_REQUEST: Final = Quantities()
+_COUNTED: Final = Quantities.__struct_fields__
+_NO_TOKENS: Final = (0,) * len(BUCKETS)
+
+# The places of tokens in a context: a prompt's cached part is its beginning.
+_PLACES: Final = tuple(
+    BUCKETS.index(name)
+    for name in (
+        "input_cached",
+        "cache_write_1h",
+        "cache_write_5m",
+        "input_uncached",
+        "audio_in",
+        "image_in",
+        "reasoning",
+        "output_text",
+        "audio_out",
+        "image_out",
+    )
+)
+_INPUT_PLACES: Final = tuple(n for n, name in enumerate(BUCKETS) if name in INPUT_BUCKETS)
+
+
+class CompiledTier(Struct, frozen=True):
+    """One service tier of a row."""
+
+    name: str | None
+    cards: tuple[tuple[int, Card], ...]
+    is_marginal: bool
+
+    def card(self, input_tokens: int) -> Card:
+        """The rates for all tokens of a request of this size."""
+        found = self.cards[0][1]
+        for above, card in self.cards:
+            if input_tokens <= above:
+                break
+            found = card
+        return found
+
+
+class _Row:
+    """One row with its tiers resolved."""
+
+    __slots__ = ("others", "row", "standard")
+
+    def __init__(self, row: PriceRow) -> None:
+        self.row = row
+        self.standard = _tier(None, row.standard)
+        self.others = {name: _tier(name, price) for name, price in row.service_tiers.items()}
+
+    def in_force(self, day: date, at: datetime) -> bool:
+        row = self.row
+        return (
+            (row.valid_from is None or row.valid_from <= day)
+            and (row.valid_to is None or day < row.valid_to)
+            and (row.hours is None or row.hours.include(at.time()))
+        )
+
+
+def _tier(name: str | None, price: Price) -> CompiledTier:
+    cards = cards_of(price)
+    return CompiledTier(
+        name=name, cards=cards, is_marginal=price.tiering == "marginal" and len(cards) > 1
+    )
+
+
+class CompiledPrice:
+    """What calls to one model cost. It never changes; any number of requests may share it.
+
+    Args:
+        rows: In order of precedence: the first that is in force at a time counts.
+    """
+
+    __slots__ = ("_always", "_rows")
+
+    def __init__(self, rows: Iterable[PriceRow]) -> None:
+        self._rows = tuple(_Row(row) for row in rows)
+        first = self._rows[0].row if self._rows else None
+        is_always = (
+            first is not None
+            and first.valid_from is None
+            and first.valid_to is None
+            and first.hours is None
+        )
+        self._always = self._rows[0] if is_always else None
+
+    @property
+    def rows(self) -> tuple[PriceRow, ...]:
+        """The rows, in order of precedence."""
+        return tuple(row.row for row in self._rows)
+
+    def row(self, at: datetime) -> PriceRow | None:
+        """The row that is in force at a time; None where there is none.
+
+        Args:
+            at: A time with a zone.
+        """
+        found = self._in_force(at)
+        return None if found is None else found.row
+
+    def tiers(self, at: datetime) -> Mapping[str | None, CompiledTier]:
+        """The service tiers in force at a time, by name; None is the standard one."""
+        found = self._in_force(at)
+        if found is None:
+            return {}
+        tiers: dict[str | None, CompiledTier] = {None: found.standard}
+        tiers.update(found.others)
+        return tiers
+
+    def cost(
+        self,
+        usage: Usage | None,
+        *,
+        at: datetime,
+        service_tier: str | None = None,
+        quantities: Quantities = _ONE_REQUEST,
+    ) -> Cost:
+        """What one call costs, exactly.
+
+        Args:
+            usage: Its tokens; None where they are not known. A count below 0 is taken for 0, and
+                the cost is an estimate.
+            at: When the call began, with a zone: it picks the row, also where a price changes
+                before the answer is over.
+            service_tier: The tier that the provider says it served, or else the one asked for. One
+                that the row has no prices for pays the standard ones, and the cost is an estimate.
+            quantities: What it used beside tokens.
+        """
+        found = self._always or self._in_force(at)
+        if found is None:
+            return Cost(amount_usd=None, unknown="not_in_force" if self._rows else "no_price")
+        tier, estimated = found.standard, False
+        if service_tier is not None and (name := service_tier.lower()) not in STANDARD_TIERS:
+            tier = found.others.get(name, tier)
+            estimated = tier.name is None
+        counts: tuple[int, ...] = _NO_TOKENS
+        if usage is not None:
+            counts = (*astuple(usage)[:-1], 0, 0)
+            if min(counts) < 0:
+                counts, estimated = tuple(max(0, count) for count in counts), True
+            estimated = estimated or usage.estimated
+        if quantities is not _ONE_REQUEST:
+            if min(astuple(quantities)) < 0:
+                quantities, estimated = _clipped(quantities), True
+            counts = _with_images(counts, quantities)
+
+        parts: dict[str, Decimal] = {}
+        unknown = None
+        card = tier.cards[0][1]
+        if tier.is_marginal:
+            unknown = _price_by_place(counts, tier, parts)
+        else:
+            if len(tier.cards) > 1:
+                card = tier.card(sum([counts[place] for place in _INPUT_PLACES]))
+            for name, count, rate in zip(BUCKETS, counts, card.tokens, strict=True):
+                if count:
+                    if rate is None:
+                        unknown = "unpriced"
+                    else:
+                        parts[name] = EXACT.multiply(rate, count)
+        for name, rate in card.units:
+            quantity = getattr(quantities, name)
+            if quantity:
+                if rate is None:
+                    unknown = "unpriced"
+                else:
+                    if name == "audio_seconds":
+                        quantity = max(quantity, card.shortest_audio)
+                    parts[name] = EXACT.multiply(rate, quantity)
+
+        if unknown is None and (usage is None or card.is_free):
+            unknown = _silent(card, usage, parts)
+        amount = None if unknown is not None else sum_exactly(parts.values())
+        return Cost(
+            amount_usd=amount,
+            parts=parts,
+            source=found.row.source,
+            service_tier=tier.name,
+            estimated=estimated,
+            unknown=unknown,
+        )
+
+    def _in_force(self, at: datetime) -> _Row | None:
+        if at.tzinfo is None:
+            raise ValueError("at: a time without a zone")
+        at = at.astimezone(UTC)
+        day = at.date()
+        return next((row for row in self._rows if row.in_force(day, at)), None)
+
+
+def sum_exactly(amounts: Iterable[Decimal]) -> Decimal:
+    """The sum, not rounded."""
+    total = ZERO
+    for amount in amounts:
+        total = EXACT.add(total, amount)
+    return total
+
+
+def _silent(card: Card, usage: Usage | None, parts: Mapping[str, Decimal]) -> str | None:
+    """Why the parts are not the cost, where what is billed was not told."""
+    if card.is_free:
+        return "no_usage" if card.billed_units and card.billed_units.isdisjoint(parts) else None
+    return "no_usage" if usage is None else None
+
+
+def _clipped(quantities: Quantities) -> Quantities:
+    return Quantities(**{name: max(0, getattr(quantities, name)) for name in _COUNTED})
+
+
+def _with_images(counts: tuple[int, ...], quantities: Quantities) -> tuple[int, ...]:
+    """The counts with tokens of images told apart, as far as they can be among the others."""
+    split = list(counts)
+    for whole, image, tokens in (
+        ("input_uncached", IMAGE_IN, quantities.image_tokens_in),
+        ("output_text", IMAGE_OUT, quantities.image_tokens_out),
+    ):
+        place = BUCKETS.index(whole)
+        split[image] = min(tokens, split[place])
+        split[place] -= split[image]
+    return tuple(split)
+
+
+def _price_by_place(
+    counts: tuple[int, ...], tier: CompiledTier, parts: dict[str, Decimal]
+) -> str | None:
+    """Price each token by its place in the context; what is left unpriced, if anything is."""
+    unknown = None
+    start = 0
+    for bucket in _PLACES:
+        end = start + counts[bucket]
+        for size, rate in _spans(tier, bucket, start, end):
+            if rate is None:
+                unknown = "unpriced"
+                continue
+            name = BUCKETS[bucket]
+            parts[name] = EXACT.add(parts.get(name, ZERO), EXACT.multiply(rate, size))
+        start = end
+    return unknown
+
+
+def _spans(
+    tier: CompiledTier, bucket: int, start: int, end: int
+) -> Iterator[tuple[int, Decimal | None]]:
+    """How many of the tokens from ``start`` to ``end`` lie in each context tier, and their rate."""
+    for n, (above, card) in enumerate(tier.cards):
+        first = max(start, above if n else 0)
+        last = min(end, tier.cards[n + 1][0]) if n + 1 < len(tier.cards) else end
+        if last > first:
+            yield last - first, card.tokens[bucket]
