@@ -5,6 +5,7 @@ Source: Anthropic API reference, "Create a Message" and "Streaming Messages"; No
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -58,6 +59,7 @@ class _Block(msgspec.Struct, gc=False):
     id: str | None = None
     name: str | None = None
     input: msgspec.Raw = msgspec.Raw(b"{}")
+    caller: Any = None
     citations: Any = None
 
 
@@ -171,9 +173,18 @@ class MessageReader:
         elif type_ == "content_block_stop":
             self._end(event.index, writer)
         elif type_ == "message_start":
-            if event.message is not None:
-                writer.begin(id=event.message.id, model=event.message.model)
-                self._count(event.message.usage, writer)
+            if (message := event.message) is not None:
+                writer.begin(id=message.id, model=message.model)
+                self._count(message.usage, writer)
+                if message.content:
+                    # An answer to Claude's own code, which waits for a call, begins whole.
+                    self._blocks(
+                        message.content,
+                        lambda: msgspec.json.decode(data)["message"]["content"],
+                        writer,
+                    )
+                    if message.stop_reason is not None:
+                        self._finish(message, message.stop_reason, writer)
         elif type_ == "message_delta":
             self._count(event.usage, writer)
             if event.delta is not None and event.delta.stop_reason is not None:
@@ -195,16 +206,7 @@ class MessageReader:
         if message.type != "message":
             raise msgspec.ValidationError("no message")
         writer.begin(id=message.id, model=message.model)
-        for index, block in enumerate(message.content):
-            if block.type == "text" and not block.citations:
-                self._characters += len(block.text or "")
-                writer.text(block.text or "")
-                continue
-            raw = None
-            if block.type not in _KNOWN_BLOCKS:
-                raw = msgspec.json.decode(body)["content"][index]
-            self._begin(index, block, raw, writer)
-            self._end(index, writer)
+        self._blocks(message.content, lambda: msgspec.json.decode(body)["content"], writer)
         if message.usage is not None:
             writer.usage = _buckets(message.usage)
         if message.stop_reason is not None:
@@ -215,6 +217,23 @@ class MessageReader:
         return made
 
     # Blocks
+
+    def _blocks(
+        self, blocks: list[_Block], undecoded: Callable[[], list[Document]], writer: AnswerWriter
+    ) -> None:
+        """Blocks that are whole; ``undecoded`` gives them as they stand."""
+        raws: list[Document] | None = None
+        for index, block in enumerate(blocks):
+            if block.type == "text" and not block.citations:
+                self._characters += len(block.text or "")
+                writer.text(block.text or "")
+                continue
+            raw = None
+            if block.type not in _KNOWN_BLOCKS:
+                raws = undecoded() if raws is None else raws
+                raw = raws[index]
+            self._begin(index, block, raw, writer)
+            self._end(index, writer)
 
     def _begin(self, index: int, block: _Block, raw: Document | None, writer: AnswerWriter) -> None:
         opened = self._open[index] = _Open(block.type, self._characters)
@@ -243,7 +262,9 @@ class MessageReader:
                     writer.text(arguments)
             else:
                 name = self._memo.names.here(block.name or "")
-                opened.call = writer.tool_call(name, id=block.id, arguments=arguments)
+                opened.call = writer.tool_call(
+                    name, id=block.id, arguments=arguments, extra=_called_by(block.caller)
+                )
                 opened.has_arguments = bool(arguments)
         else:
             opened.raw = raw
@@ -352,6 +373,13 @@ class MessageReader:
             if value is not None:
                 setattr(known, name, value)
         writer.usage = _buckets(known)
+
+
+def _called_by(caller: Any) -> Document | None:
+    """Who made a call, where that is not the model itself: it has to be told with the call."""
+    if isinstance(caller, dict) and caller.get("type") != "direct":
+        return {"anthropic": {"caller": caller}}
+    return None
 
 
 def _buckets(usage: _Usage) -> Usage:

@@ -29,10 +29,17 @@ from asgi_llm.providers._conversation import (
 from asgi_llm.providers._tool_names import ToolNames, safe_id
 from asgi_llm.types import Document
 
-__all__ = ["message_list", "text_block"]
+__all__ = ["is_signed", "message_list", "text_block"]
 
 _IMAGES: Final = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 _PDF: Final = "application/pdf"
+_OWN_BLOCKS: Final = frozenset(
+    ("compaction", "container_upload", "mcp_tool_use", "server_tool_use", "tool_reference")
+)
+"""Types of ``provider_blocks``, beside results, whose types all end alike."""
+_RESULTS: Final = "_tool_result"
+_OTHERS_MARK: Final = ":"
+"""Stands in signatures that other providers' answers have here; Claude's are base64."""
 
 
 def message_list(request: ChatRequest, names: ToolNames) -> list[Document]:
@@ -61,13 +68,27 @@ def message_list(request: ChatRequest, names: ToolNames) -> list[Document]:
     messages: list[Document] = []
     for turn in turns:
         parts = turn.parts
+        content: str | list[Document]
         if len(parts) == 1 and type(parts[0]) is Text and parts[0].cache_control is None:
-            messages.append({"role": turn.role, "content": parts[0].text})
-            continue
-        blocks = [block for part in parts for block in _blocks(part, request, names)]
-        if blocks:
-            messages.append({"role": turn.role, "content": blocks})
+            content = parts[0].text
+        else:
+            content = [block for part in parts for block in _blocks(part, request, names)]
+        if messages and messages[-1]["role"] == turn.role:
+            # What stood between them was of another provider.
+            messages[-1]["content"] = [*_listed(messages[-1]["content"]), *_listed(content)]
+        elif content:
+            messages.append({"role": turn.role, "content": content})
     return messages
+
+
+def is_signed(part: Thinking | RedactedThinking) -> bool:
+    """Whether thoughts can go back: they are signed, and by Claude."""
+    signature = part.data if isinstance(part, RedactedThinking) else part.signature
+    return bool(signature) and _OTHERS_MARK not in (signature or "")
+
+
+def _listed(content: str | list[Document]) -> list[Document]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def text_block(text: Text | Refusal) -> Document:
@@ -83,14 +104,14 @@ def _blocks(part: Part, request: ChatRequest, names: ToolNames) -> Iterable[Docu
         return (text_block(part),)
     block: Document
     if isinstance(part, ToolCall):
-        if part.extra:
-            request.losses.add(f"{part.path}.extra_content")
         block = {
             "type": "tool_use",
             "id": safe_id(part.id),
             "name": names.there(part.name),
             "input": part.raw_arguments,
         }
+        if part.extra:
+            _tell_caller(part, request, block)
     elif isinstance(part, ToolResult):
         block = {"type": "tool_result", "tool_use_id": safe_id(part.id)}
         only = part.parts[0] if len(part.parts) == 1 else None
@@ -103,13 +124,20 @@ def _blocks(part: Part, request: ChatRequest, names: ToolNames) -> Iterable[Docu
         if part.is_error:
             block["is_error"] = True
     elif isinstance(part, Thinking):
-        if not part.signature:
-            request.losses.add(part.path, "thoughts without a signature cannot go back")
+        if not is_signed(part):
+            request.losses.add(part.path, "thoughts without a signature of Claude's")
             return ()
         return ({"type": "thinking", "thinking": part.text, "signature": part.signature},)
     elif isinstance(part, RedactedThinking):
+        if not is_signed(part):
+            request.losses.add(part.path, "thoughts of another provider")
+            return ()
         return ({"type": "redacted_thinking", "data": part.data},)
     elif isinstance(part, ProviderBlock):
+        kind = part.block["type"]
+        if kind not in _OWN_BLOCKS and not kind.endswith(_RESULTS):
+            request.losses.add(part.path, "a block of another provider")
+            return ()
         return (part.block,)
     elif isinstance(part, Image):
         if part.detail not in (None, "auto"):
@@ -122,6 +150,17 @@ def _blocks(part: Part, request: ChatRequest, names: ToolNames) -> Iterable[Docu
     if part.cache_control:
         block["cache_control"] = part.cache_control
     return (block,)
+
+
+def _tell_caller(part: ToolCall, request: ChatRequest, block: Document) -> None:
+    """Tell Claude which code of its own made the call; the rest is of another provider."""
+    extra = part.extra or {}
+    own = extra.get("anthropic")
+    caller = own.get("caller") if isinstance(own, dict) else None
+    if isinstance(caller, dict):
+        block["caller"] = caller
+    if not isinstance(caller, dict) or extra.keys() != {"anthropic"}:
+        request.losses.add(f"{part.path}.extra_content")
 
 
 def _image(part: Media) -> Document:

@@ -20,7 +20,7 @@ from asgi_llm.providers._conversation import ChatRequest, Function, JSONFormat
 from asgi_llm.providers._tool_names import ToolNames
 from asgi_llm.types import Document
 
-__all__ = ["Memo", "StructuredOutput", "is_native_tool", "message_body"]
+__all__ = ["Memo", "StructuredOutput", "is_native_tool", "message_body", "tell_sampling"]
 
 StructuredOutput = Literal["auto", "native", "tool"]
 
@@ -42,6 +42,10 @@ _STOP: Final = frozenset(("stop",))
 _TOOL_FIELDS: Final = frozenset(
     ("tools", "functions", "tool_choice", "function_call", "parallel_tool_calls")
 )
+_OWN_TOOL_FIELDS: Final = frozenset(
+    ("allowed_callers", "defer_loading", "eager_input_streaming", "input_examples")
+)
+"""Fields of Anthropic's own that a client may send beside a tool's ``function``."""
 _IDENTITY_FIELDS: Final = frozenset(("metadata", "safety_identifier", "user", "service_tier"))
 
 _JSON_TOOL: Final = "json_response"
@@ -92,7 +96,7 @@ def message_body(
     if request.has_any(_STOP):
         _stop(request, body)
     if request.has_any(_SAMPLING_FIELDS):
-        _sampling(request, body, traits)
+        tell_sampling(request, body, traits)
     if request.has_any(_TOOL_FIELDS):
         _tools(request, body, memo, traits)
     config: Document = {}
@@ -128,7 +132,8 @@ def _stop(request: ChatRequest, body: Document) -> None:
         body["stop_sequences"] = told
 
 
-def _sampling(request: ChatRequest, body: Document, traits: ModelTraits) -> None:
+def tell_sampling(request: ChatRequest, body: Document, traits: ModelTraits) -> None:
+    """Temperature and the like, as far as the model takes them; ``top_k`` is there already."""
     temperature, top_p = request.take("temperature"), request.take("top_p")
     if not traits.samplers:
         # These models answer any value but the default with an error.
@@ -154,7 +159,7 @@ def _sampling(request: ChatRequest, body: Document, traits: ModelTraits) -> None
 
 
 def _tools(request: ChatRequest, body: Document, memo: Memo, traits: ModelTraits) -> None:
-    functions = request.functions(native=is_native_tool)
+    functions = request.functions(native=is_native_tool, own=_OWN_TOOL_FIELDS)
     choice = request.tool_choice()
     parallel = request.take("parallel_tool_calls")
     if choice is not None and choice.names and choice.mode != "named":
@@ -182,10 +187,8 @@ _DATED: Final = re.compile(r"_20\d{6}\Z")
 
 
 def is_native_tool(tool: Document) -> bool:
-    """Whether a tool is one of Anthropic's own, whose types end in a date, or in its own words."""
+    """Whether a tool is one of Anthropic's own, whose types end in a date."""
     kind = tool.get("type")
-    if kind == "custom":
-        return "input_schema" in tool
     return isinstance(kind, str) and (kind == "mcp_toolset" or bool(_DATED.search(kind)))
 
 
@@ -210,6 +213,8 @@ def _tool(
         tool["strict"] = True
     if function.cache_control:
         tool["cache_control"] = function.cache_control
+    if function.own:
+        tool.update(function.own)
     return tool
 
 

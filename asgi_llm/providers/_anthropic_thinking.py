@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from asgi_llm.errors import InvalidRequestError
+from asgi_llm.providers._anthropic_content import is_signed
 from asgi_llm.providers._anthropic_models import ModelTraits
 from asgi_llm.providers._conversation import ChatRequest, RedactedThinking, Thinking, ToolResult
 from asgi_llm.types import Document
@@ -149,8 +150,7 @@ def _is_amid_calls(request: ChatRequest) -> bool:
         return False
     before = turns[-2].parts
     return not any(
-        isinstance(part, RedactedThinking) or (isinstance(part, Thinking) and part.signature)
-        for part in before
+        isinstance(part, Thinking | RedactedThinking) and is_signed(part) for part in before
     )
 
 

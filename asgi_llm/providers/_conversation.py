@@ -78,6 +78,8 @@ class Function(msgspec.Struct, kw_only=True, gc=False):
     """JSON Schema of the arguments."""
     strict: bool | None = None
     cache_control: dict[str, Any] | None = None
+    own: dict[str, Any] | None = None
+    """Fields of the provider's own, which stood beside ``function``."""
 
 
 class ToolChoice(msgspec.Struct, kw_only=True, gc=False):
@@ -183,12 +185,18 @@ class ChatRequest:
         """How many answers are asked for, at least 1."""
         return self.take("n") or 1
 
-    def functions(self, native: Callable[[dict[str, Any]], bool] | None = None) -> list[Function]:
+    def functions(
+        self,
+        native: Callable[[dict[str, Any]], bool] | None = None,
+        *,
+        own: frozenset[str] = frozenset(),
+    ) -> list[Function]:
         """The tools, those in the form before tools included.
 
         Args:
             native: Whether a tool that is no function is one of the provider's own; those are put
                 into ``native_tools`` as they are.
+            own: Fields beside ``function`` that the provider has for its own tools.
 
         Raises:
             InvalidRequestError: A tool is neither: another provider's own, or a custom one.
@@ -206,8 +214,13 @@ class ChatRequest:
                     param=f"{path}.type",
                     code="unsupported_tool",
                 )
-            report_unknown(tool, _TOOL_FIELDS, path, self.losses)
-            found.append(self._function(tool["function"], f"{path}.function", tool))
+            report_unknown(tool, _TOOL_FIELDS | own if own else _TOOL_FIELDS, path, self.losses)
+            function = self._function(tool["function"], f"{path}.function", tool)
+            if not own.isdisjoint(tool):
+                function.own = {
+                    name: tool[name] for name in tool if name in own and tool[name] is not None
+                }
+            found.append(function)
         for index, function in enumerate(self.take("functions") or ()):
             found.append(self._function(function, f"functions[{index}]", function))
         return found

@@ -52,6 +52,8 @@ _FAILED: Final = {
     "TOO_MANY_TOOL_CALLS": "The model made too many tool calls in a row.",
     "UNEXPECTED_TOOL_CALL": "The model called a tool where none may be called.",
 }
+_CALLED: Final = frozenset(("TOO_MANY_TOOL_CALLS", "UNEXPECTED_TOOL_CALL"))
+"""What is no failure where the call is told: the client can answer that there is no such tool."""
 
 
 class ResponseReader:
@@ -122,6 +124,11 @@ class ResponseReader:
 
     def _part(self, part: Part, choice: int, writer: AnswerWriter) -> None:
         if (call := part.function_call) is not None:
+            if call.will_continue or call.partial_args is not None:
+                raise ProviderUnavailableError(
+                    "The provider sent a tool call in pieces, which it was not asked for.",
+                    code="invalid_provider_response",
+                )
             made = self._calls.get(choice, 0)
             self._calls[choice] = made + 1
             arguments = bytes(call.args).decode()
@@ -182,7 +189,7 @@ class ResponseReader:
             reason = _NUMBERED[reason] if known else f"FINISH_REASON_{reason}"
         if reason == "FINISH_REASON_UNSPECIFIED":
             return
-        if reason in _FAILED:
+        if reason in _FAILED and not (reason in _CALLED and self._calls.get(choice)):
             raise ProviderUnavailableError(_FAILED[reason], code=reason.lower())
         native = None
         if reason not in _PLAIN:

@@ -75,6 +75,8 @@ _TYPES_BY_ENDING: Final = {
     "ogg": "audio/ogg",
     "flac": "audio/flac",
 }
+_HELD_THERE: Final = ("https://generativelanguage.googleapis.com/", "gs://")
+"""How addresses of files begin that were uploaded to Google."""
 _USUAL_TYPES: Final[dict[type, str]] = {
     Image: "image/jpeg",
     File: "application/pdf",
@@ -219,15 +221,19 @@ class _Turn:
                 lose_marker(self._request, one)
             else:
                 media = self._media(one)
-                kind = media.get("inlineData", {}).get("mimeType")
-                fits = self._traits.sees_results and kind in _IN_RESULTS
-                (within if fits else after).append(media)
+                (within if self._fits(media) else after).append(media)
         if within:
             told["parts"] = within
         if after:
             self._request.losses.add(f"{part.path}.content", "its media stand after the results")
             self._later += [{"text": f"Of the result of {part.name}:"}, *after]
         self._parts.append({"functionResponse": told})
+
+    def _fits(self, media: Document) -> bool:
+        """Whether the model sees it within a result: bytes, and what was uploaded to Google."""
+        (held,) = media.values()
+        is_there = "data" in held or held["fileUri"].startswith(_HELD_THERE)
+        return self._traits.sees_results and is_there and held["mimeType"] in _IN_RESULTS
 
     # Media
 

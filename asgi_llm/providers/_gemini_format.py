@@ -17,12 +17,16 @@ from asgi_llm.errors import (
     ConfigurationError,
     ModelNotFoundError,
     ProviderError,
-    ProviderRejectedError,
     RawHeaders,
 )
 from asgi_llm.providers._chat_answer import AnswerWriter
 from asgi_llm.providers._conversation import ChatRequest
-from asgi_llm.providers._embeddings import embedding_answer, embedding_texts, wants_base64
+from asgi_llm.providers._embeddings import (
+    check_dimensions,
+    embedding_answer,
+    embedding_texts,
+    wants_base64,
+)
 from asgi_llm.providers._errors import parse_error, parse_stream_error
 from asgi_llm.providers._gemini_answer import ResponseReader
 from asgi_llm.providers._gemini_frames import EventFrames
@@ -139,7 +143,7 @@ class GeminiFormat(NativeFormat, ABC):
                 raise malformed()
             vectors += found
             tokens = None if tokens is None or used is None else tokens + used
-        _check_length(vectors[0], document.get("dimensions"))
+        check_dimensions(bytes(vectors[0]).count(b",") + 1, document.get("dimensions"))
         as_base64 = wants_base64(document)
         if as_base64:
             vectors = [_numbers(vector) for vector in vectors]
@@ -169,17 +173,6 @@ def checked_schemas(value: Schemas) -> Schemas:
             f"schemas must be auto, json or subset, not {value!r}", param="schemas"
         )
     return value
-
-
-def _check_length(vector: Vector, dimensions: int | None) -> None:
-    length = bytes(vector).count(b",") + 1
-    if dimensions is not None and length != dimensions:
-        raise ProviderRejectedError(
-            f"dimensions: the model gives vectors of {length} numbers, not {dimensions}",
-            status=400,
-            param="dimensions",
-            code="unsupported_dimensions",
-        )
 
 
 _numbers: Final = msgspec.json.Decoder(list[float]).decode

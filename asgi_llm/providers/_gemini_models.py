@@ -39,17 +39,13 @@ class ModelTraits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _NEW: Final = ModelTraits()
-_OLD: Final = ModelTraits(
-    thinking="none", has_json_schemas=False, wants_signatures=False, sees_results=False
-)
+_SECOND: Final = ModelTraits(thinking="none", wants_signatures=False, sees_results=False)
+_FIRST: Final = msgspec.structs.replace(_SECOND, has_json_schemas=False)
 _FLASH: Final = ModelTraits(thinking="budget", wants_signatures=False, sees_results=False)
 
 _KNOWN: Final[tuple[tuple[re.Pattern[str], ModelTraits], ...]] = (
-    (re.compile(r"gemini-(1|2\.0)|gemma-[123]"), _OLD),
-    (
-        re.compile(r"gemini-2\.5-.*(image|tts)"),
-        ModelTraits(thinking="none", wants_signatures=False, sees_results=False),
-    ),
+    (re.compile(r"gemini-1|gemma-[123]"), _FIRST),
+    (re.compile(r"gemini-2\.0|gemini-2\.5-.*(image|tts)"), _SECOND),
     (
         re.compile(r"gemini-2\.5-pro"),
         msgspec.structs.replace(_FLASH, budgets=(128, 32_768), can_rest=False),

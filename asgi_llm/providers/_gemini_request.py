@@ -52,6 +52,10 @@ _OWN_REST: Final = ("thinking_config", "tool_config")
 _HOLDERS: Final = ("google", "extra_body")
 """Where clients of Google's compatible endpoint put fields of Google's own."""
 
+_CALLING: Final = ("functionCallingConfig", "function_calling_config")
+_IN_PIECES: Final = ("streamFunctionCallArguments", "stream_function_call_arguments")
+"""Would have arguments come value by value, with paths, for which a chunk has no words."""
+
 _OWN_TOOLS: Final = (
     "code_execution",
     "computer_use",
@@ -264,8 +268,13 @@ def _tools(
 def _tool_config(request: ChatRequest, calling: Document | None, own: Any) -> Document:
     """The client's own settings, which say more than ``tool_choice``."""
     told: Document = dict(own or {})
+    for name in _CALLING:
+        if isinstance(given := told.get(name), dict):
+            told[name] = {key: value for key, value in given.items() if key not in _IN_PIECES}
+            if len(told[name]) < len(given):
+                request.losses.add("tool_config", "arguments of calls come whole")
     if calling is not None:
-        if told.keys() & {"functionCallingConfig", "function_calling_config"}:
+        if not told.keys().isdisjoint(_CALLING):
             request.losses.add("tool_choice", "tool_config says more")
         else:
             told["functionCallingConfig"] = calling

@@ -15,10 +15,12 @@ from asgi_llm.wire.usage import MAX_TOKENS
 __all__ = ["Candidate", "Part", "Response", "TokenCounts", "decode_response", "logprob_rows"]
 
 
-class Call(msgspec.Struct, gc=False):
+class Call(msgspec.Struct, gc=False, rename="camel"):
     name: str = ""
     id: str | None = None
     args: msgspec.Raw = msgspec.Raw(b"{}")
+    partial_args: Any = None
+    will_continue: bool = False
 
 
 class Blob(msgspec.Struct, gc=False, rename="camel"):

@@ -324,6 +324,7 @@ def content_parts(content: Any, path: str, losses: Losses) -> list[Part]:
 
 
 def _each_part(content: list[dict[str, Any]], path: str, losses: Losses) -> Iterator[Part]:
+    last: Media | Text | None = None
     for index, part in enumerate(content):
         where = f"{path}[{index}]"
         kind = part["type"]
@@ -332,7 +333,13 @@ def _each_part(content: list[dict[str, Any]], path: str, losses: Losses) -> Iter
             report_unknown(part, known, where, losses)
         if kind == "text":
             if part["text"] and not part["text"].isspace():
-                yield Text(path=where, text=part["text"], cache_control=marker)
+                last = Text(path=where, text=part["text"], cache_control=marker)
+                yield last
+            elif marker and last is not None and last.cache_control is None:
+                # The text is dropped; its marker means all that stands before it.
+                last.cache_control = marker
+            elif marker:
+                losses.add(f"{where}.cache_control", "its text is blank")
         elif kind == "refusal":
             yield Refusal(path=where, text=part["refusal"])
         elif kind in ("thinking", "redacted_thinking"):
@@ -340,6 +347,7 @@ def _each_part(content: list[dict[str, Any]], path: str, losses: Losses) -> Iter
         elif (read := _MEDIA.get(kind)) is not None:
             media = read(part, where)
             media.cache_control = marker
+            last = media
             yield media
         else:
             raise InvalidRequestError(

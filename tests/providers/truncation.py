@@ -38,7 +38,9 @@ CONCURRENCY = 8
 DONE: Final = b"data: [DONE]\n\n"
 
 _FINISHES: Final[dict[str, Callable[[Any], Any]]] = {
-    "anthropic": lambda event: event["type"] == "message_delta",
+    "anthropic": lambda event: (
+        event["type"] == "message_delta" or event.get("message", {}).get("stop_reason")
+    ),
     "cohere": lambda event: event["type"] == "message-end",
     "ollama": lambda event: event["done"],
     "google": lambda event: (

@@ -248,6 +248,42 @@ def test_case_33_the_container_is_named_for_the_next_request() -> None:
     assert container == said["container"]
 
 
+def test_case_33_who_called_is_told_where_it_is_claudes_own_code() -> None:
+    """A call of the model itself needs no word."""
+    caller = {"type": "code_execution_20250825", "tool_id": "srvtoolu_1"}
+    calls = [
+        {"type": "tool_use", "id": f"t{n}", "name": "roll", "input": {"n": n}, "caller": by}
+        for n, by in enumerate([caller, {"type": "direct"}])
+    ]
+    said, _, _ = both(message(*calls, stop_reason="tool_use"))
+    told = [one.get("extra_content") for one in said["tool_calls"]]
+    assert [{"anthropic": {"caller": caller}}, None] == told
+
+
+def test_case_33_a_stream_may_begin_with_the_whole_message() -> None:
+    """As it does when Claude's own code goes on and calls again."""
+    blocks = [
+        {"type": "text", "text": "well"},
+        {"type": "bash_code_execution_tool_result", "tool_use_id": "s", "content": {"n": 1}},
+        {"type": "tool_use", "id": "t", "name": "roll", "input": {"n": 2}},
+    ]
+    whole = message(*blocks, stop_reason="tool_use", container={"id": "container_1"})
+    begun = sse([{"type": "message_start", "message": whole}])
+    for size in (10**9, 1):
+        chunks, decoder = read_stream(begun + sse([{"type": "message_stop"}]), asked(), size)
+        assert decoder.error is None
+        said, end, _ = gathered(chunks)
+        (document,) = json.loads(CLAUDE.parse_response(asked(), json.dumps(whole).encode()).body)[
+            "choices"
+        ]
+        told = {k: v for k, v in document["message"].items() if v is not None and k != "role"}
+        assert told == said
+        assert "tool_calls" == document["finish_reason"] == end["finish_reason"]
+    chunks, decoder = read_stream(begun, asked())
+    assert decoder.error is not None
+    assert {} == gathered(chunks)[1]
+
+
 def test_blocks_that_are_never_ended_count() -> None:
     """Other servers of the format leave out the end of a block."""
     blocks = [

@@ -102,6 +102,13 @@ def test_case_58_a_budget_is_not_set_amid_calls_without_thoughts() -> None:
     ]
     body, losses = told("claude-sonnet-4-5", messages=messages, reasoning_effort="low")
     assert ("thinking" in body, losses) == (False, ("reasoning_effort",))
+    others = {"type": "thinking", "thinking": "h", "signature": "google:s"}
+    messages[1]["thinking_blocks"] = [others]
+    body, losses = told("claude-sonnet-4-5", messages=messages, reasoning_effort="low")
+    assert ("thinking" in body, {"messages.thinking_blocks", "reasoning_effort"}) == (
+        False,
+        set(losses),
+    )
     messages[1]["thinking_blocks"] = [{"type": "thinking", "thinking": "h", "signature": "s"}]
     body, losses = told("claude-sonnet-4-5", messages=messages, reasoning_effort="low")
     assert ("enabled", ()) == (body["thinking"]["type"], losses)

@@ -135,6 +135,17 @@ def test_case_04_blank_text_is_dropped_and_never_replaced() -> None:
     assert [{"role": "user", "content": [text_of("hi"), text_of("again")]}] == body["messages"]
 
 
+def test_case_04_87_the_marker_of_a_blank_text_moves_to_what_stands_before_it() -> None:
+    """Where nothing does, or it has one, the marker is reported."""
+    marker = {"type": "ephemeral"}
+    marked = {**text_of("\n"), "cache_control": marker}
+    body = body_of(user([text_of("long"), marked, text_of("hi")]))
+    kept = [{**text_of("long"), "cache_control": marker}, text_of("hi")]
+    assert kept == body["messages"][0]["content"]
+    assert ("messages.content.cache_control",) == lost(user([marked, text_of("hi")]))
+    assert ("messages.content.cache_control",) == lost(user([text_of("long"), marked, marked]))
+
+
 def text_of(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
 
@@ -390,15 +401,17 @@ def test_blocks_that_no_answer_had_are_refused(field: str, value: Any) -> None:
     assert param.startswith(f"messages[1].{field}")
 
 
-def test_case_33_tools_in_claudes_own_form_pass() -> None:
-    """With fields that only Claude has."""
+def test_case_33_a_functions_fields_that_only_claude_has_pass() -> None:
+    """They stand beside it; a custom tool, which is OpenAI's alone, is refused."""
     own = {
-        "type": "custom",
-        "name": "look",
-        "input_schema": {"type": "object"},
+        "allowed_callers": ["code_execution_20250825"],
+        "defer_loading": True,
         "eager_input_streaming": True,
+        "input_examples": [{"place": "Rome"}],
     }
-    assert [own] == body_of(tools=[own])["tools"]
+    function = {"name": "look", "parameters": {"type": "object"}}
+    body = body_of(tools=[{"type": "function", "function": function, **own}])
+    assert [{"name": "look", "input_schema": {"type": "object"}, **own}] == body["tools"]
     assert "tools[0].type" == refusal(tools=[{"type": "custom", "custom": {"name": "look"}}])
 
 
@@ -470,6 +483,49 @@ def test_case_64_thoughts_of_others_are_reported_and_left_out() -> None:
     body, _ = translate(user("hi"), said, user("go on"))
     assert [text_of("well")] == body["messages"][1]["content"]
     assert ("messages.reasoning_content",) == lost(user("hi"), said, user("go on"))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "thinking", "thinking": "hm", "signature": "google:AbC="},
+        {"type": "redacted_thinking", "data": "google:AbC="},
+    ],
+)
+def test_case_64_thoughts_with_the_mark_of_others_are_reported(block: dict[str, Any]) -> None:
+    """Claude's signatures are base64, which has no colon."""
+    said = {"role": "assistant", "content": "well", "thinking_blocks": [block]}
+    body, _ = translate(user("hi"), said, user("go on"))
+    assert [text_of("well")] == body["messages"][1]["content"]
+    assert ("messages.thinking_blocks",) == lost(user("hi"), said, user("go on"))
+
+
+def test_case_64_blocks_of_others_are_reported_and_leave_no_gap() -> None:
+    """What stood around a turn of nothing else is merged."""
+    block = {"type": "executableCode", "executableCode": {"code": "1"}}
+    said = {"role": "assistant", "content": None, "provider_blocks": [block]}
+    body, _ = translate(user("hi"), said, user("go on"))
+    assert [{"role": "user", "content": [text_of("hi"), text_of("go on")]}] == body["messages"]
+    assert ("messages.provider_blocks",) == lost(user("hi"), said, user("go on"))
+
+
+def test_case_33_who_called_goes_back_with_the_call() -> None:
+    """Claude's own code, which waits for the result; what others have there is reported."""
+    caller = {"type": "code_execution_20250825", "tool_id": "srvtoolu_1"}
+
+    def conversation(extra: Any) -> tuple[dict[str, Any], ...]:
+        called = {"role": "assistant", "tool_calls": [{**call(), "extra_content": extra}]}
+        return user("hi"), called, {"role": "tool", "tool_call_id": "call_1", "content": "ok"}
+
+    body = body_of(*conversation({"anthropic": {"caller": caller}}))
+    assert caller == body["messages"][1]["content"][0]["caller"]
+    others: list[Any] = [{"google": {}}, {"anthropic": {}}, {"anthropic": {"caller": "x"}}]
+    for extra in others:
+        body, _ = translate(*conversation(extra))
+        assert "caller" not in body["messages"][1]["content"][0]
+        assert ("messages.tool_calls.extra_content",) == lost(*conversation(extra))
+    both = {"anthropic": {"caller": caller}, "google": {"thought_signature": "x"}}
+    assert ("messages.tool_calls.extra_content",) == lost(*conversation(both))
 
 
 def test_case_66_a_cap_on_the_answer_is_always_sent() -> None:

@@ -213,6 +213,40 @@ def test_case_43_an_answer_that_failed_is_an_error(
     assert b'"finish_reason":"' not in out
 
 
+@pytest.mark.parametrize("reason", ["TOO_MANY_TOOL_CALLS", "UNEXPECTED_TOOL_CALL"])
+def test_case_39_43_a_call_that_google_did_not_expect_is_told(
+    whole: Whole, streamed: Streamed, reason: str
+) -> None:
+    """The client can answer that there is no such tool; Google's word stands beside it."""
+    call = {"functionCall": {"name": "list_files", "args": {"a": 1}}}
+    failed = response(call, reason=reason, finishMessage="It is undeclared.")
+    (choice,) = whole(failed)["choices"]
+    (told,) = choice["message"]["tool_calls"]
+    assert ("list_files", '{"a": 1}') == (told["function"]["name"], told["function"]["arguments"])
+    assert ("tool_calls", reason) == (choice["finish_reason"], choice["native_finish_reason"])
+    assert "It is undeclared." == choice["message"]["finish_message"]
+    message = merged(streamed([failed]))
+    assert ("tool_calls", reason) == (message["finish_reason"], message["native_finish_reason"])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"name": "look", "willContinue": True},
+        {"partialArgs": [{"jsonPath": "$.a", "stringValue": "x"}]},
+    ],
+)
+def test_a_call_in_pieces_is_an_error_and_never_a_call_of_less(
+    decoded: Decoded, call: dict[str, Any]
+) -> None:
+    """It is never asked for, and has no words in a chunk."""
+    event = response({"functionCall": call})
+    out, decoder = decoded(b"data: " + json.dumps(event).encode() + b"\n\n")
+    assert decoder.error is not None
+    assert "invalid_provider_response" == decoder.error.code
+    assert b"tool_calls" not in out
+
+
 def test_case_44_a_prompt_that_is_blocked_says_why(whole: Whole, streamed: Streamed) -> None:
     """One choice and no text; what is told of the reason stands beside it."""
     blocked = {

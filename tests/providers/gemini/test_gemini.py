@@ -155,7 +155,7 @@ def test_case_20_21_schemas_go_as_they_are_or_in_a_subset_for_older_models() -> 
     """References are put in place, and what has no word is reported."""
     newer = body_of(tools=[tool(parameters=SCHEMA)])
     assert SCHEMA == newer["tools"][0]["functionDeclarations"][0]["parametersJsonSchema"]
-    older, translation = translate(model="gemini-2.0-flash", tools=[tool(parameters=SCHEMA)])
+    older, translation = translate(model="gemini-1.5-flash", tools=[tool(parameters=SCHEMA)])
     told = older["tools"][0]["functionDeclarations"][0]["parameters"]
     assert {"a": {}, "b": {"type": "string", "nullable": True}} == told["properties"]
     path = "tools.function.parameters"

@@ -16,7 +16,8 @@ from asgi_llm.providers.gemini import Gemini
 Sent = Callable[..., dict[str, Any]]
 Translate = Callable[..., Translation]
 
-OLD, MIDDLE, NEW = "gemini-2.0-flash", "gemini-2.5-flash", "gemini-9-flash"
+FIRST, OLD = "gemini-1.5-flash", "gemini-2.0-flash"
+MIDDLE, NEW = "gemini-2.5-flash", "gemini-9-flash"
 PNG = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
 LINKED = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 GIF = {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lGODlh"}}
@@ -119,6 +120,30 @@ def test_case_14_media_in_results_that_may_not_be_there_stand_behind_them(
     assert ("messages.content",) == translate({"messages": messages}).losses
 
 
+@pytest.mark.parametrize(
+    ("url", "model", "is_within"),
+    [
+        ("https://generativelanguage.googleapis.com/v1beta/files/a", NEW, True),
+        ("gs://bucket/a.pdf", NEW, True),
+        ("https://a.example/a.pdf", NEW, False),
+        ("gs://bucket/a.pdf", MIDDLE, False),
+    ],
+)
+def test_case_14_a_result_may_hold_what_was_uploaded_to_google(
+    sent: Sent, url: str, model: str, is_within: bool
+) -> None:
+    """Where the model sees results."""
+    content = [{"type": "document_url", "document_url": {"url": url}}]
+    turns = [user(), calling("c1"), result("c1", content)]
+    parts = sent({"messages": turns}, model=model)["contents"][-1]["parts"]
+    told = {"fileData": {"mimeType": "application/pdf", "fileUri": url}}
+    if is_within:
+        assert [told] == parts[0]["functionResponse"]["parts"]
+    else:
+        assert "parts" not in parts[0]["functionResponse"]
+    assert (1 if is_within else 3) == len(parts)
+
+
 def test_case_26_ids_go_back_unless_they_were_made_here(sent: Sent) -> None:
     """Gemini's own, and those of another provider, name the call and its result alike."""
     messages = [user(), calling("fc-1", "call_r1_0_1"), result("call_r1_0_1"), result("fc-1")]
@@ -196,18 +221,19 @@ def test_case_20_a_function_without_parameters_has_none(sent: Sent) -> None:
     """The subset has no empty objects either."""
     empty = {"type": "object", "properties": {}}
     assert {"name": "look"} == sent({"tools": [tool()]})["tools"][0]["functionDeclarations"][0]
-    older = sent({"tools": [tool(parameters=empty)]}, model=OLD)
+    older = sent({"tools": [tool(parameters=empty)]}, model=FIRST)
     assert {"name": "look"} == older["tools"][0]["functionDeclarations"][0]
 
 
 @pytest.mark.parametrize(
     ("schemas", "model", "field"),
     [
-        ("auto", OLD, "parameters"),
+        ("auto", FIRST, "parameters"),
         ("auto", "models/gemini-1.5-pro", "parameters"),
+        ("auto", OLD, "parametersJsonSchema"),
         ("auto", MIDDLE, "parametersJsonSchema"),
         ("auto", "tunedModels/mine", "parametersJsonSchema"),
-        ("json", OLD, "parametersJsonSchema"),
+        ("json", FIRST, "parametersJsonSchema"),
         ("subset", NEW, "parameters"),
     ],
 )
@@ -359,6 +385,18 @@ def test_extra_body_holds_more_than_googles_fields(sent: Sent, translate: Transl
     document = {"extra_body": {"google": None, "other": 1}}
     assert sent() == sent(document)
     assert ("extra_body.other",) == translate(document).losses
+
+
+@pytest.mark.parametrize("field", ["streamFunctionCallArguments", "stream_function_call_arguments"])
+def test_arguments_are_never_asked_for_in_pieces(
+    sent: Sent, translate: Translate, field: str
+) -> None:
+    """A chunk has no words for them; what else stands there is told."""
+    calling_config = {"mode": "VALIDATED", field: True}
+    document = {"tools": [tool()], "tool_config": {"functionCallingConfig": calling_config}}
+    told = sent(document)["toolConfig"]["functionCallingConfig"]
+    assert {"mode": "VALIDATED"} == told
+    assert ("tool_config",) == translate(document).losses
 
 
 def test_tool_config_says_more_than_tool_choice(sent: Sent, translate: Translate) -> None:

@@ -18,7 +18,6 @@ from tests.providers.replay_views.exchanges import (
     Reading,
     expected_error,
     refuse,
-    sse_data,
     without_none,
 )
 
@@ -31,7 +30,19 @@ _FINISHES = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-_OWN = ("thinking", "output_config", "metadata", "top_k", "temperature", "top_p", "max_tokens")
+_OWN = (
+    "container",
+    "max_tokens",
+    "mcp_servers",
+    "metadata",
+    "output_config",
+    "temperature",
+    "thinking",
+    "top_k",
+    "top_p",
+)
+_PLACES = {"thinking": 0, "redacted_thinking": 0, "text": 2, "tool_use": 3}
+"""Where a block stands in an answer in OpenAI's words; those of Claude's own tools are at 1."""
 
 
 class AnthropicView:
@@ -50,10 +61,6 @@ class AnthropicView:
 
     def document(self, exchange: Exchange) -> dict[str, Any]:
         sent = without_none(exchange.sent)
-        if "container" in sent:
-            raise refuse("container")
-        if "mcp_servers" in sent:
-            raise refuse("MCP servers")
         document: dict[str, Any] = {"messages": [], "stream": exchange.stream}
         for name in _OWN:
             if name in sent:
@@ -91,7 +98,7 @@ class AnthropicView:
                 turns.append({"role": message["role"], "content": blocks})
         said["messages"] = turns
         said["tools"] = [
-            {k: v for k, v in tool.items() if v not in ("", False)}
+            {k: v for k, v in tool.items() if v not in ("", False) and (k, v) != ("type", "custom")}
             for tool in said.get("tools", ())
         ]
         if said.get("tool_choice") == {"type": "auto"}:
@@ -103,8 +110,6 @@ class AnthropicView:
     def read(self, exchange: Exchange) -> Reading:
         if exchange.status >= 400:
             return Reading(error=expected_error(exchange.status))
-        if exchange.stream and _begins_whole(exchange):
-            raise refuse("a message that begins whole, as the server's code gets it")
         message: Any = _message(exchange)
         calls = tuple(
             (block.name, block.input) for block in message.content if block.type == "tool_use"
@@ -123,12 +128,6 @@ class AnthropicView:
             input=usage.input_tokens + cached + written, cached=cached, output=usage.output_tokens
         )
         return Reading(choices=(choice,), counts=counts)
-
-
-def _begins_whole(exchange: Exchange) -> bool:
-    """Whether the first event holds all of the message, which only server tools are given."""
-    first = json.loads(sse_data(exchange.body)[0])
-    return bool(first["message"]["content"])
 
 
 def _message(exchange: Exchange) -> Any:
@@ -182,6 +181,9 @@ def _messages(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _assistant(blocks: list[dict[str, Any]]) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": None}
+    places = [_PLACES.get(block["type"], 1) for block in blocks]
+    if places != sorted(places):
+        raise refuse("blocks of Claude's own tools amid the text of an earlier answer")
     for block in blocks:
         kind = block["type"]
         if kind == "text":
@@ -193,7 +195,7 @@ def _assistant(blocks: list[dict[str, Any]]) -> dict[str, Any]:
             call = {"id": block["id"], "type": "function", "function": function}
             message.setdefault("tool_calls", []).append(call)
         else:
-            raise refuse(f"a {kind} block of an earlier answer")
+            message.setdefault("provider_blocks", []).append(block)
     return message
 
 
@@ -234,14 +236,15 @@ def _part(block: dict[str, Any]) -> dict[str, Any]:
 
 def _tool(tool: dict[str, Any]) -> dict[str, Any]:
     if tool.get("type") not in (None, "custom"):
-        raise refuse(f"the server tool {tool['type'].rpartition('_')[0]}")
-    if "defer_loading" in tool:
-        raise refuse("tools that are loaded later")
+        return tool
     function = {"name": tool["name"], "parameters": tool["input_schema"]}
     for name in ("description", "strict"):
         if name in tool:
             function[name] = tool[name]
-    return {"type": "function", "function": function}
+    found = {"type": "function", "function": function}
+    if "defer_loading" in tool:
+        found["defer_loading"] = tool["defer_loading"]
+    return found
 
 
 def _choice(choice: dict[str, Any], document: dict[str, Any]) -> None:

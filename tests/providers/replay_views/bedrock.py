@@ -73,8 +73,6 @@ class BedrockView:
         sent = without_none(exchange.sent or {})
         if exchange.operation == "embeddings":
             return _embedding_document(sent)
-        if "guardrailConfig" in sent:
-            raise refuse("guardrails of Bedrock's")
         document: dict[str, Any] = {"messages": [], "stream": exchange.stream}
         if system := [one for one in _parts(sent.get("system", [])) if one["type"] == "text"]:
             document["messages"].append({"role": "system", "content": system})
@@ -85,6 +83,8 @@ class BedrockView:
         for name, value in config.items():
             document[{**names, "stopSequences": "stop"}[name]] = value
         document.update(sent.get("additionalModelRequestFields", {}))
+        if "guardrailConfig" in sent:
+            document["guardrailConfig"] = sent["guardrailConfig"]
         if format_ := sent.get("outputConfig", {}).get("textFormat"):
             told = dict(format_["structure"]["jsonSchema"])
             told["schema"] = json.loads(told["schema"])
@@ -199,7 +199,7 @@ def _reading(answer: dict[str, Any]) -> Reading:
     )
     finish = _STOPS.get(answer["stopReason"], "stop")
     choice = Choice(
-        text="".join(block.get("text", "") for block in content),
+        text="".join(_text(block) for block in content),
         reasoning="".join(
             block["reasoningContent"].get("reasoningText", {}).get("text", "")
             for block in content
@@ -217,6 +217,12 @@ def _reading(answer: dict[str, Any]) -> Reading:
         input=usage["inputTokens"] + cached + written, cached=cached, output=usage["outputTokens"]
     )
     return Reading(choices=(choice,), counts=counts)
+
+
+def _text(block: dict[str, Any]) -> str:
+    """What a block says, with its sources or without."""
+    cited = block.get("citationsContent", {}).get("content", ())
+    return str(block.get("text", "")) + "".join(one.get("text", "") for one in cited)
 
 
 def _parts(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:

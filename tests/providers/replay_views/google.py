@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import Any
@@ -28,6 +29,7 @@ from tests.providers.replay_views.google_requests import (
     embedding_document,
     format_of,
     lowered,
+    merged_turns,
     messages_of,
     plain_declaration,
     plain_part,
@@ -55,7 +57,14 @@ _SAME = {
     "seed": "seed",
     "thinkingConfig": "thinking_config",
 }
-_ENCODED_AS_NUMBERS = "enum-encoding=int"
+_OWN = ("cachedContent", "labels", "modelArmorConfig", "safetySettings")
+_NUMBERED = re.compile(rb'"(finishReason|modality|trafficType)": ?(\d)')
+_WORDS = {
+    b"finishReason": (b"FINISH_REASON_UNSPECIFIED", b"STOP", b"MAX_TOKENS", b"SAFETY"),
+    b"modality": (b"MODALITY_UNSPECIFIED", b"TEXT", b"IMAGE", b"VIDEO", b"AUDIO"),
+    b"trafficType": (b"TRAFFIC_TYPE_UNSPECIFIED", b"ON_DEMAND", b"PROVISIONED_THROUGHPUT"),
+}
+"""Words that a caller may ask to have as numbers, which the SDK never does and cannot read."""
 
 
 class GoogleView:
@@ -94,16 +103,13 @@ class GoogleView:
         said = spelled(exchange.sent)
         if exchange.operation == "embeddings":
             return embedding_document(said)
-        for name in ("cachedContent", "modelArmorConfig", "labels"):
-            if name in said:
-                raise refuse(name)
         document: dict[str, Any] = {"messages": [], "stream": exchange.stream}
         if system := said.get("systemInstruction"):
             content = [{"type": "text", "text": part["text"]} for part in system["parts"]]
             document["messages"].append({"role": "system", "content": content})
         ids = CallIds()
-        for content in said["contents"]:
-            document["messages"] += messages_of(content, ids)
+        for turn in merged_turns(said["contents"]):
+            document["messages"] += messages_of(turn, ids)
         for name, value in said.get("generationConfig", {}).items():
             if name in _SAME:
                 # 40.0 is a whole number to Google.
@@ -114,8 +120,9 @@ class GoogleView:
                 raise refuse(f"generationConfig.{name}")
         if format_ := format_of(said.get("generationConfig", {})):
             document["response_format"] = format_
-        if "safetySettings" in said:
-            document["safety_settings"] = said["safetySettings"]
+        for name in _OWN:
+            if name in said:
+                document[name] = said[name]
         put_tools(said, document)
         return document
 
@@ -129,15 +136,10 @@ class GoogleView:
             return dict(said)
         if "systemInstruction" in said:
             said["systemInstruction"] = [p["text"] for p in said["systemInstruction"]["parts"]]
-        turns: list[dict[str, Any]] = []
-        for content in said["contents"]:
-            role = content.get("role", "user")
-            parts = [plain_part(part) for part in content["parts"]]
-            if turns and turns[-1]["role"] == role:
-                turns[-1]["parts"] += parts
-            else:
-                turns.append({"role": role, "parts": parts})
-        said["contents"] = turns
+        said["contents"] = [
+            {**turn, "parts": [plain_part(part) for part in turn["parts"]]}
+            for turn in merged_turns(said["contents"])
+        ]
         config = {k: v for k, v in said.pop("generationConfig", {}).items() if v != {}}
         if "responseSchema" in config:
             config["responseJsonSchema"] = config.pop("responseSchema")
@@ -151,12 +153,16 @@ class GoogleView:
             said["generationConfig"] = config
         declared = []
         for tool in said.pop("tools", []):
-            declared += [plain_declaration(one) for one in tool["functionDeclarations"]]
+            declared += [plain_declaration(one) for one in tool.pop("functionDeclarations", ())]
+            if tool:
+                said["ownTools"] = {**said.get("ownTools", {}), **tool}
         if declared:
             said["tools"] = declared
-        choice = said.get("toolConfig", {}).get("functionCallingConfig", {})
-        if choice.get("mode") == "AUTO":
-            del said["toolConfig"]
+        choosing = said.get("toolConfig", {})
+        if choosing.get("functionCallingConfig", {}).get("mode") == "AUTO":
+            del choosing["functionCallingConfig"]
+        if not choosing:
+            said.pop("toolConfig", None)
         return dict(said)
 
     # The answer
@@ -166,8 +172,6 @@ class GoogleView:
             return Reading(error=expected_error(exchange.status))
         if exchange.operation == "embeddings":
             return _read_embeddings(exchange)
-        if _ENCODED_AS_NUMBERS in unquote(urlsplit(exchange.url).query):
-            raise refuse("an answer whose words are numbers was asked for")
         if b'"willContinue"' in exchange.body:
             raise refuse("streamed arguments were asked for")
         text = reasoning = ""
@@ -205,22 +209,34 @@ class GoogleView:
 def _responses(exchange: Exchange) -> list[types.GenerateContentResponse]:
     """What the SDK's client makes of the recorded bytes."""
     body = exchange.body
+    body = _NUMBERED.sub(lambda m: b'"%b":"%b"' % (m[1], _WORDS[m[1]][int(m[2])]), body)
     if exchange.stream and body.lstrip()[:1] == b"[":
         # The SDK never asks for the array that comes without ``alt=sse``, and does not read it.
         body = b"".join(b"data: %b\n\n" % dump(one) for one in json.loads(body))
 
-    def answer(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(exchange.status, headers=exchange.headers, content=body)
+    recorded, models = _client(exchange.provider == "vertex")
+    recorded.answer = httpx.Response(exchange.status, headers=exchange.headers, content=body)
+    if exchange.stream:
+        return list(models.generate_content_stream(model="m", contents="x"))
+    return [models.generate_content(model="m", contents="x")]
 
-    with httpx.Client(transport=httpx.MockTransport(answer)) as http:
-        models = genai.Client(
-            vertexai=exchange.provider == "vertex",
-            api_key="none",
-            http_options=types.HttpOptions(httpx_client=http),
-        ).models
-        if exchange.stream:
-            return list(models.generate_content_stream(model="m", contents="x"))
-        return [models.generate_content(model="m", contents="x")]
+
+class _Recorded(httpx.BaseTransport):
+    """Answers every call with the recording that is read at the moment."""
+
+    answer: httpx.Response
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self.answer
+
+
+@functools.cache
+def _client(vertex: bool) -> tuple[_Recorded, Any]:
+    """The SDK's client, of which one takes long to make."""
+    recorded = _Recorded()
+    options = types.HttpOptions(httpx_client=httpx.Client(transport=recorded))
+    client = genai.Client(vertexai=vertex, api_key="none", http_options=options)
+    return recorded, client.models
 
 
 def _place(exchange: Exchange) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from tests.providers.replay_views.exchanges import refuse
 
 _SNAKE = re.compile(r"_([a-z])")
 _FREE = ("args", "response", "properties", "$defs")
+_OWN_PARTS = ("codeExecutionResult", "executableCode", "toolCall", "toolResponse")
 _SCHEMAS = ("parameters", "parametersJsonSchema", "responseSchema", "responseJsonSchema")
 
 
@@ -108,9 +109,21 @@ class CallIds:
         raise refuse("a result of a call that is not there")
 
 
+def merged_turns(contents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The turns; those of one side in a row are one, which to Google makes no difference."""
+    turns: list[dict[str, Any]] = []
+    for content in contents:
+        role = content.get("role", "user")
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["parts"] += content["parts"]
+        else:
+            turns.append({"role": role, "parts": list(content["parts"])})
+    return turns
+
+
 def messages_of(content: dict[str, Any], ids: CallIds) -> list[dict[str, Any]]:
     """A turn as OpenAI's messages."""
-    role = content.get("role", "user")
+    role = content["role"]
     if role not in ("user", "model"):
         raise refuse(f"the role {role}")
     if role == "model":
@@ -129,6 +142,9 @@ def messages_of(content: dict[str, Any], ids: CallIds) -> list[dict[str, Any]]:
 
 def _assistant(parts: list[dict[str, Any]], ids: CallIds) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": None}
+    places = [_place_of(part) for part in parts]
+    if places != sorted(places):
+        raise refuse("code or calls of Google's own behind what an earlier answer said")
     for part in parts:
         call = part.get("functionCall")
         signature = part.get("thoughtSignature")
@@ -141,15 +157,25 @@ def _assistant(parts: list[dict[str, Any]], ids: CallIds) -> dict[str, Any]:
                 told["extra_content"] = google  # type: ignore[assignment]
             message.setdefault("tool_calls", []).append(told)
         elif part.get("thought"):
-            raise refuse("thoughts of an earlier answer")
+            raise refuse("a signature on the thoughts themselves of an earlier answer")
         elif "text" in part:
+            if signature and message["content"]:
+                raise refuse("a signature on a later text of an earlier answer")
             if signature:
-                raise refuse("a signature on a text of an earlier answer")
+                block = {"type": "thinking", "thinking": "", "signature": f"google:{signature}"}
+                message["thinking_blocks"] = [block]
             text = {"type": "text", "text": part["text"]}
             message["content"] = [*(message["content"] or []), text]
         else:
-            raise refuse(f"a part {_kind_of(part)} of an earlier answer")
+            message.setdefault("provider_blocks", []).append({"type": _kind_of(part), **part})
     return message
+
+
+def _place_of(part: dict[str, Any]) -> int:
+    """Where a part stands in an answer in OpenAI's words."""
+    if "functionCall" in part:
+        return 3
+    return 0 if part.get("thought") else 1 if _kind_of(part) in _OWN_PARTS else 2
 
 
 def _kind_of(part: dict[str, Any]) -> str:
@@ -183,8 +209,6 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
         kind, url = inline["mimeType"], f"data:{inline['mimeType']};base64,{inline['data']}"
     elif file := part.get("fileData"):
         kind, url = file["mimeType"], file["fileUri"]
-        if "googleapis.com/v1beta/files" in url:
-            raise refuse("a file that was uploaded")
     else:
         raise refuse(f"a part {_kind_of(part)}")
     if kind.startswith("image/"):
@@ -215,8 +239,8 @@ def put_tools(said: dict[str, Any], document: dict[str, Any]) -> None:
     for tool in said.get("tools", ()):
         for kind in tool:
             if kind != "functionDeclarations":
-                raise refuse(f"the server tool {kind}")
-        for declaration in tool["functionDeclarations"]:
+                document.setdefault("tools", []).append({"type": kind, kind: tool[kind]})
+        for declaration in tool.get("functionDeclarations", ()):
             function = {"name": declaration["name"]}
             if "description" in declaration:
                 function["description"] = declaration["description"]
@@ -225,15 +249,17 @@ def put_tools(said: dict[str, Any], document: dict[str, Any]) -> None:
             elif "parameters" in declaration:
                 function["parameters"] = lowered(declaration["parameters"])
             document.setdefault("tools", []).append({"type": "function", "function": function})
-    config = said.get("toolConfig", {})
-    if config.get("includeServerSideToolInvocations"):
-        raise refuse("server tools beside functions")
+    config = dict(said.get("toolConfig", {}))
     calling = config.get("functionCallingConfig")
+    names = (calling or {}).get("allowedFunctionNames")
+    if calling is not None and (names or calling["mode"] != "VALIDATED"):
+        del config["functionCallingConfig"]
+    else:
+        calling = None
+    if config:
+        document["tool_config"] = config
     if calling is None:
         return
-    names = calling.get("allowedFunctionNames")
-    if calling["mode"] == "VALIDATED" and not names:
-        raise refuse("the mode VALIDATED")
     if names:
         mode = "required" if calling["mode"] == "ANY" else "auto"
         tools = [{"type": "function", "function": {"name": name}} for name in names]

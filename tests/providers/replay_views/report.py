@@ -90,6 +90,22 @@ def figures(heading: str) -> dict[str, Rate]:
     return found
 
 
+def outside(rows: list[Row]) -> dict[tuple[str, str], int]:
+    """How many of each provider are out of scope, by the reason; a star: nothing is replayed."""
+    found: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row.out_of_scope is not None:
+            key = row.provider, row.out_of_scope + ("" if row.replays else " *")
+            found[key] = found.get(key, 0) + 1
+    return found
+
+
+def outside_told() -> dict[tuple[str, str], int]:
+    """The same as the reference says it."""
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*[^|\d ][^|]*) \| (\d+) \|$", PAGE.read_text(), re.M)
+    return {(provider, reason): int(count) for provider, reason, count in rows}
+
+
 def _line(row: Row) -> str:
     known = "" if row.expected else "NOT EXPECTED: "
     return f"{row.provider}: {row.id}: {known}{'; '.join(row.reasons)}"
