@@ -15,8 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from asgi_llm import _json
-from asgi_llm.errors import ProviderRejectedError
-from asgi_llm.providers._embeddings import pack
+from asgi_llm.providers._embeddings import check_dimensions, pack
 from asgi_llm.providers._native import malformed
 from asgi_llm.providers._rerank import token_count
 from asgi_llm.providers.base import Answer
@@ -103,13 +102,8 @@ def embedding_list(
     for size, body in zip(sizes, bodies, strict=True):
         answer = _decode(body)
         for raw in _in_order(answer.data, size):
-            if dimensions is not None and (length := _length(raw)) != dimensions:
-                raise ProviderRejectedError(
-                    f"dimensions: the model gives vectors of {length} numbers, not {dimensions}",
-                    status=400,
-                    param="dimensions",
-                    code="unsupported_dimensions",
-                )
+            if dimensions is not None:
+                check_dimensions(_length(raw), dimensions)
             vector = raw if as_base64 is None else _encoded(raw, as_base64)
             data.append({"object": "embedding", "index": len(data), "embedding": vector})
         counts = answer.usage or {}

@@ -12,10 +12,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from asgi_llm import _json
-from asgi_llm.errors import InvalidRequestError
+from asgi_llm.errors import InvalidRequestError, ProviderRejectedError
 from asgi_llm.types import Document, Usage
 
-__all__ = ["batches", "embedding_answer", "embedding_texts", "pack", "wants_base64"]
+__all__ = [
+    "batches",
+    "check_dimensions",
+    "embedding_answer",
+    "embedding_texts",
+    "pack",
+    "wants_base64",
+]
 
 T = TypeVar("T")
 
@@ -42,6 +49,21 @@ def embedding_texts(document: Document) -> list[str]:
 def batches(values: Sequence[T], limit: int) -> list[Sequence[T]]:
     """``values`` in order, in pieces of at most ``limit``."""
     return [values[at : at + limit] for at in range(0, len(values), limit)]
+
+
+def check_dimensions(length: int, dimensions: int | None) -> None:
+    """Check that a vector is as long as it was asked to be; None: nothing was said.
+
+    Raises:
+        ProviderRejectedError: It is not.
+    """
+    if dimensions is not None and length != dimensions:
+        raise ProviderRejectedError(
+            f"dimensions: the model gives vectors of {length} numbers, not {dimensions}",
+            status=400,
+            param="dimensions",
+            code="unsupported_dimensions",
+        )
 
 
 def wants_base64(document: Document) -> bool:

@@ -79,6 +79,8 @@ _CONTEXT_TEXTS = re.compile(
             r"tokens \+ `?max_new_tokens`? must be",  # Text Generation Inference
             r"too many tokens: size limit",  # Cohere
             r"reduce the length of the messages",  # Groq, Cerebras
+            r"input is too long for requested model",  # Bedrock
+            r"too many total text bytes",  # Bedrock
         )
     ),
     re.IGNORECASE,

@@ -97,6 +97,7 @@ class Calling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         clock: Seconds, monotonic.
         header: Names the provider to the client.
         authorize: The provider's, where its calls have to be signed one by one.
+        with_headers: The provider's, where a part of its answers stands in headers.
         told_headers: Headers of the upstream that the client learns, and under which name.
     """
 
@@ -107,6 +108,7 @@ class Calling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     clock: Callable[[], float]
     header: tuple[bytes, bytes]
     authorize: Callable[[UpstreamRequest], Awaitable[UpstreamRequest]] | None
+    with_headers: Callable[[Translation, RawHeaders, bytes], bytes] | None
     told_headers: Mapping[bytes, bytes]
 
 
@@ -190,6 +192,8 @@ class Exchange:
     async def _whole(self, response: UpstreamResponse, send: Send, watch: ClientWatch) -> None:
         calling = self._calling
         body = await response.read(calling.max_response_bytes)
+        if calling.with_headers is not None:
+            body = calling.with_headers(self._translation, response.headers, body)
         body, usage = calling.provider.parse_response(self._translation, body)
         if usage is not None:
             self._state.set(USAGE, usage)

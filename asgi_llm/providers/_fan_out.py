@@ -91,7 +91,10 @@ class FanOut(Exchange):
         places = asyncio.Semaphore(_AT_ONCE)
 
         async def read(response: UpstreamResponse) -> tuple[UpstreamResponse, bytes]:
-            return response, await response.read(max_bytes)
+            body = await response.read(max_bytes)
+            if calling.with_headers is not None:
+                body = calling.with_headers(translation, response.headers, body)
+            return response, body
 
         async def ask(request: UpstreamRequest) -> tuple[UpstreamResponse, bytes]:
             async with places:

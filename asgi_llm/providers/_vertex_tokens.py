@@ -11,7 +11,6 @@ import calendar
 import http.client
 import inspect
 import json
-import logging
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,19 +18,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from asgi_llm._optional import require
-from asgi_llm.errors import ConfigurationError, ProviderUnavailableError
+from asgi_llm.errors import ConfigurationError
+from asgi_llm.providers._renewal import Renewal
 
 __all__ = ["AccessToken", "AccessTokens", "GoogleCredentials", "TokenProvider", "provided"]
 
-logger = logging.getLogger(__name__)
-
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
-RENEWED_BEFORE_SECONDS: Final = 300.0
-KEPT_SECONDS: Final = 300.0
-"""How long a token is used whose end nobody said."""
-
-TRIED_AGAIN_SECONDS: Final = 30.0
-RENEWAL_SECONDS: Final = 60.0
 _CALL_SECONDS: Final = 10.0
 _MAX_ANSWER_BYTES: Final = 1024 * 1024
 
@@ -56,10 +48,8 @@ class AccessToken(NamedTuple):
     quota_project: str | None = None
 
 
-class AccessTokens:
-    """The current token: renewed five minutes before it ends, once for all who wait.
-
-    While a token is still good, a renewal that fails is tried again 30 seconds later.
+class AccessTokens(Renewal[AccessToken]):
+    """The current token. See ``Renewal``.
 
     Args:
         source: Fetches a token.
@@ -69,60 +59,7 @@ class AccessTokens:
     def __init__(
         self, source: Callable[[], Awaitable[AccessToken]], clock: Callable[[], float]
     ) -> None:
-        self._source = source
-        self._clock = clock
-        self._token: AccessToken | None = None
-        self._renew_at = 0.0
-        self._renewing: asyncio.Task[AccessToken] | None = None
-
-    async def current(self) -> AccessToken:
-        """A token that is good for a while.
-
-        Raises:
-            ProviderUnavailableError: None can be had.
-        """
-        token = self._token
-        if token is not None and self._clock() < self._renew_at:
-            return token
-        if self._renewing is None:
-            self._renewing = asyncio.get_running_loop().create_task(self._renew())
-            self._renewing.add_done_callback(self._renewed)
-        # A caller that leaves must not take the token from the others.
-        return await asyncio.shield(self._renewing)
-
-    def forget(self) -> None:
-        """Fetch another one next time: the provider does not take this one."""
-        self._token = None
-
-    def _renewed(self, task: asyncio.Task[AccessToken]) -> None:
-        self._renewing = None
-        if not task.cancelled():
-            # Looked at, for all who waited may have left.
-            task.exception()
-
-    async def _renew(self) -> AccessToken:
-        try:
-            async with asyncio.timeout(RENEWAL_SECONDS):
-                token = await self._source()
-        except Exception as error:
-            logger.warning("A token for Google Cloud could not be had: %s", type(error).__name__)
-            now, held = self._clock(), self._token
-            if held is not None and held.expires is not None and now < held.expires:
-                self._renew_at = now + TRIED_AGAIN_SECONDS
-                return held
-            raise ProviderUnavailableError(
-                "The gateway's credentials for the provider could not be renewed.",
-                code="provider_authentication_failed",
-            ) from error
-        now = self._clock()
-        if token.expires is None:
-            self._renew_at = now + KEPT_SECONDS
-        else:
-            # One of a short life is used for half of it.
-            left = token.expires - now
-            self._renew_at = now + max(left - RENEWED_BEFORE_SECONDS, left / 2)
-        self._token = token
-        return token
+        super().__init__(source, clock, what="A token for Google Cloud")
 
 
 def provided(provider: TokenProvider) -> Callable[[], Awaitable[AccessToken]]:

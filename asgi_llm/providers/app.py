@@ -22,6 +22,7 @@ from asgi_llm.errors import (
     LLMError,
     ModelNotFoundError,
 )
+from asgi_llm.middleware._model_access import check_unseen_model
 from asgi_llm.providers._addresses import is_public
 from asgi_llm.providers._catalog import Catalog
 from asgi_llm.providers._exchange import TOLD_HEADERS, Calling, Exchange, provider_error, read_error
@@ -30,6 +31,7 @@ from asgi_llm.providers._fetch import FetchImages, ImageFetcher
 from asgi_llm.providers._watch import ClientWatch, Watchman
 from asgi_llm.providers.base import (
     AuthorizingProvider,
+    HeaderReader,
     ModelCard,
     Provider,
     Translation,
@@ -138,6 +140,9 @@ class ProviderApp:
                 authorize=(
                     provider.authorize if isinstance(provider, AuthorizingProvider) else None
                 ),
+                with_headers=(
+                    provider.with_headers if isinstance(provider, HeaderReader) else None
+                ),
                 told_headers={**TOLD_HEADERS, **provider.limit_headers},
             )
             for provider in providers
@@ -217,6 +222,7 @@ class ProviderApp:
             return None
         document = validate(operation, state.document(body))
         name = document["model"]
+        check_unseen_model(state, name)
         deployment = state.get(DEPLOYMENT) or self._catalog.known(name)
         if deployment is None:
             deployment = await self._find(name, state)
@@ -248,6 +254,7 @@ class ProviderApp:
             return
         async with upload:
             document = validate(operation, upload.document())
+            check_unseen_model(state, document["model"])
             deployment = state.get(DEPLOYMENT) or await self._find(document["model"], state)
             state.update({REQUEST_MODEL: document["model"], DEPLOYMENT: deployment})
             calling = self._call(operation, deployment)

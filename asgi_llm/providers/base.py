@@ -16,6 +16,7 @@ from asgi_llm.types import Deployment, Document, Usage
 __all__ = [
     "Answer",
     "AuthorizingProvider",
+    "HeaderReader",
     "ModelCard",
     "Provider",
     "StreamDecoder",
@@ -185,6 +186,15 @@ class AuthorizingProvider(Provider, Protocol):
         Raises:
             ProviderError: They cannot be had.
         """
+        ...
+
+
+@runtime_checkable
+class HeaderReader(Provider, Protocol):
+    """A provider that says a part of its answers in headers."""
+
+    def with_headers(self, translation: Translation, headers: RawHeaders, body: bytes) -> bytes:
+        """The body of a whole answer as ``parse_response`` wants it."""
         ...
 
 

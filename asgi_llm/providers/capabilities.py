@@ -247,7 +247,7 @@ _NOT_COMPATIBLE: Final[Mapping[str, ProviderType]] = {
             image_data=True,
             image_urls=False,
             documents=True,
-            audio_in=False,
+            audio_in=True,
             audio_out=False,
             structured_output="native",
             thinking=True,
@@ -260,7 +260,7 @@ _NOT_COMPATIBLE: Final[Mapping[str, ProviderType]] = {
         variables={"region": ("AWS_REGION", "AWS_DEFAULT_REGION")},
         needs=("region",),
         needs_key=False,
-        requires="botocore",
+        # The extra is for signatures; an API key needs none.
         source="Amazon Bedrock API reference, 2026",
     ),
     "mistral": ProviderType(

@@ -11,14 +11,15 @@ import msgspec
 
 from asgi_llm import _json
 from asgi_llm._semconv import Operation
-from asgi_llm.errors import (
-    ConfigurationError,
-    ProviderRejectedError,
-    RawHeaders,
-)
+from asgi_llm.errors import ConfigurationError, RawHeaders
 from asgi_llm.providers._chat_answer import AnswerWriter
 from asgi_llm.providers._conversation import ChatRequest
-from asgi_llm.providers._embeddings import embedding_answer, embedding_texts, wants_base64
+from asgi_llm.providers._embeddings import (
+    check_dimensions,
+    embedding_answer,
+    embedding_texts,
+    wants_base64,
+)
 from asgi_llm.providers._losses import Losses
 from asgi_llm.providers._native import ChatCall, NativeFormat, malformed
 from asgi_llm.providers._ollama_answer import ChatReader, token_usage
@@ -173,15 +174,8 @@ class Ollama(NativeFormat):
         document, vectors = translation.document, answer.embeddings
         if len(vectors) != len(embedding_texts(document)):
             raise malformed()
-        wanted = document.get("dimensions")
         for vector in vectors:
-            if wanted is not None and len(vector) != wanted:
-                raise ProviderRejectedError(
-                    f"dimensions: the model gives vectors of {len(vector)} numbers, not {wanted}",
-                    status=400,
-                    param="dimensions",
-                    code="unsupported_dimensions",
-                )
+            check_dimensions(len(vector), document.get("dimensions"))
         usage = token_usage(answer.prompt_eval_count, 0, document)
         model = translation.deployment.model
         data = embedding_answer(model, vectors, usage, as_base64=bool(translation.memo))
