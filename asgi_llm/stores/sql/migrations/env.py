@@ -1,0 +1,17 @@
+"""Alembic's entry: run the steps on the connection that ``migrations`` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from asgi_llm.stores.sql.migrations import VERSION_TABLE
+from asgi_llm.stores.sql.models import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    version_table=VERSION_TABLE,
+    # SQLite changes a table by making it anew.
+    render_as_batch=True,
+)
+context.run_migrations()
