@@ -10,7 +10,7 @@ import asyncio
 import types
 from collections.abc import Coroutine, Generator, Mapping
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,6 +29,8 @@ __all__ = [
     "send_error",
     "stream_error",
 ]
+
+T = TypeVar("T")
 
 
 def route_path(scope: Scope) -> str:
@@ -132,7 +134,7 @@ async def read_body(
         return cast("bytes | None", whole.value)
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await _go_on(arriving, waits_for)
+            return await go_on(arriving, waits_for)
     except TimeoutError as error:
         raise errors.InvalidRequestError(
             f"The body did not arrive within {timeout_seconds:g} seconds.",
@@ -190,9 +192,7 @@ async def _drain(receive: Receive, max_bytes: int) -> bytes | None:
 
 
 @types.coroutine
-def _go_on(
-    begun: Coroutine[Any, Any, bytes | None], waits_for: Any
-) -> Generator[Any, Any, bytes | None]:
+def go_on(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
     """Await a coroutine that has been stepped once already, and waits for ``waits_for``."""
     while True:
         try:
@@ -204,7 +204,7 @@ def _go_on(
         try:
             waits_for = step()
         except StopIteration as whole:
-            return cast("bytes | None", whole.value)
+            return cast("T", whole.value)
 
 
 def _too_large(max_bytes: int) -> errors.RequestTooLargeError:

@@ -18,12 +18,15 @@ from asgi_llm import _json
 from asgi_llm._semconv import Operation
 from asgi_llm._sse import EventLog
 from asgi_llm.errors import InvalidRequestError, LLMError
-from asgi_llm.types import Attempt, Deployment, Principal, Usage
+from asgi_llm.types import Attempt, CacheReport, Cost, Deployment, LimitReport, Principal, Usage
 
 __all__ = [
     "ATTEMPTS",
+    "CACHE_STATUS",
+    "COST",
     "DEPLOYMENT",
     "FAILURE",
+    "LIMIT_STATUS",
     "OPERATION",
     "PRINCIPAL",
     "REQUEST_MODEL",
@@ -218,3 +221,14 @@ TRANSLATION_LOSS: StateKey[tuple[str, ...]] = StateKey("translation_loss")
 FAILURE: StateKey[LLMError] = StateKey("failure")
 """What kept the request from a whole answer, also after a stream had begun and could only end with
 an error event. Writer: whoever refuses or fails. Readers: logs, meters, caches."""
+
+LIMIT_STATUS: StateKey[LimitReport] = StateKey("limit_status")
+"""What the limits said of the request. Writer: RateLimitMiddleware. Readers: logs, meters."""
+
+CACHE_STATUS: StateKey[CacheReport] = StateKey("cache_status")
+"""Whether the answer is a stored one. Writer: a cache, before the answer begins. Readers: meters,
+logs."""
+
+COST: StateKey[Cost] = StateKey("cost")
+"""What all calls for the request cost together, set before its last byte leaves. Writer:
+CostMiddleware. Readers: logs, meters."""

@@ -15,10 +15,12 @@ import msgspec
 
 __all__ = [
     "Attempt",
+    "CacheReport",
     "Cost",
     "Deployment",
     "Document",
     "Limit",
+    "LimitReport",
     "LimitScope",
     "LimitUnit",
     "Outcome",
@@ -116,6 +118,20 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     (something was used that the row has no price for)."""
 
 
+class CacheReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a cache did with one request."""
+
+    status: Literal["hit", "miss", "bypass"]
+    """``hit``: the answer is a stored one, and no provider was called for it."""
+    type: Literal["exact", "semantic"] | None = None
+    """Which cache had it; None without a hit."""
+    provider: str | None = None
+    """Who made the stored answer, and with which model; None where that is not known."""
+    model: str | None = None
+    usage: Usage | None = None
+    """What the stored answer took when it was made."""
+
+
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One place where a model can be called: a configured provider and its name for the model."""
 
@@ -161,6 +177,19 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     scope: LimitScope = "caller"
     burst: int | None = None
     """What a token bucket holds when it is full; None is ``amount``."""
+
+
+class LimitReport(msgspec.Struct, frozen=True, gc=False):
+    """What the limits said of one request."""
+
+    verdict: Literal["admitted", "refused", "would_refuse", "unchecked"]
+    """``would_refuse`` where limits are only observed; ``unchecked`` where their store failed."""
+    limit: Limit | None = None
+    """The limit that refuses, else the one with the least left; None where none was asked."""
+    remaining: int = 0
+    reset_seconds: float = 0.0
+    retry_after_seconds: float = 0.0
+    """Infinity: the request can never be met."""
 
 
 Role = Literal["admin", "team_admin", "member"]

@@ -19,12 +19,18 @@ from asgi_llm.providers.echo import Echo
 
 # Modules that are imported only where an extra is there, and the package that they need.
 NEED_AN_EXTRA = {
+    "asgi_llm.gateway._database_option": "click",
     "asgi_llm.gateway._logging": "structlog",
     "asgi_llm.gateway._protocol": "uvicorn",
     "asgi_llm.gateway.access_log": "structlog",
     "asgi_llm.gateway.commands": "click",
+    "asgi_llm.gateway.db_commands": "click",
+    "asgi_llm.gateway.keys_commands": "click",
     "asgi_llm.gateway.serve": "uvicorn",
+    "asgi_llm.gateway.storage": "sqlalchemy",
 }
+IN_NEED_OF_SQL = "asgi_llm.stores.sql."
+"""All modules below are for those who have SQLAlchemy."""
 
 
 def import_everything() -> list[str]:
@@ -32,6 +38,8 @@ def import_everything() -> list[str]:
     wrong = []
     for module in pkgutil.walk_packages(asgi_llm.__path__, "asgi_llm."):
         needed = NEED_AN_EXTRA.get(module.name)
+        if module.name.startswith(IN_NEED_OF_SQL):
+            needed = "sqlalchemy"
         try:
             importlib.import_module(module.name)
         except ImportError as error:
