@@ -16,6 +16,7 @@ from asgi_llm.gateway._definition_types import (
     Name,
     Port,
     Seconds,
+    Secret,
     Text,
     TimeoutsDefinition,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "FetchImagesDefinition",
     "ModelDefinition",
     "ServerDefinition",
+    "StorageDefinition",
     "TargetDefinition",
 ]
 
@@ -133,6 +135,22 @@ class ServerDefinition(Definition, frozen=True, kw_only=True):
     ] = field(default_factory=FetchImagesDefinition)
 
 
+class StorageDefinition(Definition, frozen=True, kw_only=True):
+    """Where everything that lasts is kept."""
+
+    database: Annotated[
+        Secret | None,
+        Meta(
+            description="URL of a SQLite or PostgreSQL database; left out, the file asgi-llm.db in "
+            "this directory."
+        ),
+    ] = None
+    redis: Annotated[
+        Secret | None,
+        Meta(description="URL of a Redis server that all workers share; none when left out."),
+    ] = None
+
+
 class TargetDefinition(Definition, frozen=True, kw_only=True):
     """One place where an alias can be served."""
 
@@ -171,6 +189,9 @@ class Configuration(Definition, frozen=True, kw_only=True):
     server: Annotated[
         ServerDefinition, Meta(description="Where `asgi-llm serve` listens, and its limits.")
     ] = field(default_factory=ServerDefinition)
+    storage: Annotated[
+        StorageDefinition, Meta(description="Where keys and all else that lasts are kept.")
+    ] = field(default_factory=StorageDefinition)
     providers: Annotated[
         dict[Name, ProviderDefinition], Meta(description="Accounts at providers, by a name.")
     ] = field(default_factory=dict)

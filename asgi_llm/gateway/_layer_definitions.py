@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
-from asgi_llm.gateway._definition_types import Definition, Text
+from asgi_llm.gateway._definition_types import Definition, Secret, Text, Url
+from asgi_llm.types import LimitScope, Role
 
 __all__ = [
     "LAYERS",
     "PLANNED_LAYERS",
     "AccessLogDefinition",
+    "AuthDefinition",
     "CORSDefinition",
+    "JWTDefinition",
+    "KeyDefinition",
     "LayerDefinition",
+    "RateLimitDefinition",
+    "TierDefinition",
 ]
+
+
+Amount = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
 
 
 class LayerDefinition(Definition, frozen=True, kw_only=True):
@@ -52,8 +61,195 @@ class CORSDefinition(LayerDefinition, frozen=True, kw_only=True):
     ] = 600
 
 
+Mode = Annotated[
+    Literal["enforce", "observe"],
+    Meta(description="observe decides and records, and lets everything pass."),
+]
+
+
+class KeyDefinition(Definition, frozen=True, kw_only=True):
+    """A key that is written in the file, with no database."""
+
+    name: Annotated[Text, Meta(description="What logs and reports call it; also its id.")]
+    key: Annotated[Secret | None, Meta(description="The key itself, as in ${TEAM_A_KEY}.")] = None
+    sha256: Annotated[
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[0-9a-fA-F]{64}$",
+                extra={"is": "a SHA-256 digest of 64 hexadecimal digits"},
+            ),
+        ]
+        | None,
+        Meta(description="Its SHA-256 digest, in place of the key."),
+    ] = None
+    user: Annotated[Text | None, Meta(description="Id of the user whose key it is.")] = None
+    team: Annotated[Text | None, Meta(description="Id of the team.")] = None
+    organization: Annotated[Text | None, Meta(description="Id of the organization.")] = None
+    role: Annotated[Role, Meta(description="What it may manage.")] = "member"
+    tier: Annotated[Text | None, Meta(description="A tier of the rate_limit layer.")] = None
+    models: Annotated[
+        tuple[Text, ...] | None,
+        Meta(description="Patterns of the models that it may call; all when left out."),
+    ] = None
+    scopes: Annotated[tuple[Text, ...], Meta(description="What else it may do, by name.")] = ()
+    limits: Annotated[
+        tuple[Text, ...],
+        Meta(description="Limits of its own, such as 60 requests/minute."),
+    ] = ()
+    metadata: Annotated[
+        dict[Text, Text], Meta(description="Labels, handed on to logs and reports.")
+    ] = field(default_factory=dict)
+    expires: Annotated[
+        Text | None, Meta(description="When it ends, as in 2027-01-31T00:00:00Z.")
+    ] = None
+
+
+class JWTDefinition(Definition, frozen=True, kw_only=True):
+    """Web tokens of one issuer; needs the extra auth."""
+
+    issuer: Annotated[Text, Meta(description="The iss claim that a token has to have.")]
+    audience: Annotated[Text, Meta(description="The aud claim that it has to have.")]
+    algorithms: Annotated[
+        tuple[Text, ...], Meta(min_length=1, description="Signatures that are accepted.")
+    ] = ("RS256", "ES256")
+    jwks_url: Annotated[
+        Url | None,
+        Meta(description="Where its keys are; as its OpenID configuration says, if left out."),
+    ] = None
+    leeway_seconds: Annotated[
+        float, Meta(ge=0, le=300, description="How far its clock may be off.")
+    ] = 30.0
+    claims: Annotated[
+        dict[Text, Text],
+        Meta(description="Field of the caller to claim; user_id is sub when left out."),
+    ] = field(default_factory=dict)
+    role_claim: Annotated[Text | None, Meta(description="The claim that holds roles.")] = None
+    roles: Annotated[
+        dict[Text, Role], Meta(description="The issuer's word for a role to ours.")
+    ] = field(default_factory=dict)
+
+
+class AuthDefinition(LayerDefinition, frozen=True, kw_only=True):
+    """Who is calling: keys of the file and of the database, web tokens, the master key."""
+
+    master_key: Annotated[
+        Secret | None,
+        Meta(description="Opens /admin, and nothing else; at least 16 characters."),
+    ] = None
+    keys: Annotated[
+        tuple[KeyDefinition, ...], Meta(description="Keys that are known without a database.")
+    ] = ()
+    database: Annotated[
+        bool,
+        Meta(description="Whether keys of storage.database are accepted, and /admin is served."),
+    ] = True
+    jwt: Annotated[tuple[JWTDefinition, ...], Meta(description="Issuers of web tokens.")] = ()
+    public_paths: Annotated[
+        tuple[Text, ...], Meta(description="Further paths that are open to anyone.")
+    ] = ()
+    required_scopes: Annotated[
+        dict[Text, Text],
+        Meta(description="Beginning of a path to the scope that a key needs there."),
+    ] = field(default_factory=dict)
+    fresh_seconds: Annotated[
+        float,
+        Meta(gt=0, le=5, description="How long a looked-up key is used without asking again."),
+    ] = 4.0
+    stale_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="How long it is used while the database does not answer.",
+        ),
+    ] = 600.0
+    max_cached_keys: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="How many are kept in memory.")
+    ] = 50_000
+    mode: Mode = "enforce"
+
+
+class TierDefinition(Definition, frozen=True, kw_only=True):
+    """Limits that go together."""
+
+    requests_per_minute: Annotated[Amount | None, Meta(description="Requests in a minute.")] = None
+    requests_per_hour: Annotated[Amount | None, Meta(description="Requests in an hour.")] = None
+    requests_per_day: Annotated[Amount | None, Meta(description="Requests in a day.")] = None
+    tokens_per_minute: Annotated[
+        Amount | None, Meta(description="Input and output tokens in a minute.")
+    ] = None
+    tokens_per_day: Annotated[
+        Amount | None, Meta(description="Input and output tokens in a day.")
+    ] = None
+    input_tokens_per_minute: Annotated[
+        Amount | None, Meta(description="Input tokens in a minute.")
+    ] = None
+    input_tokens_per_day: Annotated[Amount | None, Meta(description="Input tokens in a day.")] = (
+        None
+    )
+    output_tokens_per_minute: Annotated[
+        Amount | None, Meta(description="Output tokens in a minute.")
+    ] = None
+    output_tokens_per_day: Annotated[Amount | None, Meta(description="Output tokens in a day.")] = (
+        None
+    )
+    concurrent_requests: Annotated[
+        Amount | None, Meta(description="Requests under way at the same time.")
+    ] = None
+    scope: Annotated[LimitScope, Meta(description="Who shares them.")] = "caller"
+    limits: Annotated[
+        tuple[Text, ...],
+        Meta(description="Further ones, such as 5 requests/second per user burst 10."),
+    ] = ()
+
+
+class RateLimitDefinition(LayerDefinition, frozen=True, kw_only=True):
+    """How much: requests, tokens and concurrency, by caller, tier and model."""
+
+    limits: Annotated[
+        tuple[Text, ...],
+        Meta(description="For all, such as 60 requests/minute per address."),
+    ] = ()
+    tiers: Annotated[
+        dict[Text, TierDefinition], Meta(description="Limits of callers, by their tier.")
+    ] = field(default_factory=dict)
+    default_tier: Annotated[
+        Text | None, Meta(description="The tier of callers that have none.")
+    ] = None
+    models: Annotated[
+        dict[Text, TierDefinition], Meta(description="Limits of models, by a pattern of names.")
+    ] = field(default_factory=dict)
+    store: Annotated[
+        Literal["auto", "memory", "redis"],
+        Meta(description="Where they are counted; auto is Redis where storage.redis is given."),
+    ] = "auto"
+    algorithm: Annotated[
+        Literal["token_bucket", "fixed_window", "moving_window", "sliding_window"],
+        Meta(description="How; all but the first need the extra limits."),
+    ] = "token_bucket"
+    on_store_error: Annotated[
+        Literal["allow", "deny", "share"],
+        Meta(description="While Redis does not answer: share counts a worker's share in memory."),
+    ] = "share"
+    default_output_tokens: Annotated[
+        int,
+        Meta(ge=0, le=10_000_000, description="Reserved where a request sets no cap."),
+    ] = 1024
+    max_output_tokens: Annotated[
+        dict[Text, Amount], Meta(description="The same by a pattern of models' names.")
+    ] = field(default_factory=dict)
+    count: Annotated[
+        Literal["estimate", "exact"],
+        Meta(description="How input is counted; exact needs the extra tokens."),
+    ] = "estimate"
+    mode: Mode = "enforce"
+
+
 LAYERS: dict[str, type[LayerDefinition]] = {
     "access_log": AccessLogDefinition,
+    "auth": AuthDefinition,
+    "rate_limit": RateLimitDefinition,
     "cors": CORSDefinition,
 }
 """The definition of each layer that this version has."""
@@ -61,8 +257,6 @@ LAYERS: dict[str, type[LayerDefinition]] = {
 PLANNED_LAYERS = frozenset(
     (
         "telemetry",
-        "auth",
-        "rate_limit",
         "cost",
         "guardrails",
         "prompt",

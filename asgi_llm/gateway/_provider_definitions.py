@@ -223,7 +223,7 @@ class VertexDefinition(NativeDefinition, frozen=True, kw_only=True):
 
 
 class BedrockDefinition(KeyedDefinition, frozen=True, kw_only=True):
-    """Models on Amazon Bedrock, by its Converse API; needs the extra bedrock."""
+    """Models on Amazon Bedrock, by its Converse API; needs the extra bedrock, or an API key."""
 
     type: Literal["bedrock"]
     region: Annotated[Text | None, Meta(description="AWS region, such as us-east-1.")] = None

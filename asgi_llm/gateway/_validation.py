@@ -121,9 +121,7 @@ class _Validator:
 
     def unknown_key(self, node: Table, key: str, known: dict[str, Any], path: Path) -> None:
         hint = nearest(key, known)
-        if key == "storage" and not path:
-            hint = "; this version has no layer that stores anything"
-        elif not hint and len(known) <= 8:
+        if not hint and len(known) <= 8:
             hint = f"; known are {', '.join(known)}"
         self.problem(node.keys[key], (*path, key), f"unknown key{hint}")
 

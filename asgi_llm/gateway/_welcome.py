@@ -23,7 +23,7 @@ __all__ = ["first_model", "welcome"]
 _SHOWN_ALIASES = 12
 
 
-def welcome(loaded: Loaded, build: Build, *, url: str, workers: int, reachable: bool) -> str:
+def welcome(loaded: Loaded, build: Build, *, url: str, workers: int, exposed: bool) -> str:
     """The text for people; ends with a line end.
 
     Args:
@@ -31,7 +31,7 @@ def welcome(loaded: Loaded, build: Build, *, url: str, workers: int, reachable: 
         build: What was made of it.
         url: Where the gateway is, without a slash at the end.
         workers: How many processes serve.
-        reachable: Whether other machines can reach it.
+        exposed: Whether other machines can reach it, and callers are not authenticated.
     """
     lines = [f"asgi-llm {asgi_llm.__version__}", ""]
     lines += _facts(loaded, url, workers)
@@ -53,7 +53,7 @@ def welcome(loaded: Loaded, build: Build, *, url: str, workers: int, reachable: 
             lines.append(f"  and {len(aliases) - _SHOWN_ALIASES} more: asgi-llm models")
     lines += ["", "Try it", *_curl(url, first_model(build))]
     notes = list(loaded.notes)
-    if reachable:
+    if exposed:
         notes.append("Callers are not authenticated, and other machines can reach this address.")
     if notes:
         lines += ["", "Notes", *(f"  {note}" for note in notes)]

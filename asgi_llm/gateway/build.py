@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,16 +13,13 @@ from msgspec import UNSET
 from starlette.middleware import Middleware
 from starlette.types import Receive, Scope, Send
 
-from asgi_llm._optional import require
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.gateway._definition_types import Secret, TimeoutsDefinition
-from asgi_llm.gateway._definitions import FetchImagesDefinition, ServerDefinition
+from asgi_llm.gateway._definitions import FetchImagesDefinition
 from asgi_llm.gateway._layer_definitions import (
     LAYERS,
-    AccessLogDefinition,
-    CORSDefinition,
-    LayerDefinition,
 )
+from asgi_llm.gateway._layers import Layers
 from asgi_llm.gateway._provider_definitions import (
     OPENAI_URL,
     AzureDefinition,
@@ -35,8 +34,8 @@ from asgi_llm.gateway._provider_definitions import (
 )
 from asgi_llm.gateway.compose import Gateway, Resource, compose
 from asgi_llm.gateway.config import Loaded, Source, load
-from asgi_llm.gateway.cors import CORSMiddleware
 from asgi_llm.gateway.health import Health
+from asgi_llm.gateway.openapi import document
 from asgi_llm.gateway.system import SystemMiddleware
 from asgi_llm.providers.app import FetchImages, ProviderApp
 from asgi_llm.providers.azure import Azure
@@ -52,18 +51,19 @@ from asgi_llm.types import Deployment
 __all__ = ["Build", "build", "load_gateway"]
 
 
-def load_gateway(source: Source | None = None) -> Gateway:
+def load_gateway(source: Source | None = None, *, insecure: bool = False) -> Gateway:
     """The gateway that a configuration describes, ready to be served or mounted.
 
     Args:
         source: A YAML file, or a mapping with the same keys. None: the file that
             ``ASGI_LLM_CONFIG`` names, or ``asgi-llm.yaml`` in the current directory, or else the
             providers whose keys are in the environment.
+        insecure: Take a master key that is easily guessed.
 
     Raises:
         ConfigurationError: One line for each thing that is wrong.
     """
-    return build(load(source)).gateway
+    return build(load(source), insecure=insecure).gateway
 
 
 class Build:
@@ -86,8 +86,12 @@ class Build:
         self.models = models
 
 
-def build(loaded: Loaded) -> Build:
+def build(loaded: Loaded, *, insecure: bool = False) -> Build:
     """Put a loaded configuration together. Opens no connection.
+
+    Args:
+        loaded: The configuration.
+        insecure: Take a master key that is easily guessed.
 
     Raises:
         ConfigurationError: An adapter or a layer refuses an option; the message says where it
@@ -127,10 +131,23 @@ def build(loaded: Loaded) -> Build:
         write_timeout_seconds=server.write_timeout_seconds,
     )
     health = Health()
-    layers = [_layer(layer, server) for layer in configuration.stack]
-    system = Middleware(SystemMiddleware, health=health, docs=server.docs)
+    made = Layers(configuration, health, insecure=insecure)
+    layers = []
+    for index, layer in enumerate(configuration.stack):
+        try:
+            layers.append(made.make(layer))
+        except ConfigurationError as error:
+            raise _placed(error, loaded, index) from error
+    describe = partial(document, admin=made.serves_admin)
+    system = Middleware(SystemMiddleware, health=health, openapi=describe, docs=server.docs)
     try:
-        gateway = compose([*layers, system], app, resources=transports.opened, health=health)
+        gateway = compose(
+            [*layers, system, *made.inside],
+            app,
+            resources=[*made.resources, *transports.opened],
+            health=health,
+            openapi=describe,
+        )
     except ConfigurationError as error:
         raise _located(error, loaded, layers) from error
     return Build(gateway, providers, models)
@@ -141,22 +158,6 @@ def _fetch_images(definition: FetchImagesDefinition) -> FetchImages | None:
     return FetchImages(**options) if options.pop("enabled") else None
 
 
-def _layer(layer: LayerDefinition, server: ServerDefinition) -> Middleware:
-    match layer:
-        case AccessLogDefinition():
-            require("structlog", extra="gateway")
-            # Imported here, because it imports structlog and may be left out of a stack.
-            module = importlib.import_module("asgi_llm.gateway.access_log")
-            return Middleware(module.AccessLogMiddleware, format=server.log_format)
-        case CORSDefinition():
-            options = msgspec.structs.asdict(layer)
-            return Middleware(
-                CORSMiddleware,
-                **{name: value for name, value in options.items() if value is not None},
-            )
-    raise TypeError(f"no layer for {layer!r}")
-
-
 def _located(
     error: ConfigurationError, loaded: Loaded, layers: list[Middleware]
 ) -> ConfigurationError:
@@ -165,11 +166,19 @@ def _located(
         try:
             cls(_nowhere, *args, **options)
         except ConfigurationError as found:
-            kind = type(loaded.configuration.stack[index])
-            name = next(name for name, definition in LAYERS.items() if definition is kind)
-            path = ("stack", index, name, *((found.param,) if found.param else ()))
-            return loaded.problem(path, found.message)
+            return _placed(found, loaded, index)
     return error
+
+
+def _placed(error: ConfigurationError, loaded: Loaded, index: int) -> ConfigurationError:
+    """``error``, with the place of what it is about in the layer at ``index``."""
+    kind = type(loaded.configuration.stack[index])
+    name = next(name for name, definition in LAYERS.items() if definition is kind)
+    steps = re.findall(r"[^.\[\]]+", error.param or "")
+    path = tuple(int(step) if step.isdigit() else step for step in steps)
+    if path[:1] != ("storage",):
+        path = ("stack", index, name, *path)
+    return loaded.problem(path, error.message)
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:

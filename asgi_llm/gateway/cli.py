@@ -11,6 +11,11 @@ from asgi_llm.errors import ConfigurationError
 __all__ = ["main"]
 
 _NEEDED = ("click", "uvicorn", "yaml", "structlog")
+_GROUPS = (
+    ("asgi_llm.gateway.keys_commands", "keys"),
+    ("asgi_llm.gateway.db_commands", "db"),
+)
+"""Commands within commands."""
 
 
 def main() -> None:
@@ -23,4 +28,6 @@ def main() -> None:
         sys.exit(2)
     # After the check above: these modules import what it looked for.
     commands = importlib.import_module("asgi_llm.gateway.commands")
+    for module, group in _GROUPS:
+        commands.commands.add_command(getattr(importlib.import_module(module), group))
     commands.run(sys.argv[1:])

@@ -20,7 +20,14 @@ from asgi_llm.gateway._price_listing import UnknownNameError, price_rows
 from asgi_llm.gateway._schema import schema
 from asgi_llm.gateway._welcome import welcome
 from asgi_llm.gateway.build import Build, build
-from asgi_llm.gateway.config import CONFIG_VARIABLE, DEFAULT_FILE, Loaded, hand_down, load
+from asgi_llm.gateway.config import (
+    CONFIG_VARIABLE,
+    DEFAULT_FILE,
+    Loaded,
+    authenticates,
+    hand_down,
+    load,
+)
 from asgi_llm.gateway.serve import ListenError, ServerConfig, is_loopback, listen
 from asgi_llm.gateway.serve import run as run_server
 from asgi_llm.pricing import load_prices
@@ -69,23 +76,24 @@ def commands() -> None:
 @click.option(
     "--insecure",
     is_flag=True,
-    help="Listen on an address that others can reach, though callers are not authenticated.",
+    help="Listen on an address that others can reach, though callers are not authenticated; and "
+    "take a master key that is easily guessed.",
 )
 def serve(
     config: str | None, host: str | None, port: int | None, workers: int | None, insecure: bool
 ) -> None:
     """Start the gateway."""
-    loaded, built = _load(config)
+    loaded, built = _load(config, insecure=insecure)
     server = loaded.configuration.server
     host = host if host is not None else server.host
     port = port if port is not None else server.port
     workers = workers or server.workers
-    reachable = not is_loopback(host)
-    if reachable and not insecure:
+    exposed = not (is_loopback(host) or authenticates(loaded.configuration))
+    if exposed and not insecure:
         _fail(
             f"refusing to listen on {host}: callers are not authenticated, so anyone who can "
-            "reach this address could spend your keys. Listen on 127.0.0.1 behind a proxy that "
-            "authenticates, or pass --insecure.",
+            "reach this address could spend your keys. Put auth into the stack, listen on "
+            "127.0.0.1 behind a proxy that authenticates, or pass --insecure.",
             BAD_INPUT,
         )
     try:
@@ -94,7 +102,7 @@ def serve(
         _fail(str(error), FAILURE)
     url = _url(host, bound)
     console = server.log_format == "console"
-    text = welcome(loaded, built, url=url, workers=workers, reachable=reachable)
+    text = welcome(loaded, built, url=url, workers=workers, exposed=exposed)
 
     def announce() -> None:
         if console:
@@ -103,7 +111,7 @@ def serve(
             logger.info("serving %s/v1", url)
 
     if workers > 1:
-        hand_down(loaded.source)
+        hand_down(loaded.source, insecure=insecure)
     app = built.gateway if workers == 1 else "asgi_llm.gateway.serve:application"
     serving = ServerConfig(app, server, workers=workers)
     status = run_server(serving, bound, announce)
@@ -188,10 +196,10 @@ def version() -> None:
     click.echo(asgi_llm.__version__)
 
 
-def _load(config: str | None) -> tuple[Loaded, Build]:
+def _load(config: str | None, *, insecure: bool = False) -> tuple[Loaded, Build]:
     try:
         loaded = load(config)
-        return loaded, build(loaded)
+        return loaded, build(loaded, insecure=insecure)
     except ConfigurationError as error:
         _fail(error.message, BAD_INPUT)
 

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from asgi_llm.gateway._definition_types import Secret
 from asgi_llm.gateway._definitions import Configuration, ModelDefinition
 from asgi_llm.gateway._environment import discover, key_for, option_for, override
+from asgi_llm.gateway._layer_definitions import AuthDefinition
 from asgi_llm.gateway._provider_definitions import (
     AzureDefinition,
     BedrockDefinition,
@@ -47,12 +48,15 @@ __all__ = [
     "ConfigurationProblems",
     "Loaded",
     "Secret",
+    "authenticates",
     "hand_down",
+    "insecure_by_environment",
     "load",
 ]
 
 CONFIG_VARIABLE = "ASGI_LLM_CONFIG"
 DEFAULT_FILE = "asgi-llm.yaml"
+INSECURE_VARIABLE = "ASGI_LLM_INSECURE"
 
 Source = Mapping[str, Any] | str | os.PathLike[str]
 
@@ -115,10 +119,24 @@ def load(source: Source | None = None, *, environ: Mapping[str, str] | None = No
     )
 
 
-def hand_down(source: str | None) -> None:
-    """Let worker processes load the same file."""
+def hand_down(source: str | None, *, insecure: bool) -> None:
+    """Let worker processes load the same file, and take the same risks."""
     if source is not None:
         os.environ[CONFIG_VARIABLE] = source
+    os.environ[INSECURE_VARIABLE] = "1" if insecure else "0"
+
+
+def insecure_by_environment() -> bool:
+    """Whether the process that started this one was told ``--insecure``."""
+    return os.environ.get(INSECURE_VARIABLE) == "1"
+
+
+def authenticates(configuration: Configuration) -> bool:
+    """Whether nobody gets in without a credential."""
+    return any(
+        isinstance(layer, AuthDefinition) and layer.mode == "enforce"
+        for layer in configuration.stack
+    )
 
 
 def _find(source: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:

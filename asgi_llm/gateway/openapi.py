@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import asgi_llm
+from asgi_llm.gateway.admin import admin_components, admin_paths
 from asgi_llm.wire.schema import components
 
 __all__ = ["document", "route_template"]
@@ -141,17 +142,22 @@ def route_template(path: str) -> str:
     return _MODEL_TEMPLATE if path.startswith("/v1/models/") else "other"
 
 
-def document(*, title: str = "LLM gateway") -> dict[str, Any]:
+def document(*, title: str = "LLM gateway", admin: bool = False) -> dict[str, Any]:
     """OpenAPI 3.1 of everything that the gateway serves, without ``servers``.
 
     Args:
         title: What the document and the page are called.
+        admin: Whether it serves the admin API.
     """
     paths: dict[str, Any] = {
         endpoint.path: {"post": _operation(endpoint)} for endpoint in _ENDPOINTS
     }
     paths.update(_models_paths())
     paths.update(_health_paths())
+    more: dict[str, dict[str, Any]] = {}
+    if admin:
+        paths.update(admin_paths())
+        more = admin_components()
     return {
         "openapi": "3.1.0",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -165,7 +171,7 @@ def document(*, title: str = "LLM gateway") -> dict[str, Any]:
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {
-            "schemas": {**components(), **_HEALTH_SCHEMAS},
+            "schemas": {**components(), **_HEALTH_SCHEMAS, **more.get("schemas", {})},
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -175,7 +181,7 @@ def document(*, title: str = "LLM gateway") -> dict[str, Any]:
                 }
             },
             "headers": _HEADERS,
-            "responses": _ERRORS,
+            "responses": {**_ERRORS, **more.get("responses", {})},
         },
     }
 

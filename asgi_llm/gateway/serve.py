@@ -23,6 +23,7 @@ from asgi_llm.gateway._logging import LogFormat, log_to_stderr
 from asgi_llm.gateway._protocol import BoundedProtocol
 from asgi_llm.gateway.build import load_gateway
 from asgi_llm.gateway.compose import Gateway
+from asgi_llm.gateway.config import insecure_by_environment
 
 __all__ = ["ListenError", "ServerConfig", "application", "is_loopback", "listen", "run"]
 
@@ -42,7 +43,7 @@ def application() -> Gateway:
     Reads what ``load_gateway`` reads. A configuration that is wrong ends the process.
     """
     try:
-        return load_gateway()
+        return load_gateway(insecure=insecure_by_environment())
     except ConfigurationError as error:
         sys.stderr.write(f"{error.message}\n")
         sys.exit(_STARTUP_FAILURE)

@@ -226,7 +226,8 @@ def test_serve_refuses_an_open_address_without_authentication(tmp_path: Path, ho
     assert result.exit_code == 2
     assert result.stderr == (
         f"error: refusing to listen on {host}: callers are not authenticated, so anyone who can "
-        "reach this address could spend your keys. Listen on 127.0.0.1 behind a proxy that "
+        "reach this address could spend your keys. Put auth into the stack, listen on 127.0.0.1 "
+        "behind a proxy that "
         "authenticates, or pass --insecure.\n"
     )
 
@@ -337,7 +338,7 @@ def test_the_welcome_of_a_new_user(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """With no file and no key: where it serves, the one provider, and a line that works."""
     monkeypatch.chdir(tmp_path)
     loaded = load(environ={})
-    text = welcome(loaded, build(loaded), url="http://127.0.0.1:4000", workers=1, reachable=False)
+    text = welcome(loaded, build(loaded), url="http://127.0.0.1:4000", workers=1, exposed=False)
     assert (
         text
         == f"""\
@@ -366,7 +367,7 @@ def test_the_welcome_of_a_platform_team(tmp_path: Path) -> None:
     """A file with aliases, workers, an open address and something to know."""
     path = file(tmp_path)
     loaded = load(path, environ={})
-    text = welcome(loaded, build(loaded), url="http://127.0.0.1:80", workers=4, reachable=True)
+    text = welcome(loaded, build(loaded), url="http://127.0.0.1:80", workers=4, exposed=True)
     assert f"Config   {path}\nWorkers  4\n" in text
     assert (
         "Providers\n"
@@ -398,7 +399,7 @@ def test_a_long_list_of_aliases_is_cut_short() -> None:
         "models": {f"m{number}": target for number in range(20)},
     }
     loaded = load(mapping)
-    text = welcome(loaded, build(loaded), url="http://[::1]:80", workers=1, reachable=False)
+    text = welcome(loaded, build(loaded), url="http://[::1]:80", workers=1, exposed=False)
     assert "  m11  e/echo\n  and 8 more: asgi-llm models\n" in text
     assert (
         "  e  offline, needs no key       as e/echo\n"

@@ -57,7 +57,7 @@ BOTH: list[tuple[Any, bool]] = [
     ({"providers": {"a": {"type": "litellm", "options": {"api_key": 1}}}}, False),
     ({"providers": {"a": {"type": "bedrock", "region": "r", "access_key_id": "i"}}}, True),
     ({"providers": {"e": {"type": "echo"}}, "stack": ["access_log", {"cors": None}]}, True),
-    ({"providers": {"e": {"type": "echo"}}, "stack": [{"auth": {}}]}, False),
+    ({"providers": {"e": {"type": "echo"}}, "stack": [{"cost": {}}]}, False),
     ({"providers": {"e": {"type": "echo"}}, "stack": [{"cors": {"x": 1}}]}, False),
     ({"providers": {"e": {"type": "echo"}}, "models": {"m": {"targets": []}}}, False),
     (
@@ -116,4 +116,10 @@ def test_every_layer_and_provider_type_is_documented() -> None:
     """The reference names each of them."""
     text = REFERENCE.read_text()
     assert [name for name in (*LAYERS, *PROVIDERS) if f"`{name}`" not in text] == []
-    assert Configuration.__struct_fields__ == ("server", "providers", "models", "stack")
+    assert Configuration.__struct_fields__ == (
+        "server",
+        "storage",
+        "providers",
+        "models",
+        "stack",
+    )

@@ -11,11 +11,22 @@ import argparse
 import os
 import platform
 import sys
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.performance.measure import LOADS, Load, Run, cpus, drive, measure, target, upstream
+from tests.performance.measure import (
+    LOADS,
+    Load,
+    Run,
+    cpus,
+    drive,
+    measure,
+    redis,
+    target,
+    upstream,
+)
 from tests.performance.report import Results, compare, goals, table
 from tests.performance.targets import TARGETS
 
@@ -64,12 +75,16 @@ def _run(options: argparse.Namespace) -> Results:
     }
     loads = [load for load in LOADS if load.name in options.loads]
     runs: list[dict[str, Any]] = []
-    with upstream() as origin:
+    with ExitStack() as serving:
+        origin = serving.enter_context(upstream())
+        redis_url = ""
+        if any(TARGETS[name].redis for name in options.targets):
+            redis_url = serving.enter_context(redis())
         for number in range(1, options.rounds + 1):
             # Each round starts with another target, so that none always has the warm machine.
             first = (number - 1) % len(options.targets)
             for name in options.targets[first:] + options.targets[:first]:
-                with target(name, origin) as (pid, port):
+                with target(name, origin, redis_url) as (pid, port):
                     for load in loads:
                         if TARGETS[name].streams or not load.stream:
                             runs += _undisturbed(name, pid, port, load, number, options)

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import uvloop
 
-from tests.performance.wire import CHUNKS, request_body
+from tests.performance.wire import CHUNKS, CLIENT_KEY, request_body
 
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 _clock = time.perf_counter
@@ -126,7 +126,7 @@ async def main() -> None:
     request = (
         f"POST {options.path} HTTP/1.1\r\nhost: 127.0.0.1:{options.port}\r\n"
         "user-agent: asgi-llm-performance\r\naccept: application/json\r\n"
-        "authorization: Bearer sk-client\r\ncontent-type: application/json\r\n"
+        f"authorization: Bearer {CLIENT_KEY}\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\n\r\n"
     ).encode() + body
     load = Load(request, options.seconds, stream=options.stream)

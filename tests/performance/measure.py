@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.performance.targets import TARGETS
 from tests.performance.wire import CHUNKS
+from tests.services.redis_server import redis_binary
 
 ROOT = Path(__file__).resolve().parents[2]
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -128,13 +129,24 @@ def upstream() -> Iterator[str]:
 
 
 @contextmanager
-def target(name: str, origin: str) -> Iterator[tuple[int, int]]:
+def redis() -> Iterator[str]:
+    """The URL of a Redis server that keeps nothing on disk."""
+    port = free_port()
+    command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1"]
+    command += ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
+    with process(command, cpu=cpus()[1], port=port):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def target(name: str, origin: str, redis_url: str = "") -> Iterator[tuple[int, int]]:
     """A target under uvicorn: its process id and its port."""
     port = free_port()
     application = f"tests.performance.{TARGETS[name].factory}"
     command = [sys.executable, "-m", "uvicorn", "--factory", application, "--port", str(port)]
-    with process([*command, *_UVICORN], cpu=cpus()[0], port=port, PERFORMANCE_UPSTREAM=origin) as p:
-        yield p, port
+    known = {"PERFORMANCE_UPSTREAM": origin, "PERFORMANCE_REDIS": redis_url}
+    with process([*command, *_UVICORN], cpu=cpus()[0], port=port, **known) as pid:
+        yield pid, port
 
 
 def drive(name: str, port: int, load: Load, seconds: float) -> dict[str, Any]:

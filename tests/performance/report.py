@@ -48,6 +48,9 @@ GOALS = (
         above="provider-app",
         base_load="json",
     ),
+    Goal(target="auth", load="json", base="hello", at_most=0.25, above="hello"),
+    Goal(target="limits", load="json", base="hello", at_most=0.4, above="auth"),
+    Goal(target="limits-redis", load="json", base="hello", at_most=0.7, above="auth"),
 )
 
 

@@ -13,11 +13,13 @@ class Target:
         factory: ``module:function`` in this folder; imported by the target's own process only.
         model: The request's model name.
         streams: Whether it is measured with streams too.
+        redis: Whether it needs a Redis server.
     """
 
     factory: str
     model: str = "gpt-4o-mini"
     streams: bool = True
+    redis: bool = False
 
 
 TARGETS = {
@@ -25,5 +27,8 @@ TARGETS = {
     "pass-through": Target(factory="anchors:pass_through"),
     "provider-app": Target(factory="ours:provider_app", model="openai/gpt-4o-mini"),
     "anthropic": Target(factory="ours:anthropic", model="anthropic/claude-sonnet-4-6"),
+    "auth": Target(factory="layers:auth", streams=False),
+    "limits": Target(factory="layers:limits", streams=False),
+    "limits-redis": Target(factory="layers:limits_redis", streams=False, redis=True),
     "gateway": Target(factory="prebuilt:gateway", model="openai/gpt-4o-mini"),
 }

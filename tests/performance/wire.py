@@ -8,6 +8,9 @@ from typing import Any
 CHUNKS = 100
 """Writes of one stream, each one SSE event; the last write also holds ``[DONE]``."""
 
+CLIENT_KEY = "sk-client"
+"""What every request has as its key."""
+
 REQUEST_BYTES = 1024
 ANSWER_BYTES = 720
 _MODEL = "gpt-4o-mini"

@@ -1,0 +1,299 @@
+"""The layers of a stack, made from their definitions, and what they share."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp
+
+from asgi_llm._optional import require
+from asgi_llm.errors import ConfigurationError
+from asgi_llm.gateway._definitions import Configuration
+from asgi_llm.gateway._layer_definitions import (
+    AccessLogDefinition,
+    AuthDefinition,
+    CORSDefinition,
+    JWTDefinition,
+    KeyDefinition,
+    LayerDefinition,
+    RateLimitDefinition,
+    TierDefinition,
+)
+from asgi_llm.gateway._mount import MountMiddleware
+from asgi_llm.gateway.admin import LimitState, build_admin_app
+from asgi_llm.gateway.compose import Resource
+from asgi_llm.gateway.cors import CORSMiddleware
+from asgi_llm.gateway.health import Health
+from asgi_llm.middleware._jwt import JWTVerifier
+from asgi_llm.middleware._limit_rules import LimitRules, parse_limit
+from asgi_llm.middleware.auth import PUBLIC_PATHS, AuthMiddleware
+from asgi_llm.middleware.rate_limit import RateLimitMiddleware
+from asgi_llm.stores.base import KeyRecord, LimitStore
+from asgi_llm.stores.keys_cached import CachedKeys
+from asgi_llm.stores.keys_chained import ChainedKeys, WarmKeys
+from asgi_llm.stores.keys_memory import DIGEST_PREFIX, MemoryKeys
+from asgi_llm.stores.limits_guarded import GuardedLimits
+from asgi_llm.stores.limits_memory import MemoryLimits
+from asgi_llm.stores.limits_package import PackageLimits, Strategy
+from asgi_llm.stores.limits_redis import RedisLimits
+from asgi_llm.types import Principal
+from asgi_llm.wire.tokens import BPETokens
+
+__all__ = ["Layers"]
+
+_SYSTEM_PATHS = ("/health", "/openapi.json", "/docs", "/docs/docs.js", "/docs/docs.css")
+_STRATEGIES: dict[str, Strategy] = {
+    "fixed_window": "fixed-window",
+    "moving_window": "moving-window",
+    "sliding_window": "sliding-window-counter",
+}
+
+
+class Layers:
+    """Makes the layers of one configuration. Opens no connection.
+
+    Args:
+        configuration: The whole of it.
+        health: Gets a check for each store.
+        insecure: Take a master key that is easily guessed.
+
+    Attributes:
+        inside: What stands inside of all layers, such as the admin API.
+        serves_admin: Whether that is among it.
+        resources: What was opened for them, to be closed after them.
+    """
+
+    def __init__(self, configuration: Configuration, health: Health, *, insecure: bool) -> None:
+        self._server = configuration.server
+        self._storage = configuration.storage
+        self._health = health
+        self._insecure = insecure
+        self._database: Any = None
+        self._limits: RateLimitMiddleware | None = None
+        self.inside: list[Middleware] = []
+        self.serves_admin = False
+        self.resources: list[Resource] = []
+
+    def make(self, definition: LayerDefinition) -> Middleware:
+        """One layer.
+
+        Raises:
+            ConfigurationError: An option is wrong; ``param`` is its path below the layer.
+        """
+        match definition:
+            case AccessLogDefinition():
+                require("structlog", extra="gateway")
+                # Imported here, because it imports structlog and may be left out of a stack.
+                module = importlib.import_module("asgi_llm.gateway.access_log")
+                return Middleware(module.AccessLogMiddleware, format=self._server.log_format)
+            case CORSDefinition():
+                options = msgspec.structs.asdict(definition)
+                return Middleware(
+                    CORSMiddleware,
+                    **{name: value for name, value in options.items() if value is not None},
+                )
+            case AuthDefinition():
+                return self._auth(definition)
+            case RateLimitDefinition():
+                return self._rate_limit(definition)
+        raise TypeError(f"no layer for {definition!r}")
+
+    # Authentication
+
+    def _auth(self, definition: AuthDefinition) -> Middleware:
+        stores: list[WarmKeys] = []
+        if definition.keys:
+            stores.append(MemoryKeys(dict(_named_keys(definition.keys))))
+        if definition.database:
+            stores.append(self._database_keys(definition))
+        return Middleware(
+            AuthMiddleware,
+            keys=ChainedKeys(stores) if len(stores) > 1 else stores[0] if stores else None,
+            master_key=definition.master_key.reveal() if definition.master_key else None,
+            jwt=[_verifier(row) for row in definition.jwt] or None,
+            public_paths=(*PUBLIC_PATHS, *_SYSTEM_PATHS, *definition.public_paths),
+            required_scopes=definition.required_scopes,
+            max_body_bytes=self._server.max_body_bytes,
+            body_timeout_seconds=self._server.body_timeout_seconds,
+            mode=definition.mode,
+            insecure=self._insecure,
+        )
+
+    def _database_keys(self, definition: AuthDefinition) -> CachedKeys:
+        """Keys of the database, with ``/admin`` to manage them."""
+        storage = self._open_database()
+        keys: Any = storage.keys
+        url = self._storage.redis
+        if url is not None:
+            module = importlib.import_module("asgi_llm.stores.keys_redis")
+            keys = module.RedisKeyCache(
+                keys,
+                redis=url.reveal(),
+                fresh_seconds=definition.fresh_seconds,
+                stale_seconds=definition.stale_seconds,
+            )
+            self.resources.append(keys)
+        cached = CachedKeys(
+            keys,
+            fresh_seconds=definition.fresh_seconds,
+            stale_seconds=definition.stale_seconds,
+            max_entries=definition.max_cached_keys,
+        )
+        self._health.checks["database"] = lambda: cached.available
+        self.serves_admin = True
+        self.inside.append(
+            Middleware(
+                MountMiddleware,
+                prefix="/admin",
+                mounted=storage.prepared(
+                    build_admin_app(
+                        storage.directory,
+                        invalidate=cached.invalidate,
+                        limit_state=self._limit_state,
+                        max_body_bytes=self._server.max_body_bytes,
+                        body_timeout_seconds=self._server.body_timeout_seconds,
+                    )
+                ),
+            )
+        )
+        return cached
+
+    def _open_database(self) -> Any:
+        if self._database is None:
+            require("sqlalchemy", extra="sql")
+            # Imported here, because it imports SQLAlchemy.
+            module = importlib.import_module("asgi_llm.gateway.storage")
+            url = self._storage.database
+            try:
+                self._database = module.Storage(url.reveal() if url else module.DEFAULT_DATABASE)
+            except ConfigurationError as error:
+                raise ConfigurationError(error.message, param="storage.database") from None
+            self.resources.append(self._database)
+        return self._database
+
+    # Limits
+
+    def _rate_limit(self, definition: RateLimitDefinition) -> Middleware:
+        store = self._limit_store(definition)
+        self.resources.append(store)
+        return Middleware(
+            self._make_rate_limit,
+            limits=definition.limits,
+            tiers={name: _rules(tier) for name, tier in definition.tiers.items()},
+            default_tier=definition.default_tier,
+            model_limits={name: _rules(tier) for name, tier in definition.models.items()},
+            store=store,
+            on_store_error="deny" if definition.on_store_error == "deny" else "allow",
+            trusted_proxies=self._server.trusted_proxies,
+            default_output_tokens=definition.default_output_tokens,
+            max_output_tokens=definition.max_output_tokens,
+            token_counter=BPETokens() if definition.count == "exact" else None,
+            max_body_bytes=self._server.max_body_bytes,
+            body_timeout_seconds=self._server.body_timeout_seconds,
+            mode=definition.mode,
+        )
+
+    def _make_rate_limit(self, app: ASGIApp, /, **options: Any) -> RateLimitMiddleware:
+        self._limits = RateLimitMiddleware(app, **options)
+        return self._limits
+
+    async def _limit_state(self, principal: Principal) -> Sequence[LimitState]:
+        """How the limits of a caller stand, for the admin API."""
+        if self._limits is None:
+            return [LimitState(limit=limit) for limit in principal.limits]
+        standing = await self._limits.standing(principal)
+        return [LimitState(limit=limit, status=status) for limit, status in standing]
+
+    def _limit_store(self, definition: RateLimitDefinition) -> LimitStore:
+        url = self._storage.redis
+        if definition.store == "redis" and url is None:
+            raise ConfigurationError("redis needs storage.redis", param="store")
+        in_redis = url is not None and definition.store != "memory"
+        leases: LimitStore = MemoryLimits()
+        if in_redis and url is not None:
+            leases = RedisLimits(url.reveal())
+        strategy = _STRATEGIES.get(definition.algorithm)
+        if strategy is None:
+            store = leases
+        else:
+            uri = url.reveal() if in_redis and url is not None else "memory://"
+            store = PackageLimits(uri, strategy=strategy, leases=leases)
+        if not in_redis:
+            return store
+        share = None
+        if definition.on_store_error == "share":
+            share = MemoryLimits(share=1 / self._server.workers)
+        guarded = GuardedLimits(store, on_store_error=definition.on_store_error, share=share)
+        self._health.checks["redis"] = lambda: guarded.health()["state"] == "closed"
+        return guarded
+
+
+def _rules(tier: TierDefinition) -> LimitRules:
+    options = msgspec.structs.asdict(tier)
+    texts = options.pop("limits")
+    scope = options.pop("scope")
+    amounts = {name: amount for name, amount in options.items() if amount is not None}
+    return [*([{**amounts, "scope": scope}] if amounts else []), *texts]
+
+
+def _named_keys(definitions: Sequence[KeyDefinition]) -> Iterator[tuple[str, KeyRecord]]:
+    names: set[str] = set()
+    for index, definition in enumerate(definitions):
+        path = f"keys.{index}"
+        if (definition.key is None) == (definition.sha256 is None):
+            raise ConfigurationError("give either key or sha256", param=path)
+        if definition.name in names:
+            raise ConfigurationError(
+                f"two keys are named {definition.name!r}", param=f"{path}.name"
+            )
+        names.add(definition.name)
+        credential = definition.key.reveal() if definition.key else ""
+        yield credential or f"{DIGEST_PREFIX}{definition.sha256}", _record(definition, path)
+
+
+def _record(definition: KeyDefinition, path: str) -> KeyRecord:
+    limits = []
+    for index, text in enumerate(definition.limits):
+        try:
+            limits.append(parse_limit(text))
+        except ConfigurationError as error:
+            raise ConfigurationError(error.message, param=f"{path}.limits.{index}") from error
+    return KeyRecord(
+        principal=Principal(
+            key_id=definition.name,
+            key_name=definition.name,
+            user_id=definition.user,
+            team_id=definition.team,
+            organization_id=definition.organization,
+            role=definition.role,
+            tier=definition.tier,
+            models=definition.models,
+            scopes=frozenset(definition.scopes),
+            limits=tuple(limits),
+            metadata=definition.metadata,
+        ),
+        expires_at=None if definition.expires is None else _time(definition.expires, path),
+    )
+
+
+def _time(text: str, path: str) -> float:
+    """Unix time of an ISO 8601 text; without a zone it is UTC."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(
+            "expected a date and time as in 2027-01-31T00:00:00Z", param=f"{path}.expires"
+        ) from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _verifier(definition: JWTDefinition) -> Any:
+    options = msgspec.structs.asdict(definition)
+    if not options["claims"]:
+        del options["claims"]
+    return JWTVerifier(**options)

@@ -1,0 +1,237 @@
+"""The admin API's part of the OpenAPI document, from the table of its routes.
+
+Source: OpenAPI 3.1.1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from asgi_llm.gateway.admin._management import LimitState
+from asgi_llm.gateway.admin._routes import ROUTES, Operation
+from asgi_llm.stores.directory import AuditEntry, Key
+
+__all__ = ["admin_components", "admin_paths"]
+
+_TAG: Final = "Admin"
+_TEMPLATE: Final = "#/components/schemas/{name}"
+_SUMMARIES: Final = {
+    "create": "Add a {kind}",
+    "list": "List {kind}s",
+    "show": "Show a {kind}",
+    "update": "Change a {kind}; what is left out stays",
+    "delete": "Remove a {kind} that nothing belongs to",
+    "import": "Take a key that exists elsewhere",
+    "rotate": "Give a key a new credential",
+    "revoke": "End a key for good",
+    "limits": "Limits of a key and how they stand",
+    "audit": "Changes and who made them",
+}
+_SHOWS_KEY: Final = frozenset(("create", "import", "rotate"))
+_ROLES: Final = {
+    "admin": "For admins.",
+    "team_admin": "For admins; team admins see and change what is of their own team.",
+    "member": "For everybody; members see and change what is their own.",
+}
+
+
+def admin_paths() -> dict[str, Any]:
+    """Path items, for ``paths``.
+
+    They refer to components of the gateway's document: the schema ``Error``, the header
+    ``RequestID`` and the responses that it has for the same statuses.
+    """
+    paths: dict[str, Any] = {}
+    for operation in ROUTES:
+        item = paths.setdefault(operation.path, {})
+        if "{id}" in operation.path:
+            item["parameters"] = [
+                {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+            ]
+        item[operation.method.lower()] = _operation(operation)
+    return paths
+
+
+def admin_components() -> dict[str, dict[str, Any]]:
+    """What ``admin_paths`` refers to and the gateway's document lacks, by section."""
+    bodies = [operation.body for operation in ROUTES if operation.body is not None]
+    kinds = [operation.kind for operation in ROUTES]
+    _, schemas = msgspec.json.schema_components(
+        list(dict.fromkeys([*bodies, *kinds, LimitState])), ref_template=_TEMPLATE
+    )
+    for kind in dict.fromkeys(kinds):
+        name = "audit_entry" if kind is AuditEntry else kind.__name__.lower()
+        properties = schemas[kind.__name__]["properties"]
+        schemas[kind.__name__]["properties"] = {"object": {"const": name}, **properties}
+        schemas[f"{kind.__name__}List"] = _list_schema(kind.__name__)
+    del schemas["LimitState"], schemas["LimitStatus"], schemas["NoBody"]
+    schemas["NewKey"] = {
+        "description": "A key with its text, which is shown this once.",
+        "allOf": [
+            _schema("Key"),
+            {
+                "type": "object",
+                "required": ["key"],
+                "properties": {"key": {"type": "string", "examples": ["sk-..."]}},
+            },
+        ],
+    }
+    schemas["Deleted"] = {
+        "type": "object",
+        "required": ["object", "id", "deleted"],
+        "properties": {
+            "object": {"type": "string"},
+            "id": {"type": "string"},
+            "deleted": {"const": True},
+        },
+    }
+    schemas["KeyLimits"] = _limits_schema()
+    return {
+        "schemas": schemas,
+        "responses": {
+            "Conflict": _error("It collides with what there is; the message says with what."),
+            "Unprocessable": _error("A field or a parameter is not allowed; param names it."),
+        },
+    }
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    action, kind = operation.action, operation.kind
+    summary = _SUMMARIES[action].format(kind=kind.__name__.lower())
+    if action == "delete" and kind is Key:
+        summary = _SUMMARIES["revoke"]
+    described: dict[str, Any] = {
+        "operationId": _operation_id(operation),
+        "tags": [_TAG],
+        "summary": summary,
+        "description": _ROLES[operation.role],
+        "responses": {
+            str(operation.status): {
+                "description": "The answer.",
+                "headers": _request_id(),
+                "content": {"application/json": {"schema": _answer(operation)}},
+            },
+            **_refusals(operation),
+        },
+    }
+    if operation.filters is not None:
+        described["parameters"] = _parameters(operation.filters)
+    if operation.body is not None and operation.body.__struct_fields__:
+        described["requestBody"] = {
+            "required": operation.action not in ("rotate",),
+            "content": {"application/json": {"schema": _schema(operation.body.__name__)}},
+        }
+    return described
+
+
+def _operation_id(operation: Operation) -> str:
+    if operation.action == "audit":
+        return "adminListAuditEntries"
+    name = operation.kind.__name__
+    if operation.action in ("list", "limits"):
+        name = f"{name}s" if operation.action == "list" else f"{name}Limits"
+    verb = "show" if operation.action == "limits" else operation.action
+    return f"admin{verb.title()}{name}"
+
+
+def _answer(operation: Operation) -> dict[str, Any]:
+    name = operation.kind.__name__
+    match operation.action:
+        case "list" | "audit":
+            return _schema(f"{name}List")
+        case "limits":
+            return _schema("KeyLimits")
+        case "delete" if operation.kind is not Key:
+            return _schema("Deleted")
+    return _schema("NewKey" if operation.kind is Key and operation.action in _SHOWS_KEY else name)
+
+
+def _refusals(operation: Operation) -> dict[str, Any]:
+    statuses = {
+        "401": "AuthenticationFailed",
+        "403": "PermissionDenied",
+        "422": "Unprocessable",
+        "429": "RateLimited",
+        "500": "InternalError",
+        "503": "Unavailable",
+    }
+    if "{id}" in operation.path or operation.action in ("create", "import"):
+        statuses["404"] = "NotFound"
+    if operation.method != "GET":
+        statuses["409"] = "Conflict"
+    if operation.body is not None:
+        statuses |= {"413": "RequestTooLarge", "415": "UnsupportedMediaType"}
+    return {
+        status: {"$ref": f"#/components/responses/{name}"}
+        for status, name in sorted(statuses.items())
+    }
+
+
+def _parameters(filters: Any) -> list[dict[str, Any]]:
+    page = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+    schemas: dict[str, dict[str, Any]] = {"limit": page, "after": {"type": "string"}}
+    for name, kind in filters.items():
+        schemas[name] = {"type": "boolean" if kind == "flag" else "string"}
+    return [{"name": name, "in": "query", "schema": schema} for name, schema in schemas.items()]
+
+
+def _list_schema(name: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["object", "data", "next"],
+        "properties": {
+            "object": {"const": "list"},
+            "data": {"type": "array", "items": _schema(name)},
+            "next": {
+                "type": ["string", "null"],
+                "description": "Where to go on from, for after; null at the end.",
+            },
+        },
+    }
+
+
+def _limits_schema() -> dict[str, Any]:
+    counted = {"type": ["number", "null"], "minimum": 0}
+    return {
+        "type": "object",
+        "required": ["object", "key_id", "tier", "data"],
+        "properties": {
+            "object": {"const": "key.limits"},
+            "key_id": {"type": "string"},
+            "tier": {"type": ["string", "null"]},
+            "data": {
+                "type": "array",
+                "items": {
+                    "allOf": [
+                        _schema("Limit"),
+                        {
+                            "type": "object",
+                            "properties": {
+                                "remaining": {**counted, "type": ["integer", "null"]},
+                                "reset_seconds": counted,
+                                "retry_after_seconds": counted,
+                            },
+                        },
+                    ]
+                },
+            },
+        },
+    }
+
+
+def _error(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "headers": _request_id(),
+        "content": {"application/json": {"schema": _schema("Error")}},
+    }
+
+
+def _request_id() -> dict[str, Any]:
+    return {"X-Request-ID": {"$ref": "#/components/headers/RequestID"}}
+
+
+def _schema(name: str) -> dict[str, str]:
+    return {"$ref": _TEMPLATE.format(name=name)}

@@ -1,0 +1,96 @@
+"""The admin API as an app of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from asgi_llm._asgi import route_path
+from asgi_llm.errors import ConfigurationError
+from asgi_llm.gateway.admin._endpoints import Endpoint, Limits, Nowhere
+from asgi_llm.gateway.admin._forgetting import Invalidate
+from asgi_llm.gateway.admin._management import Management, ReadLimits
+from asgi_llm.gateway.admin._routes import ROUTES, Operation
+from asgi_llm.stores.directory import Directory
+
+__all__ = ["build_admin_app"]
+
+
+def build_admin_app(
+    directory: Directory,
+    *,
+    invalidate: Invalidate | None = None,
+    limit_state: ReadLimits | None = None,
+    members_create_keys: bool = False,
+    max_body_bytes: int = 65_536,
+    body_timeout_seconds: float = 30.0,
+    clock: Callable[[], float] = time.time,
+) -> Starlette:
+    """Organizations, teams, users, keys and the audit log under ``/admin``.
+
+    Who is calling is ``state.PRINCIPAL``, which AuthMiddleware or a host sets; without it every
+    path is a 401.
+
+    Args:
+        directory: Where everything is kept.
+        invalidate: Awaited with the digests (32 bytes each) of the keys that a change concerns, as
+            ``CachedKeys.invalidate`` is. Left out, caches find out by themselves.
+        limit_state: Awaited with a caller: all limits that apply to them, those of their tier too,
+            and how each stands. Left out, limits of the directory are told, without their state,
+            and a team's admin may set only limits that they have themselves.
+        members_create_keys: Whether members may make keys of their own.
+        max_body_bytes: Cap on a body, at least 1.
+        body_timeout_seconds: For a whole body to arrive, above 0.
+        clock: Unix time in seconds.
+
+    Raises:
+        ConfigurationError: A number is out of range.
+    """
+    if max_body_bytes < 1:
+        raise ConfigurationError("max_body_bytes must be at least 1", param="max_body_bytes")
+    if not body_timeout_seconds > 0:
+        raise ConfigurationError(
+            "body_timeout_seconds must be above 0", param="body_timeout_seconds"
+        )
+    management = Management(
+        directory,
+        invalidate=invalidate,
+        read_limits=limit_state,
+        members_create_keys=members_create_keys,
+        clock=clock,
+    )
+    limits = Limits(max_body_bytes, body_timeout_seconds)
+    paths: dict[str, dict[str, Operation]] = {}
+    for operation in ROUTES:
+        paths.setdefault(operation.path, {})[operation.method] = operation
+    routes = [
+        Route(path, Endpoint(operations, management, limits)) for path, operations in paths.items()
+    ]
+    app = Starlette(
+        routes=[*routes, Route("/{path:path}", Nowhere())], middleware=[Middleware(_OnePath)]
+    )
+    # A redirect would go where the Host header says.
+    app.router.redirect_slashes = False
+    return app
+
+
+class _OnePath:
+    """Lets the router see the path that all layers decide on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {
+                **cast("Mapping[str, Any]", scope),
+                "path": route_path(scope),
+                "root_path": "",
+            }
+        await self.app(scope, receive, send)

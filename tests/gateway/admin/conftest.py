@@ -1,0 +1,43 @@
+"""Directories for the tests of this folder: in memory, and in SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from asgi_llm.stores.directory import Directory
+from asgi_llm.stores.directory_memory import MemoryDirectory
+from asgi_llm.stores.sql.directory import SQLDirectory
+from asgi_llm.stores.sql.engine import open_engine
+from asgi_llm.stores.sql.migrations import create_schema
+from tests.gateway.admin.world import API, fill
+
+
+@pytest_asyncio.fixture(params=["memory", "sqlite"])
+async def directory(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Directory]:
+    """A directory that has nobody."""
+    if request.param == "memory":
+        yield MemoryDirectory()
+        return
+    engine = open_engine(f"sqlite:///{tmp_path}/test.db")
+    await create_schema(engine)
+    yield SQLDirectory(engine)
+    await engine.dispose()
+
+
+@pytest_asyncio.fixture
+async def api(directory: Directory) -> API:
+    """The admin API over the two tenants of ``world``."""
+    await fill(directory)
+    return API(directory)
+
+
+@pytest_asyncio.fixture
+async def memory_api() -> API:
+    """The same in memory, for tests of what is decided before the directory is asked."""
+    directory = MemoryDirectory()
+    await fill(directory)
+    return API(directory)
