@@ -175,6 +175,10 @@ class _Writing:
         while at and not blocks[at - 1].keys().isdisjoint(_NO_CACHE_BEHIND):
             at -= 1
         path = f"{part.path}.cache_control"
+        if at < len(blocks) and part.marked_behind:
+            # Who wrote a blank text between a document and the marker knows what Bedrock takes.
+            blocks.append({"text": part.marked_behind})
+            at = len(blocks)
         if not at:
             self._losses.add(path, "no cache point can stand behind a document alone")
             return

@@ -38,6 +38,8 @@ class _Value(msgspec.Struct, kw_only=True, gc=False):
     """Where it stands in the document."""
     cache_control: dict[str, Any] | None = None
     """Anthropic's prompt-cache marker, where the client set one on this part."""
+    marked_behind: str = ""
+    """The blank text behind this part that had the marker, where it was on one."""
 
 
 class Text(_Value, kw_only=True, gc=False):
@@ -338,6 +340,7 @@ def _each_part(content: list[dict[str, Any]], path: str, losses: Losses) -> Iter
             elif marker and last is not None and last.cache_control is None:
                 # The text is dropped; its marker means all that stands before it.
                 last.cache_control = marker
+                last.marked_behind = part["text"]
             elif marker:
                 losses.add(f"{where}.cache_control", "its text is blank")
         elif kind == "refusal":

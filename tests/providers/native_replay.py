@@ -62,10 +62,6 @@ EXPECTED_MISSES: Final[dict[str, tuple[str, ...]]] = {
     "instructions amid a conversation are moved ahead of it, which the header reports": (
         "test_mid_conversation_system_prompt_without_user_turn.yaml#0",
     ),
-    "a cache point behind a document is set before it, which the header reports": (
-        "test_bedrock_cache_write_and_read.yaml#0",
-        "test_bedrock_cache_write_and_read.yaml#1",
-    ),
 }
 """Where the app differs from the recording on purpose: the reason, and the endings of the ids. The
 reference lists them."""

@@ -629,7 +629,7 @@ PEM = RSA.as_pem(private=False)
         ({"roles": {"a": "admin"}}, "roles"),
         ({"role_claim": "roles", "roles": {"a": "root"}}, "roles"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_wrong_options(options: dict[str, Any], param: str) -> None:
     """What could weaken the check, or never let anybody in, is refused; a secret is not shown."""

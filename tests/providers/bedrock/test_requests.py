@@ -234,6 +234,21 @@ def test_case_15_names_of_documents_are_plain_and_differ(sent: Sent, translate: 
     ).losses
 
 
+def test_case_16_a_blank_text_with_a_marker_parts_document_and_cache_point(
+    sent: Sent, translate: Translate
+) -> None:
+    """It is sent behind a document alone, where Bedrock takes the point no other way."""
+    blank = {"type": "text", "text": "\n", **MARK}
+    document = {"messages": [user([file("a.pdf"), blank])]}
+    content = sent(document)["messages"][0]["content"]
+    assert ["document", "text", "cachePoint"] == [next(iter(block)) for block in content]
+    assert {"text": "\n"} == content[1]
+    assert () == translate(document).losses
+    document = {"messages": [user([{"type": "text", "text": "Read."}, blank])]}
+    content = sent(document)["messages"][0]["content"]
+    assert [{"text": "Read."}, POINT] == content
+
+
 def test_case_16_a_cache_point_stands_before_a_document(sent: Sent, translate: Translate) -> None:
     """Bedrock refuses it behind one; where nothing stands before, it is lost."""
     text = {"type": "text", "text": "Read."}
