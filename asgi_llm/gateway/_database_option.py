@@ -10,15 +10,13 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 import click
 
 from asgi_llm.errors import ConfigurationError, LLMError, StoreError
-from asgi_llm.gateway.config import CONFIG_VARIABLE, DEFAULT_FILE, load
+from asgi_llm.gateway.config import CONFIG_VARIABLE, DEFAULT_DATABASE, DEFAULT_FILE, load
 from asgi_llm.stores.directory import ConflictError
 
 __all__ = ["DEFAULT_DATABASE", "Stores", "database_options", "fail", "find_stores", "run"]
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-DEFAULT_DATABASE = "sqlite+aiosqlite:///asgi-llm.db"
 
 FAILURE = 1
 BAD_INPUT = 2

@@ -243,6 +243,10 @@ class RateLimitDefinition(LayerDefinition, frozen=True, kw_only=True):
         Literal["estimate", "exact"],
         Meta(description="How input is counted; exact needs the extra tokens."),
     ] = "estimate"
+    lease_seconds: Annotated[
+        float,
+        Meta(ge=1, le=3600, description="How long what a worker that dies had reserved is kept."),
+    ] = 60.0
     mode: Mode = "enforce"
 
 

@@ -27,6 +27,7 @@ from asgi_llm.gateway._layer_definitions import (
 from asgi_llm.gateway._mount import MountMiddleware
 from asgi_llm.gateway.admin import LimitState, build_admin_app
 from asgi_llm.gateway.compose import Resource
+from asgi_llm.gateway.config import DEFAULT_DATABASE
 from asgi_llm.gateway.cors import CORSMiddleware
 from asgi_llm.gateway.health import Health
 from asgi_llm.middleware._jwt import JWTVerifier
@@ -135,7 +136,7 @@ class Layers:
                 keys,
                 redis=url.reveal(),
                 fresh_seconds=definition.fresh_seconds,
-                stale_seconds=definition.stale_seconds,
+                stale_seconds=max(definition.stale_seconds, definition.fresh_seconds),
             )
             self.resources.append(keys)
         cached = CachedKeys(
@@ -170,7 +171,7 @@ class Layers:
             module = importlib.import_module("asgi_llm.gateway.storage")
             url = self._storage.database
             try:
-                self._database = module.Storage(url.reveal() if url else module.DEFAULT_DATABASE)
+                self._database = module.Storage(url.reveal() if url else DEFAULT_DATABASE)
             except ConfigurationError as error:
                 raise ConfigurationError(error.message, param="storage.database") from None
             self.resources.append(self._database)
@@ -193,6 +194,7 @@ class Layers:
             default_output_tokens=definition.default_output_tokens,
             max_output_tokens=definition.max_output_tokens,
             token_counter=BPETokens() if definition.count == "exact" else None,
+            lease_seconds=definition.lease_seconds,
             max_body_bytes=self._server.max_body_bytes,
             body_timeout_seconds=self._server.body_timeout_seconds,
             mode=definition.mode,

@@ -19,7 +19,9 @@ from asgi_llm.state import (
     ATTEMPTS,
     DEPLOYMENT,
     FAILURE,
+    LIMIT_STATUS,
     OPERATION,
+    PRINCIPAL,
     REQUEST_MODEL,
     RESPONSE_MODEL,
     TRANSLATION_LOSS,
@@ -58,8 +60,9 @@ class AccessLogMiddleware:
 
     Fields, each left out where it is not known: ``timestamp`` (UTC), ``request_id``,
     ``client_request_id``, ``method``, ``route`` (the template, never the raw path), ``status``,
-    ``outcome``, ``error``, ``operation``, ``model``, ``provider``, ``upstream_model``,
-    ``attempts``, ``stream``, ``duration_ms``, ``time_to_first_byte_ms``, ``bytes_in``,
+    ``outcome``, ``error``, ``key_id``, ``user_id``, ``team_id``, ``organization_id``, ``limits``
+    (what they said, where not ``admitted``), ``operation``, ``model``, ``provider``,
+    ``upstream_model``, ``attempts``, ``stream``, ``duration_ms``, ``time_to_first_byte_ms``, ``bytes_in``,
     ``bytes_out``, ``input_tokens``, ``cached_tokens``, ``output_tokens``, ``usage_estimated``,
     ``translation_loss`` (names of fields, never what they hold).
 
@@ -185,11 +188,18 @@ class _Record(Observer):
         attempts = state.get(ATTEMPTS)
         usage = state.get(USAGE)
         losses = state.get(TRANSLATION_LOSS)
+        principal = state.get(PRINCIPAL)
+        limited = state.get(LIMIT_STATUS)
         first = self._first_byte
         return {
             "status": self._status,
             "outcome": outcome.value,
             "error": None if failure is None else failure.code or failure.type,
+            "key_id": principal and (principal.key_id or principal.key_name),
+            "user_id": principal and principal.user_id,
+            "team_id": principal and principal.team_id,
+            "organization_id": principal and principal.organization_id,
+            "limits": limited.verdict if limited and limited.verdict != "admitted" else None,
             "operation": state.get(OPERATION),
             "model": state.get(REQUEST_MODEL),
             "provider": deployment.provider if deployment else None,

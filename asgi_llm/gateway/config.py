@@ -43,6 +43,7 @@ from asgi_llm.providers.compatible import COMPATIBLE
 
 __all__ = [
     "CONFIG_VARIABLE",
+    "DEFAULT_DATABASE",
     "DEFAULT_FILE",
     "Configuration",
     "ConfigurationProblems",
@@ -56,6 +57,7 @@ __all__ = [
 
 CONFIG_VARIABLE = "ASGI_LLM_CONFIG"
 DEFAULT_FILE = "asgi-llm.yaml"
+DEFAULT_DATABASE = "sqlite+aiosqlite:///asgi-llm.db"
 INSECURE_VARIABLE = "ASGI_LLM_INSECURE"
 
 Source = Mapping[str, Any] | str | os.PathLike[str]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import asgi_llm
-from asgi_llm.gateway.admin import admin_components, admin_paths
+from asgi_llm.gateway.admin import admin_components, admin_paths, templates
 from asgi_llm.wire.schema import components
 
 __all__ = ["document", "route_template"]
@@ -135,11 +135,27 @@ _TEMPLATES: Final = frozenset(
 )
 
 
+_ADMIN_TEMPLATES: Final = [template.split("/") for template in sorted(templates())]
+
+
 def route_template(path: str) -> str:
     """The template of a path as ``route_path`` gives it: one of a closed set, else ``other``."""
     if path in _TEMPLATES:
         return path
+    if path.startswith("/admin/"):
+        return _admin_template(path)
     return _MODEL_TEMPLATE if path.startswith("/v1/models/") else "other"
+
+
+def _admin_template(path: str) -> str:
+    segments = path.split("/")
+    for template in _ADMIN_TEMPLATES:
+        if len(template) == len(segments) and all(
+            expected in (segment, "{id}")
+            for expected, segment in zip(template, segments, strict=True)
+        ):
+            return "/".join(template)
+    return "other"
 
 
 def document(*, title: str = "LLM gateway", admin: bool = False) -> dict[str, Any]:

@@ -15,9 +15,7 @@ from asgi_llm.stores.sql.engine import open_engine
 from asgi_llm.stores.sql.keys import SQLKeys
 from asgi_llm.stores.sql.migrations import create_schema, current, head
 
-__all__ = ["DEFAULT_DATABASE", "Storage"]
-
-DEFAULT_DATABASE = "sqlite+aiosqlite:///asgi-llm.db"
+__all__ = ["Storage"]
 
 
 class Storage:
@@ -33,7 +31,7 @@ class Storage:
         ConfigurationError: The URL is wrong, or a driver is missing.
     """
 
-    def __init__(self, url: str = DEFAULT_DATABASE) -> None:
+    def __init__(self, url: str) -> None:
         self.engine: AsyncEngine = open_engine(url)
         self._url = url
         self.directory = SQLDirectory(self.engine)

@@ -14,7 +14,6 @@ is met to the microsecond. ``limits.lua`` does the same in Redis; the rules are 
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from math import ceil, inf
 
 import msgspec
@@ -191,7 +190,7 @@ class Bucket:
     )
 
     def __init__(self, limit: Limit, share: float, now: float) -> None:
-        self.entries: deque[Entry] = deque()
+        self.entries: list[Entry] = []
         self.tail: Entry | None = None
         self.fresh_until = -inf  # until when the last entry may take in more
         self.used = 0
@@ -237,7 +236,7 @@ class Bucket:
             entries = self.entries
             horizon = now - self.window
             while entries and entries[0].last <= horizon:
-                gone = entries.popleft()
+                gone = entries.pop(0)
                 self.used -= gone.amount
                 gone.last = -inf  # a lease may still point here
             if not entries:

@@ -16,7 +16,9 @@ from asgi_llm.state import (
     ATTEMPTS,
     DEPLOYMENT,
     FAILURE,
+    LIMIT_STATUS,
     OPERATION,
+    PRINCIPAL,
     REQUEST_MODEL,
     RESPONSE_MODEL,
     TRANSLATION_LOSS,
@@ -24,7 +26,7 @@ from asgi_llm.state import (
     enter,
 )
 from asgi_llm.testing import Exchange, ManualClock, call, http_scope
-from asgi_llm.types import Attempt, Deployment, Usage
+from asgi_llm.types import Attempt, Deployment, LimitReport, Principal, Usage
 
 SSE = (b"content-type", b"text/event-stream")
 PROMPT = b'{"model": "m", "messages": [{"role": "user", "content": "my secret"}]}'
@@ -113,6 +115,22 @@ async def test_a_line_says_what_is_known_of_a_request(lines: io.StringIO) -> Non
     } == line
     assert "secret" not in lines.getvalue()
     assert "sk-1" not in lines.getvalue()
+
+
+async def test_who_called_and_what_the_limits_said(lines: io.StringIO) -> None:
+    """By ids, never by the key; limits that let pass are not worth a word."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        _, state = enter(scope)
+        state.set(PRINCIPAL, Principal(key_id="key_1", key_name="mine", team_id="team_1"))
+        state.set(LIMIT_STATUS, LimitReport(scope["path"].rpartition("/")[2]))
+        await answering(scope, receive, send)
+
+    layer = AccessLogMiddleware(app)
+    for verdict in ("would_refuse", "admitted"):
+        await call(layer, http_scope("GET", f"/{verdict}"))
+    found = [(line["key_id"], line["team_id"], line.get("limits")) for line in read(lines)]
+    assert [("key_1", "team_1", "would_refuse"), ("key_1", "team_1", None)] == found
 
 
 async def test_the_layer_needs_no_other(lines: io.StringIO) -> None:

@@ -241,6 +241,10 @@ def test_the_document_holds_every_route_of_the_api() -> None:
 @pytest.mark.parametrize(
     ("path", "template"),
     [
+        ("/admin/keys", "/admin/keys"),
+        ("/admin/keys/key_1/rotate", "/admin/keys/{id}/rotate"),
+        ("/admin/keys/key_1/break", "other"),
+        ("/admin/nothing", "other"),
         ("/v1/chat/completions", "/v1/chat/completions"),
         ("/v1/models", "/v1/models"),
         ("/v1/models/openai/gpt-4o", "/v1/models/{model}"),

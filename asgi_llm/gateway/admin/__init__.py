@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asgi_llm.gateway.admin._forgetting import Invalidate
-from asgi_llm.gateway.admin._management import LimitState, ReadLimits
+from asgi_llm.gateway.admin._judge import LimitState, ReadLimits
 from asgi_llm.gateway.admin._openapi import admin_components, admin_paths
 from asgi_llm.gateway.admin._routes import templates
 from asgi_llm.gateway.admin.app import build_admin_app

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from asgi_llm.gateway.admin._management import LimitState
+from asgi_llm.gateway.admin._judge import LimitState
 from asgi_llm.gateway.admin._records import kind_name, plain
 from asgi_llm.stores.directory import AuditEntry, Entity
 from asgi_llm.types import Principal

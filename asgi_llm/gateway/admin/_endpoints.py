@@ -43,7 +43,7 @@ _HEADERS: Final[RawHeaders] = [
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
 ]
-# A page of another site can send neither of these without being asked first.
+# A page of another origin can send none of these without being asked first.
 _CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
 
 _NO_LISTING: Final = _reading.Listing(where={}, limit=1, after=None)
@@ -126,7 +126,7 @@ class Endpoint:
             )
         require_role(principal, operation.role)
         if method != "GET":
-            _refuse_other_sites(scope)
+            _refuse_other_origins(scope)
         body: Body = NoBody()
         listing = _NO_LISTING
         if operation.body is not None:
@@ -219,8 +219,8 @@ def _identify(state: State) -> Principal:
     return principal
 
 
-def _refuse_other_sites(scope: Scope) -> None:
-    """Refuse a change that a page of another site sends with what the browser has kept.
+def _refuse_other_origins(scope: Scope) -> None:
+    """Refuse a change that a page of another origin sends with what the browser has kept.
 
     A host's own identity may be a cookie. Who sends a key means the request.
     """
@@ -229,7 +229,8 @@ def _refuse_other_sites(scope: Scope) -> None:
         _CREDENTIALS & headers.keys()
     ):
         raise PermissionDeniedError(
-            "Pages of other sites cannot change anything here.", code="cross_site_request"
+            "Pages of other origins cannot change anything here without a key.",
+            code="cross_origin_request",
         )
 
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
-import msgspec
 from msgspec.structs import replace
 
 from asgi_llm.errors import PermissionDeniedError
@@ -18,28 +17,21 @@ from asgi_llm.gateway.admin._bodies import Body, CreateKey, ImportKey
 from asgi_llm.gateway.admin._forgetting import Forgetting, Invalidate
 from asgi_llm.gateway.admin._grants import (
     GRANTS,
-    Authority,
-    Grant,
     effective_role,
-    grant_of_key,
-    grant_of_user,
-    rank,
-    refuse_beyond,
     require_role,
 )
+from asgi_llm.gateway.admin._judge import Judge, LimitState, ReadLimits, refuse_above
 from asgi_llm.gateway.admin._members import Members, not_found
 from asgi_llm.gateway.admin._reading import NO_CURSOR, Listing, fields_of, unprocessable
 from asgi_llm.gateway.admin._records import (
     Caller,
     audit_entry,
-    kind_name,
     new_id,
     plain,
     recorded,
 )
 from asgi_llm.gateway.admin._strength import check_key
 from asgi_llm.stores._resolution import resolve_principal
-from asgi_llm.stores.base import LimitStatus
 from asgi_llm.stores.directory import (
     AuditEntry,
     ConflictError,
@@ -52,22 +44,14 @@ from asgi_llm.stores.directory import (
     User,
 )
 from asgi_llm.stores.key_material import digest_key, key_hint, new_key
-from asgi_llm.types import Limit, Principal, Role
+from asgi_llm.types import Principal, Role
 
-__all__ = ["LimitState", "Management", "ReadLimits"]
+__all__ = ["Management"]
 
 E = TypeVar("E", bound=Entity)
 
-
-class LimitState(msgspec.Struct, frozen=True, kw_only=True):
-    """A limit that applies to a caller, and how it stands; None: nobody keeps count here."""
-
-    limit: Limit
-    status: LimitStatus | None = None
-
-
-ReadLimits = Callable[[Principal], Awaitable[Sequence[LimitState]]]
-"""All limits that apply to a caller, those of the tier included, without taking any of them."""
+_INHERITED: Final = GRANTS - {"role"}
+"""What is given with a key that is there already; its role was looked at before."""
 
 
 class Management:
@@ -95,6 +79,7 @@ class Management:
         self._members = Members(directory)
         self._forgetting = Forgetting(directory, invalidate)
         self._read_limits = read_limits
+        self._judge = Judge(directory, self._members, read_limits=read_limits, clock=clock)
         self._creators: Role = "member" if members_create_keys else "team_admin"
         self._clock = clock
 
@@ -142,7 +127,7 @@ class Management:
             await self._members.parent(Organization, principal, fields["organization_id"])
         entity = kind(created_at=self._now(), **fields)
         if isinstance(entity, User):
-            await self._check_user(caller, entity, GRANTS)
+            await self._judge.check_user(caller.principal, entity, GRANTS)
         await self._directory.add(entity, self._entry(caller, "create", entity, recorded(entity)))
         return entity
 
@@ -171,7 +156,7 @@ class Management:
             fields["user_id"] = principal.user_id
         await self._members.place(fields, principal)
         key = Key(id=new_id(Key), created_at=self._now(), hint=key_hint(text), **fields)
-        await self._check_key(caller, key, GRANTS)
+        await self._judge.check_key(caller.principal, key, GRANTS)
         digest = digest_key(text)
         action = "import" if imported else "create"
         await self._directory.add_key(key, digest, self._entry(caller, action, key, recorded(key)))
@@ -189,7 +174,7 @@ class Management:
         """
         principal = caller.principal
         before = await self._members.visible(kind, principal, id)
-        self._refuse_above(principal, before)
+        refuse_above(principal, before)
         fields = fields_of(body, self._now())
         changes = {name: value for name, value in fields.items() if value != getattr(before, name)}
         if isinstance(before, Key) and before.revoked_at is not None:
@@ -197,13 +182,15 @@ class Management:
         if not changes:
             return before
         after = replace(before, **changes)
-        given = GRANTS if "active" in changes and after.active else GRANTS.intersection(changes)
+        given = GRANTS.intersection(changes)
+        if "active" in changes and after.active:
+            given |= _INHERITED
         if isinstance(after, Key):
-            await self._check_key(caller, after, given)
+            await self._judge.check_key(caller.principal, after, given)
         elif isinstance(after, User):
             if "team_id" in changes:
-                await self._check_move(caller, after)
-            await self._check_user(caller, after, given)
+                await self._judge.check_move(caller.principal, after)
+            await self._judge.check_user(caller.principal, after, given)
         entry = self._entry(caller, "update", after, plain(changes))
         updated = await self._directory.update(kind, id, changes, entry)
         if updated is None:
@@ -223,7 +210,7 @@ class Management:
             ConflictError: Something belongs to it.
         """
         before = await self._members.visible(kind, caller.principal, id)
-        self._refuse_above(caller.principal, before)
+        refuse_above(caller.principal, before)
         if not await self._directory.remove(kind, id, self._entry(caller, "delete", before, {})):
             raise not_found(kind)
 
@@ -237,14 +224,14 @@ class Management:
         """
         now = self._now()
         key = await self._members.visible(Key, caller.principal, id)
-        self._refuse_above(caller.principal, key)
+        refuse_above(caller.principal, key)
         if key.revoked_at is not None:
             raise ConflictError("The key is revoked, for good.")
         if key.expires_at is not None and key.expires_at <= now:
             raise ConflictError("The key has expired.")
         if id != caller.principal.key_id:
             # Whoever gets the new credential has what the key has.
-            await self._check_key(caller, key, GRANTS)
+            await self._judge.check_key(caller.principal, key, _INHERITED)
         text = new_key()
         rotated = await self._directory.rotate_key(
             id,
@@ -266,7 +253,7 @@ class Management:
             InvalidRequestError: 404: no such id.
         """
         key = await self._members.visible(Key, caller.principal, id)
-        self._refuse_above(caller.principal, key)
+        refuse_above(caller.principal, key)
         revoked = await self._directory.revoke_key(id, self._entry(caller, "revoke", key, {}))
         if revoked is None:
             raise not_found(Key)
@@ -295,83 +282,6 @@ class Management:
             if listing.after is None:
                 raise
             raise unprocessable("after", NO_CURSOR) from error
-
-    # Who may
-
-    def _refuse_above(self, principal: Principal, entity: Entity) -> None:
-        """Refuse to touch what has a higher role than the caller."""
-        if isinstance(entity, User | Key) and rank(entity.role) > rank(
-            effective_role(principal) or ""
-        ):
-            raise PermissionDeniedError(
-                f"This {kind_name(type(entity))} has a higher role than the caller.",
-                code="role_required",
-            )
-
-    async def _check_key(self, caller: Caller, key: Key, fields: frozenset[str]) -> None:
-        user, team, organization = await self._members.above(key)
-        if user is not None and rank(key.role) > rank(user.role):
-            raise unprocessable("role", "it is above that of the key's user")
-        if user is not None and user.id != caller.principal.user_id:
-            self._refuse_above(caller.principal, user)
-        authority = await self._authority(caller.principal)
-        if authority is not None:
-            wanted = grant_of_key(key, user, team, organization)
-            refuse_beyond(authority, wanted, fields, explicit_limits=key.limits)
-
-    async def _check_user(self, caller: Caller, user: User, fields: frozenset[str]) -> None:
-        authority = await self._authority(caller.principal)
-        if authority is not None:
-            _, team, organization = await self._members.above(user)
-            wanted = grant_of_user(user, team, organization)
-            # A user has neither of their own.
-            fields -= {"scopes", "expires_at"}
-            refuse_beyond(authority, wanted, fields, explicit_limits=user.limits)
-
-    async def _check_move(self, caller: Caller, user: User) -> None:
-        """That ``user`` may be in the team that it names now."""
-        if effective_role(caller.principal) != "admin":
-            raise PermissionDeniedError(
-                "team_id: only an admin moves users", param="team_id", code="role_required"
-            )
-        if user.team_id is not None:
-            team = await self._members.parent(Team, caller.principal, user.team_id)
-            if team.organization_id != user.organization_id:
-                raise unprocessable("team_id", "the team is of another organization")
-        keys = await self._directory.list(Key, where={"user_id": user.id, "active": True}, limit=1)
-        if keys.items:
-            raise ConflictError(
-                "The user has active keys, which are in the team: revoke them first."
-            )
-
-    async def _authority(self, principal: Principal) -> Authority | None:
-        """What the caller may give; None: everything."""
-        role = effective_role(principal)
-        if role == "admin":
-            return None
-        own = Key(
-            id=principal.key_id or "",
-            name="",
-            created_at=self._now(),
-            role=role or "member",
-            tier=principal.tier,
-            models=principal.models,
-            scopes=principal.scopes,
-            limits=principal.limits,
-            user_id=principal.user_id,
-            team_id=principal.team_id,
-            organization_id=principal.organization_id,
-        )
-        if principal.key_id is not None:
-            known = await self._directory.get(Key, principal.key_id)
-            if known is not None:
-                own = replace(own, budgets=known.budgets, expires_at=known.expires_at)
-        user, team, organization = await self._members.above(own)
-        grant: Grant = grant_of_key(own, user, team, organization)
-        if self._read_limits is None:
-            return Authority(grant=grant)
-        applied = tuple(state.limit for state in await self._read_limits(principal))
-        return Authority(grant=grant, applied_limits=applied)
 
     # Listings
 

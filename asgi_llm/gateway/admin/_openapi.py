@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from asgi_llm.gateway.admin._management import LimitState
+from asgi_llm.gateway.admin._judge import LimitState
 from asgi_llm.gateway.admin._routes import ROUTES, Operation
 from asgi_llm.stores.directory import AuditEntry, Key
 

@@ -15,7 +15,8 @@ from asgi_llm._asgi import route_path
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.gateway.admin._endpoints import Endpoint, Limits, Nowhere
 from asgi_llm.gateway.admin._forgetting import Invalidate
-from asgi_llm.gateway.admin._management import Management, ReadLimits
+from asgi_llm.gateway.admin._judge import ReadLimits
+from asgi_llm.gateway.admin._management import Management
 from asgi_llm.gateway.admin._routes import ROUTES, Operation
 from asgi_llm.stores.directory import Directory
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from asgi_llm.gateway.admin._bodies import CreateKey, CreateUser, UpdateKey, UpdateUser
 from asgi_llm.gateway.admin._grants import covers
-from asgi_llm.gateway.admin._management import LimitState
+from asgi_llm.gateway.admin._judge import LimitState
 from asgi_llm.gateway.admin._routes import ROUTES, Operation
 from asgi_llm.stores.directory import Budget, Directory, User
 from asgi_llm.types import Limit, Principal
@@ -368,6 +368,21 @@ async def test_what_has_a_higher_role_is_not_touched(
     )
     assert (403, "role_required", None) == refused.error
     assert before == await snapshot(api.directory)
+
+
+async def test_keys_of_who_lost_a_role_can_be_managed(api: API) -> None:
+    """Their role counts for no more than the user's; renaming and rotating goes on."""
+    await api.ask(ADMIN, "PATCH", "/admin/users/user_a_boss", {"role": "member"})
+    path = "/admin/keys/key_a_boss"
+    for method, suffix, body in (
+        ("PATCH", "", {"name": "renamed"}),
+        ("PATCH", "", {"active": False}),
+        ("PATCH", "", {"active": True}),
+        ("POST", "/rotate", {}),
+    ):
+        assert 200 == (await api.ask(ADMIN, method, path + suffix, body)).status
+    refused = await api.ask(ADMIN, "PATCH", path, {"role": "admin"})
+    assert (422, "invalid_value", "role") == refused.error
 
 
 async def test_switching_a_wide_key_on_again_is_giving_it(api: API) -> None:

@@ -159,7 +159,7 @@ WRONG: list[Any] = [
 
 
 @pytest.mark.parametrize("step", ["keys.peek", "keys.find", "token.peek", "token.verify", "host"])
-@pytest.mark.parametrize("answer", WRONG, ids=repr)
+@pytest.mark.parametrize("answer", WRONG, ids=range(len(WRONG)))
 async def test_a_step_that_answers_nonsense(step: str, answer: Any) -> None:
     """What is no good record or no Principal is no identity."""
     status, calls, _ = await broken(step, lambda: answer)

@@ -459,7 +459,7 @@ async def test_keys_that_cannot_be_fetched() -> None:
         {"keys": [{**RSA.as_dict(private=False), "use": "enc"}]},
         {"keys": [{"kty": "RSA", "kid": "r1"}, 7, {"kty": "AKP"}]},
     ],
-    ids=str,
+    ids=["a list", "nothing", "no list", "an empty list", "a secret", "for another use", "broken"],
 )
 async def test_key_sets_that_hold_nothing(document: Any) -> None:
     """What is no set of public signing keys is as good as none: a secret in it above all."""
