@@ -62,8 +62,8 @@ class AccessLogMiddleware:
     ``client_request_id``, ``method``, ``route`` (the template, never the raw path), ``status``,
     ``outcome``, ``error``, ``key_id``, ``user_id``, ``team_id``, ``organization_id``, ``limits``
     (what they said, where not ``admitted``), ``operation``, ``model``, ``provider``,
-    ``upstream_model``, ``attempts``, ``stream``, ``duration_ms``, ``time_to_first_byte_ms``, ``bytes_in``,
-    ``bytes_out``, ``input_tokens``, ``cached_tokens``, ``output_tokens``, ``usage_estimated``,
+    ``upstream_model``, ``attempts``, ``stream``, ``duration_ms``, ``time_to_first_byte_ms``,
+    ``bytes_in``, ``bytes_out``, ``input_tokens``, ``cached_tokens``, ``output_tokens``, ``usage_estimated``,
     ``translation_loss`` (names of fields, never what they hold).
 
     Where its logger is disabled a request passes straight through.
