@@ -60,11 +60,11 @@ class AccessLogMiddleware:
 
     Fields, each left out where it is not known: ``timestamp`` (UTC), ``request_id``,
     ``client_request_id``, ``method``, ``route`` (the template, never the raw path), ``status``,
-    ``outcome``, ``error``, ``key_id``, ``user_id``, ``team_id``, ``organization_id``, ``limits``
-    (what they said, where not ``admitted``), ``operation``, ``model``, ``provider``,
+    ``outcome``, ``error``, ``key_id``, ``user_id``, ``team_id``, ``organization_id``,
+    ``limits`` (what they said, where not ``admitted``), ``operation``, ``model``, ``provider``,
     ``upstream_model``, ``attempts``, ``stream``, ``duration_ms``, ``time_to_first_byte_ms``,
-    ``bytes_in``, ``bytes_out``, ``input_tokens``, ``cached_tokens``, ``output_tokens``, ``usage_estimated``,
-    ``translation_loss`` (names of fields, never what they hold).
+    ``bytes_in``, ``bytes_out``, ``input_tokens``, ``cached_tokens``, ``output_tokens``,
+    ``usage_estimated``, ``translation_loss`` (names of fields, never what they hold).
 
     Where its logger is disabled a request passes straight through.
 
