@@ -228,9 +228,16 @@ class RateLimitDefinition(LayerDefinition, frozen=True, kw_only=True):
         Literal["token_bucket", "fixed_window", "moving_window", "sliding_window"],
         Meta(description="How; all but the first need the extra limits."),
     ] = "token_bucket"
+    storage: Annotated[
+        Secret | None,
+        Meta(
+            description="Another place for the windows, as the package limits addresses it, such "
+            "as memcached://HOST:11211."
+        ),
+    ] = None
     on_store_error: Annotated[
         Literal["allow", "deny", "share"],
-        Meta(description="While Redis does not answer: share counts a worker's share in memory."),
+        Meta(description="While that does not answer: share counts a worker's share in memory."),
     ] = "share"
     default_output_tokens: Annotated[
         int,

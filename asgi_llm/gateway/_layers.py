@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -146,6 +146,8 @@ class Layers:
             max_entries=definition.max_cached_keys,
         )
         self._health.checks["database"] = lambda: cached.available
+        # Keys that were used lately go on without it.
+        self._health.dispensable.add("database")
         self.serves_admin = True
         self.inside.append(
             Middleware(
@@ -212,27 +214,42 @@ class Layers:
         return [LimitState(limit=limit, status=status) for limit, status in standing]
 
     def _limit_store(self, definition: RateLimitDefinition) -> LimitStore:
-        url = self._storage.redis
-        if definition.store == "redis" and url is None:
+        redis = None if definition.store == "memory" else self._storage.redis
+        if definition.store == "redis" and redis is None:
             raise ConfigurationError("redis needs storage.redis", param="store")
-        in_redis = url is not None and definition.store != "memory"
-        leases: LimitStore = MemoryLimits()
-        if in_redis and url is not None:
-            leases = RedisLimits(url.reveal())
-        strategy = _STRATEGIES.get(definition.algorithm)
-        if strategy is None:
-            store = leases
+        share = 1 / self._server.workers
+        counted: LimitStore
+        if redis is None:
+            counted = MemoryLimits(share=share)
         else:
-            uri = url.reveal() if in_redis and url is not None else "memory://"
-            store = PackageLimits(uri, strategy=strategy, leases=leases)
-        if not in_redis:
-            return store
-        share = None
-        if definition.on_store_error == "share":
-            share = MemoryLimits(share=1 / self._server.workers)
-        guarded = GuardedLimits(store, on_store_error=definition.on_store_error, share=share)
-        self._health.checks["redis"] = lambda: guarded.health()["state"] == "closed"
+            counted = _at("storage.redis", RedisLimits, redis.reveal())
+        strategy = _STRATEGIES.get(definition.algorithm)
+        if strategy is not None:
+            storage = definition.storage or redis
+            uri = "memory://" if storage is None else storage.reveal()
+            counted = _at("storage", PackageLimits, uri, strategy=strategy, leases=counted)
+        elif definition.storage is not None:
+            raise ConfigurationError(
+                f"only the algorithms {', '.join(_STRATEGIES)} can be counted there",
+                param="storage",
+            )
+        if redis is None and definition.storage is None:
+            return counted
+        guarded = GuardedLimits(
+            counted,
+            on_store_error=definition.on_store_error,
+            share=MemoryLimits(share=share) if definition.on_store_error == "share" else None,
+        )
+        self._health.checks["limits"] = lambda: guarded.health()["state"] == "closed"
         return guarded
+
+
+def _at(option: str, make: Callable[..., LimitStore], *args: Any, **options: Any) -> LimitStore:
+    """What ``make`` makes; what it refuses is about ``option``."""
+    try:
+        return make(*args, **options)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.message, param=option) from None
 
 
 def _rules(tier: TierDefinition) -> LimitRules:

@@ -176,7 +176,7 @@ def _placed(error: ConfigurationError, loaded: Loaded, index: int) -> Configurat
     name = next(name for name, definition in LAYERS.items() if definition is kind)
     steps = re.findall(r"[^.\[\]]+", error.param or "")
     path = tuple(int(step) if step.isdigit() else step for step in steps)
-    if path[:1] != ("storage",):
+    if path[:1] != ("storage",) or len(path) < 2:
         path = ("stack", index, name, *path)
     return loaded.problem(path, error.message)
 

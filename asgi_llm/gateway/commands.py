@@ -111,7 +111,7 @@ def serve(
             logger.info("serving %s/v1", url)
 
     if workers > 1:
-        hand_down(loaded.source, insecure=insecure)
+        hand_down(loaded.source, workers=workers, insecure=insecure)
     app = built.gateway if workers == 1 else "asgi_llm.gateway.serve:application"
     serving = ServerConfig(app, server, workers=workers)
     status = run_server(serving, bound, announce)

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from asgi_llm.gateway._definition_types import Secret
 from asgi_llm.gateway._definitions import Configuration, ModelDefinition
-from asgi_llm.gateway._environment import discover, key_for, option_for, override
+from asgi_llm.gateway._environment import PREFIX, discover, key_for, option_for, override
 from asgi_llm.gateway._layer_definitions import AuthDefinition
 from asgi_llm.gateway._provider_definitions import (
     AzureDefinition,
@@ -121,10 +121,11 @@ def load(source: Source | None = None, *, environ: Mapping[str, str] | None = No
     )
 
 
-def hand_down(source: str | None, *, insecure: bool) -> None:
-    """Let worker processes load the same file, and take the same risks."""
+def hand_down(source: str | None, *, workers: int, insecure: bool) -> None:
+    """Let worker processes load the same file, know how many they are, and take the same risks."""
     if source is not None:
         os.environ[CONFIG_VARIABLE] = source
+    os.environ[f"{PREFIX}SERVER__WORKERS"] = str(workers)
     os.environ[INSECURE_VARIABLE] = "1" if insecure else "0"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Literal
 
 from asgi_llm._traceback import describe
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 Check = Callable[[], bool | Awaitable[bool]]
 """Says whether one part can do its work now."""
 
-Status = Literal["ready", "not_ready", "draining"]
+Status = Literal["ready", "degraded", "not_ready", "draining"]
 
 
 class Health:
@@ -27,6 +27,8 @@ class Health:
     Args:
         checks: Parts that must be well for the gateway to be ready, by name. A check that raises,
             or takes longer than its deadline, has failed.
+        dispensable: Names of parts without which the gateway still serves. What all instances
+            share has to be one: else one failure takes all of them out of service.
         summary: Further facts for ``/health``: JSON values without secrets.
         check_timeout_seconds: Deadline of one check, above 0. All checks run at once.
     """
@@ -35,6 +37,7 @@ class Health:
         self,
         *,
         checks: Mapping[str, Check] | None = None,
+        dispensable: Iterable[str] = (),
         summary: Mapping[str, object] | None = None,
         check_timeout_seconds: float = 1.0,
     ) -> None:
@@ -43,6 +46,7 @@ class Health:
                 "check_timeout_seconds must be above 0", param="check_timeout_seconds"
             )
         self.checks = dict(checks or {})
+        self.dispensable = set(dispensable)
         self.summary = dict(summary or {})
         self.check_timeout_seconds = check_timeout_seconds
         self.draining = False
@@ -61,7 +65,10 @@ class Health:
         """The state that follows from ``parts``."""
         if self.draining:
             return "draining"
-        return "ready" if all(parts.values()) else "not_ready"
+        failing = {name for name, well in parts.items() if not well}
+        if failing - self.dispensable:
+            return "not_ready"
+        return "degraded" if failing else "ready"
 
     async def _run(self, name: str) -> bool:
         try:

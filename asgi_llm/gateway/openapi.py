@@ -367,7 +367,7 @@ _STATUSES: Final = {
     "504": "ProviderTimedOut",
 }
 
-_STATUS: Final = {"type": "string", "enum": ["ready", "not_ready", "draining"]}
+_STATUS: Final = {"type": "string", "enum": ["ready", "degraded", "not_ready", "draining"]}
 _HEALTH_SCHEMAS: Final[dict[str, Any]] = {
     "Health": {
         "type": "object",

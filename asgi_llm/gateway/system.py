@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -12,12 +12,18 @@ import asgi_llm
 from asgi_llm import _json
 from asgi_llm._asgi import RawHeaders, route_path, send_error
 from asgi_llm.errors import InvalidRequestError
-from asgi_llm.gateway.health import Health
+from asgi_llm.gateway.health import Health, Status
 from asgi_llm.gateway.openapi import document
 from asgi_llm.state import FAILURE, State, enter
 
 __all__ = ["SystemMiddleware"]
 
+_HTTP_STATUS: Final[dict[Status, int]] = {
+    "ready": 200,
+    "degraded": 200,
+    "not_ready": 503,
+    "draining": 503,
+}
 _JSON = b"application/json"
 _NOT_STORED = (b"cache-control", b"no-store")
 _REVALIDATED = (b"cache-control", b"no-cache")
@@ -47,7 +53,8 @@ class SystemMiddleware:
     All of them take GET and HEAD without a key; everything else passes untouched.
 
     - ``/health/live``: 200 as long as the process answers.
-    - ``/health/ready``: 200, or 503 while a checked part is down or the process is ending.
+    - ``/health/ready``: 200, also while a part is down that the gateway does without
+      (``degraded``); 503 while one is down that it needs, or the process is ending.
     - ``/health``: version, parts and the summary that was handed in, with the status of the above.
     - ``/openapi.json``: OpenAPI 3.1, made from the definitions that requests are checked against.
     - ``/docs``: that document as a page, served from here alone.
@@ -114,7 +121,7 @@ class SystemMiddleware:
         status = self._health.status(parts)
         failing = [name for name, well in parts.items() if not well]
         return _json_answer(
-            200 if status == "ready" else 503,
+            _HTTP_STATUS[status],
             {"status": status, **({"failing": failing} if failing else {})},
         )
 
@@ -122,7 +129,7 @@ class SystemMiddleware:
         parts = await self._health.parts()
         status = self._health.status(parts)
         return _json_answer(
-            200 if status == "ready" else 503,
+            _HTTP_STATUS[status],
             {
                 **self._health.summary,
                 "status": status,

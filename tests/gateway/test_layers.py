@@ -200,3 +200,53 @@ def test_a_wrong_database_is_no_secret_told(tmp_path: Path) -> None:
         load_gateway(mapping)
     assert caught.value.message.startswith("storage.database: ")
     assert "canary" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("storage", "options", "expected"),
+    [
+        ({"redis": "http://u:canary@h"}, {}, "storage.redis: the address of Redis begins with "),
+        (
+            {},
+            {"storage": "memcached://h"},
+            "stack[0].rate_limit.storage: only the algorithms fixed_window, moving_window, "
+            "sliding_window can be counted there",
+        ),
+        (
+            {},
+            {"storage": "nowhere://h", "algorithm": "fixed_window"},
+            "stack[0].rate_limit.storage: ",
+        ),
+    ],
+)
+def test_a_wrong_store_of_limits_has_its_place(
+    storage: dict[str, str], options: dict[str, str], expected: str
+) -> None:
+    """Whether it is the layer's own or the one of all."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_gateway(
+            {
+                "providers": {"e": {"type": "echo"}},
+                "storage": storage,
+                "stack": [{"rate_limit": {"limits": ["1 request/minute"], **options}}],
+            }
+        )
+    assert caught.value.message.startswith(expected)
+    assert "canary" not in caught.value.message
+
+
+@pytest.mark.parametrize("algorithm", ["fixed_window", "moving_window", "sliding_window"])
+async def test_windows_of_the_package_hold(tmp_path: Path, algorithm: str) -> None:
+    """In memory, with slots beside them."""
+    limits = ["2 requests/hour per everyone", "5 concurrent requests"]
+    layer = {"rate_limit": {"limits": limits, "algorithm": algorithm}}
+    async with gateway_of(configuration(tmp_path, layer)) as gateway:
+        assert [200, 200, 429] == [(await ask(gateway, None)).status for _ in range(3)]
+
+
+async def test_workers_share_a_limit_in_memory(tmp_path: Path) -> None:
+    """Each gives out its part, so that all together give out no more than the limit."""
+    layer = {"rate_limit": {"limits": ["8 requests/hour per everyone"]}}
+    mapping = configuration(tmp_path, layer, server={"workers": 4})
+    async with gateway_of(mapping) as gateway:
+        assert [200, 200, 429] == [(await ask(gateway, None)).status for _ in range(3)]

@@ -131,6 +131,20 @@ async def test_a_failing_part_makes_it_not_ready(
     assert 1 >= len(caplog.records)
 
 
+async def test_a_part_that_it_does_without_makes_it_degraded() -> None:
+    """200, so that a balancer does not take out all instances for what they share; and told."""
+    checks: dict[str, Check] = {"shared": failing, "own": lambda: True}
+    health = Health(checks=checks, dispensable=["shared"])
+    ready = await get(layer(health=health), "/health/ready")
+    assert (200, {"status": "degraded", "failing": ["shared"]}) == (ready.status, ready.json())
+    summary = await get(layer(health=health), "/health")
+    assert (200, "degraded") == (summary.status, summary.json()["status"])
+    checks["own"] = failing
+    both = Health(checks=checks, dispensable=["shared"])
+    ready = await get(layer(health=both), "/health/ready")
+    assert (503, "not_ready") == (ready.status, ready.json()["status"])
+
+
 async def test_a_draining_process_is_not_ready() -> None:
     """From ``drain()`` on no new requests are asked for, while the process stays alive."""
     health = Health()

@@ -45,7 +45,7 @@ LEVELS: dict[str, int] = {
     "__main__": 6,
 }
 SIBLINGS_APART = ("middleware", "providers", "dialects")
-REQUIRED = {"starlette", "msgspec", "httptools", "cachetools"}
+REQUIRED = {"starlette", "msgspec", "httptools"}
 # Modules that stand for an optional package and are only imported by those who use it.
 OPTIONAL = {
     "asgi_llm.gateway._database_option": {"click"},
