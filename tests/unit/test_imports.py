@@ -49,7 +49,6 @@ REQUIRED = {"starlette", "msgspec", "httptools"}
 # Modules that stand for an optional package and are only imported by those who use it.
 OPTIONAL = {
     "asgi_llm.gateway._database_option": {"click"},
-    "asgi_llm.gateway._database_option": {"click"},
     "asgi_llm.gateway._protocol": {"uvicorn"},
     "asgi_llm.gateway.access_log": {"structlog"},
     "asgi_llm.gateway.commands": {"click"},
