@@ -241,6 +241,8 @@ class Layers:
             share=MemoryLimits(share=share) if definition.on_store_error == "share" else None,
         )
         self._health.checks["limits"] = lambda: guarded.health()["state"] == "closed"
+        if definition.on_store_error != "deny":
+            self._health.dispensable.add("limits")
         return guarded
 
 

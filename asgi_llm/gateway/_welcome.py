@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import asgi_llm
+from asgi_llm.gateway._layer_definitions import AuthDefinition
 from asgi_llm.gateway._listing import columns
 from asgi_llm.gateway._provider_definitions import (
     AzureDefinition,
@@ -13,7 +15,7 @@ from asgi_llm.gateway._provider_definitions import (
     ProviderDefinition,
 )
 from asgi_llm.gateway.build import Build
-from asgi_llm.gateway.config import Loaded
+from asgi_llm.gateway.config import Loaded, authenticates
 from asgi_llm.providers._native import NativeFormat
 from asgi_llm.providers._passthrough import OpenAIFormat
 from asgi_llm.providers.base import Provider
@@ -51,7 +53,10 @@ def welcome(loaded: Loaded, build: Build, *, url: str, workers: int, exposed: bo
         )
         if len(aliases) > _SHOWN_ALIASES:
             lines.append(f"  and {len(aliases) - _SHOWN_ALIASES} more: asgi-llm models")
-    lines += ["", "Try it", *_curl(url, first_model(build))]
+    keyed = authenticates(loaded.configuration)
+    lines += ["", "Try it", *_curl(url, first_model(build), keyed=keyed)]
+    if keyed and _has_database(loaded):
+        lines += ["  A key is made by: asgi-llm keys create --name NAME" + _config_option(loaded)]
     notes = list(loaded.notes)
     if exposed:
         notes.append("Callers are not authenticated, and other machines can reach this address.")
@@ -101,10 +106,21 @@ def _example(name: str, build: Build) -> str:
     return f"{name}/{models[0] if models else 'MODEL'}"
 
 
-def _curl(url: str, model: str) -> list[str]:
+def _has_database(loaded: Loaded) -> bool:
+    return any(
+        isinstance(layer, AuthDefinition) and layer.database for layer in loaded.configuration.stack
+    )
+
+
+def _config_option(loaded: Loaded) -> str:
+    return f" --config {shlex.quote(loaded.source)}" if loaded.source else ""
+
+
+def _curl(url: str, model: str, *, keyed: bool) -> list[str]:
     body = {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
     return [
         f"  curl {url}/v1/chat/completions \\",
+        *(["    -H 'Authorization: Bearer YOUR_KEY' \\"] if keyed else []),
         "    -H 'Content-Type: application/json' \\",
         f"    -d '{json.dumps(body)}'",
     ]

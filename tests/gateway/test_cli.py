@@ -150,6 +150,16 @@ def test_capabilities_are_told_by_provider(tmp_path: Path) -> None:
     assert "passes on tools, parallel tools, tool choice," in text
 
 
+def test_the_welcome_says_how_to_come_by_a_key(tmp_path: Path) -> None:
+    """Where one is needed; with a database, by which command."""
+    keyed = "providers: {e: {type: echo}}\nstack: [{auth: {master_key: 7yq-Wm2-Kd9-Xz4-Rf6}}]\n"
+    config = file(tmp_path, keyed)
+    loaded = load(config)
+    text = welcome(loaded, build(loaded), url="http://h", workers=1, exposed=False)
+    assert "    -H 'Authorization: Bearer YOUR_KEY' \\\n" in text
+    assert f"  A key is made by: asgi-llm keys create --name NAME --config {config}\n" in text
+
+
 def test_prices_are_told_with_their_source(tmp_path: Path) -> None:
     """By alias or by provider and model; what is not known is said to be so."""
     config = file(tmp_path, MIXED)
