@@ -51,7 +51,7 @@ def test_ci_runs_the_test_command() -> None:
         ["bash", "-c", extract], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
     )
     assert command_after("tests") == done.stdout.strip()
-    assert "pip install -e '.[gateway,dev]' && pytest" == command_after("tests")
+    assert "pip install -e '.[gateway,dev]' && pytest -n auto" == command_after("tests")
 
 
 @pytest.mark.parametrize("extra", ["gateway", "dev"])
