@@ -12,7 +12,7 @@ from asgi_llm.middleware._limit_rules import amount_words, scope_words
 from asgi_llm.stores.base import Decision, Demand, LimitStatus
 from asgi_llm.types import LimitReport
 
-__all__ = ["LIMIT_HEADERS", "limit_headers", "refusal", "report"]
+__all__ = ["LIMIT_HEADERS", "admission", "denial", "limit_headers", "refusal"]
 
 _REQUESTS: Final = (
     b"x-ratelimit-limit-requests",
@@ -30,13 +30,27 @@ _SLOT_SECONDS: Final = 1.0
 """When to ask again for a slot, which comes back when a request ends: nobody knows when."""
 
 
+def admission(plan: Plan, decision: Decision) -> tuple[LimitReport, RawHeaders]:
+    """What the state and the client are told of a request that is let through."""
+    statuses = decision.statuses
+    at = _tightest(statuses, plan.every)
+    status = statuses[at]
+    report = LimitReport("admitted", plan.demands[at].limit, status.remaining, status.reset_seconds)
+    headers: RawHeaders = []
+    if plan.only_requests:
+        _tell(headers, _REQUESTS, plan, at, statuses)
+        return report, headers
+    return report, limit_headers(plan, decision)
+
+
 def limit_headers(plan: Plan, decision: Decision) -> RawHeaders:
     """The headers of the tightest limit of each kind, the one with the least left."""
     headers: RawHeaders = []
+    statuses = decision.statuses
     if plan.requests:
-        _tell(headers, _REQUESTS, plan, plan.requests, decision.statuses)
+        _tell(headers, _REQUESTS, plan, _tightest(statuses, plan.requests), statuses)
     if plan.tokens:
-        _tell(headers, _TOKENS, plan, plan.tokens, decision.statuses)
+        _tell(headers, _TOKENS, plan, _tightest(statuses, plan.tokens), statuses)
     return headers
 
 
@@ -44,10 +58,9 @@ def _tell(
     headers: RawHeaders,
     names: tuple[bytes, bytes, bytes],
     plan: Plan,
-    places: tuple[int, ...],
+    at: int,
     statuses: tuple[LimitStatus, ...],
 ) -> None:
-    at = _tightest(statuses, places)
     status = statuses[at]
     limit, remaining, reset = names
     headers += (
@@ -81,15 +94,9 @@ def _duration(seconds: int) -> bytes:
     return b"%dm%ds" % (minutes, seconds) if minutes else b"%ds" % seconds
 
 
-def report(plan: Plan, decision: Decision, *, enforce: bool) -> LimitReport:
-    """What the state says of the decision."""
+def denial(plan: Plan, decision: Decision, *, enforce: bool) -> LimitReport:
+    """What the state is told of a request that is over a limit."""
     statuses = decision.statuses
-    if decision.admitted:
-        at = _tightest(statuses, plan.every)
-        status = statuses[at]
-        return LimitReport(
-            "admitted", plan.demands[at].limit, status.remaining, status.reset_seconds
-        )
     at = _refusing(statuses)
     status = statuses[at]
     return LimitReport(

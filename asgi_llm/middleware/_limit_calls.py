@@ -53,9 +53,23 @@ class LimitCalls:
         self._logger = logger
         self._next_log = -float("inf")
         # It answers without ever waiting, so that nothing can come in between.
-        self._answers_at_once = type(store) is MemoryLimits
+        self._memory = store if type(store) is MemoryLimits else None
+        self._answers_at_once = self._memory is not None
         self._beats: WeakKeyDictionary[asyncio.AbstractEventLoop, _Beat] = WeakKeyDictionary()
         self.failures = 0
+
+    def take_at_once(
+        self, demands: Sequence[Demand], lease: str, *, enforce: bool
+    ) -> Decision | None:
+        """``take`` without a coroutine, where the store never waits; None: it may.
+
+        Raises:
+            StoreError: The store failed.
+        """
+        memory = self._memory
+        if memory is None:
+            return None
+        return memory.decide(demands, lease, self._lease_seconds, enforce)
 
     async def take(self, demands: Sequence[Demand], lease: str, *, enforce: bool) -> Decision:
         """Take all of ``demands``, or none. What is held is kept alive until ``settle``.

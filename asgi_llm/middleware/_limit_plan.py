@@ -38,10 +38,20 @@ class Plan:
         held: Places of the demands that are reservations.
         requests: Places of the demands that count requests in a window.
         every: All places.
+        only_requests: Whether all demands are such.
         limits_told: The ``x-ratelimit-limit-*`` value of each demand.
     """
 
-    __slots__ = ("by_model", "demands", "every", "held", "limits_told", "requests", "tokens")
+    __slots__ = (
+        "by_model",
+        "demands",
+        "every",
+        "held",
+        "limits_told",
+        "only_requests",
+        "requests",
+        "tokens",
+    )
 
     def __init__(self, demands: tuple[Demand, ...], *, by_model: bool) -> None:
         self.demands = demands
@@ -50,6 +60,7 @@ class Plan:
         units = [demand.limit.unit for demand in demands]
         self.tokens = tuple(at for at, unit in enumerate(units) if unit in _TOKEN_UNITS)
         self.requests = tuple(at for at, unit in enumerate(units) if unit == "requests")
+        self.only_requests = len(self.requests) == len(demands)
         self.held = tuple(at for at, demand in enumerate(demands) if demand.held)
         self.limits_told = tuple(b"%d" % demand.limit.amount for demand in demands)
 
@@ -85,6 +96,9 @@ class Planner:
         groups = (limits, *tiers.values(), *model_limits.values())
         self._by_address = any(limit.scope == "address" for group in groups for limit in group)
         self._plans: dict[object, Plan] = {}
+        # By the identity of a principal that comes out of a cache of keys: it is the same object
+        # for every request of a key until that is read again.
+        self._recent: dict[int, tuple[Principal, str | None, str | None, Plan]] = {}
 
     def needs_address(self, principal: Principal | None) -> bool:
         """Whether the plan depends on where the request comes from."""
@@ -93,7 +107,10 @@ class Planner:
         return (
             self._by_address
             or (principal.key_id is None and principal.user_id is None)
-            or any(limit.scope == "address" for limit in principal.limits)
+            or (
+                bool(principal.limits)
+                and any(limit.scope == "address" for limit in principal.limits)
+            )
         )
 
     def find(self, principal: Principal | None, address: str | None, model: str | None) -> Plan:
@@ -103,8 +120,14 @@ class Planner:
             ConfigurationError: A limit of the caller's own is out of range.
         """
         if principal is None:
-            known: object = (address, model)
-        else:
+            return self._find((address, model), _NOBODY, address, model)
+        recent = self._recent.get(id(principal))
+        if (
+            recent is None
+            or recent[0] is not principal
+            or recent[1] != address
+            or recent[2] != model
+        ):
             # All that the plan depends on: a caller whose tier changes has another plan at once.
             known = (
                 principal.key_id,
@@ -116,9 +139,18 @@ class Planner:
                 address,
                 model,
             )
+            recent = (principal, address, model, self._find(known, principal, address, model))
+            if len(self._recent) >= MAX_PLANS:
+                self._recent.clear()
+            self._recent[id(principal)] = recent
+        return recent[3]
+
+    def _find(
+        self, known: object, principal: Principal, address: str | None, model: str | None
+    ) -> Plan:
         plan = self._plans.get(known)
         if plan is None:
-            plan = self._make(principal or _NOBODY, address or "", model)
+            plan = self._make(principal, address or "", model)
             if len(self._plans) >= MAX_PLANS:
                 del self._plans[next(iter(self._plans))]
             self._plans[known] = plan

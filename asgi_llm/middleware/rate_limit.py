@@ -17,10 +17,11 @@ from asgi_llm.errors import (
     InternalError,
     InvalidRequestError,
     LLMError,
+    RawHeaders,
     StoreError,
 )
 from asgi_llm.middleware._caller_address import AddressReader
-from asgi_llm.middleware._limit_answers import limit_headers, refusal, report
+from asgi_llm.middleware._limit_answers import admission, denial, refusal
 from asgi_llm.middleware._limit_calls import LimitCalls
 from asgi_llm.middleware._limit_cost import Reservation, reserve_output
 from asgi_llm.middleware._limit_plan import UNKNOWN_MODEL, Plan, Planner, is_by_address, model_of
@@ -216,6 +217,7 @@ class RateLimitMiddleware:
         lease = ""
         asked: Asked | None = None
         decision: Decision | None = None
+        headers: RawHeaders = []
         failure: LLMError | None = None
         try:
             plan = self._planner.find(principal, address, None)
@@ -228,12 +230,17 @@ class RateLimitMiddleware:
             if demands:
                 if plan.held:
                     lease = os.urandom(12).hex()
-                decision = await self._take(plan, demands, lease)
-                state.set(LIMIT_STATUS, report(plan, decision, enforce=self._enforce))
-                if not decision.admitted:
+                decision = self._calls.take_at_once(demands, lease, enforce=self._enforce)
+                if decision is None:
+                    decision = await self._take(plan, demands, lease)
+                if decision.admitted:
+                    said, headers = admission(plan, decision)
+                else:
                     self.refusals += 1
+                    said, headers = denial(plan, decision, enforce=self._enforce), []
                     if self._enforce:
                         failure = refusal(plan, demands, decision)
+                state.set(LIMIT_STATUS, said)
         except StoreError as error:
             self._calls.note(error)
             state.set(LIMIT_STATUS, _UNCHECKED)
@@ -251,8 +258,9 @@ class RateLimitMiddleware:
         if decision is None:
             await self.app(scope, receive, send)
             return
-        # Whoever is only watched is told nothing.
-        headers = limit_headers(plan, decision) if self._enforce else []
+        if not self._enforce:
+            # Whoever is only watched is told nothing.
+            headers = []
         if not plan.held:
             await self.app(scope, receive, ToldAnswer(send, headers) if headers else send)
             return

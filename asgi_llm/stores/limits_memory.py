@@ -59,6 +59,12 @@ class MemoryLimits:
         Raises:
             StoreError: ``max_entries`` limits are in use, and this needs one more.
         """
+        return self.decide(demands, lease, lease_seconds, enforce)
+
+    def decide(
+        self, demands: Sequence[Demand], lease: str, lease_seconds: float, enforce: bool
+    ) -> Decision:
+        """What ``take`` does, for who need not wait for it."""
         now = (self._clock() * 1e6 + 0.5) // 1.0
         get = self._buckets.get
         found: list[Any] = []  # Any: ``plain`` tells a Bucket

@@ -165,6 +165,18 @@ async def test_a_frozen_server_is_given_up_at_the_deadline(redis_server: RedisSe
         assert (await answers_again(lambda: ask(store))).admitted
 
 
+async def test_a_loop_that_stood_still_is_no_late_server(redis_server: RedisServer) -> None:
+    """A reply that came in time, and lies unread when the deadline has passed, is an answer."""
+    async with limits(redis_server.url, timeout_seconds=0.05) as store:
+        await answers_again(lambda: ask(store))
+        asking = asyncio.ensure_future(ask(store))
+        for _ in range(10):
+            # Turns of the loop in which the call leaves.
+            await asyncio.sleep(0)
+        time.sleep(0.2)  # noqa: ASYNC251  the loop itself is to stand still
+        assert (await asking).admitted
+
+
 async def test_a_slow_server_is_given_up_and_recovers(redis_server: RedisServer) -> None:
     """Answers that come 500 ms late are errors; once they come in time they count again."""
     with redis_server.proxy() as proxy:
