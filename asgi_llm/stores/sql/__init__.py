@@ -1,4 +1,4 @@
-"""Organizations, teams, users, keys and the audit log in SQLite or PostgreSQL.
+"""Organizations, teams, users, keys, the audit log and the ledger in SQLite or PostgreSQL.
 
 The names below load SQLAlchemy when they are first used, and say how to install what is missing.
 """
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from asgi_llm.stores.sql.directory import SQLDirectory
     from asgi_llm.stores.sql.engine import open_engine
     from asgi_llm.stores.sql.keys import SQLKeys
+    from asgi_llm.stores.sql.ledger import SQLLedger
     from asgi_llm.stores.sql.migrations import create_schema, current, downgrade, upgrade
 
 __all__ = [
     "SQLDirectory",
     "SQLKeys",
+    "SQLLedger",
     "create_schema",
     "current",
     "downgrade",
@@ -29,6 +31,7 @@ __all__ = [
 _MODULES = {
     "SQLDirectory": ("asgi_llm.stores.sql.directory", "sqlalchemy"),
     "SQLKeys": ("asgi_llm.stores.sql.keys", "sqlalchemy"),
+    "SQLLedger": ("asgi_llm.stores.sql.ledger", "sqlalchemy"),
     "create_schema": ("asgi_llm.stores.sql.migrations", "alembic"),
     "current": ("asgi_llm.stores.sql.migrations", "alembic"),
     "downgrade": ("asgi_llm.stores.sql.migrations", "alembic"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from alembic import context
 
+from asgi_llm.stores.sql.ledger_models import LedgerEntry
 from asgi_llm.stores.sql.migrations import VERSION_TABLE
-from asgi_llm.stores.sql.models import Base
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    # The same for all tables; only, those of every module must be imported.
+    target_metadata=LedgerEntry.metadata,
     version_table=VERSION_TABLE,
     # SQLite changes a table by making it anew.
     render_as_batch=True,

@@ -1,0 +1,348 @@
+"""The writing end of a lane: segments of a fixed size, and what brings them onto the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Final, Literal
+
+from asgi_llm.stores._journal_format import END_RECORD, MAGIC
+from asgi_llm.stores._journal_lane import (
+    START,
+    Position,
+    create_lane,
+    remove_lane,
+    save_position,
+    segment_path,
+)
+
+__all__ = ["GroupSync", "LaneWriter", "Sync"]
+
+logger = logging.getLogger(__name__)
+
+Sync = Literal["always", "group", "never"]
+
+_NO_PREALLOCATION: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+class GroupSync:
+    """A thread that brings what was written onto the disk, all of it at once, every so often.
+
+    Args:
+        interval_seconds: How long a write waits for others at most, above 0.
+    """
+
+    def __init__(self, interval_seconds: float) -> None:
+        self._interval_seconds = interval_seconds
+        self._lock = threading.Lock()
+        self._work = threading.Event()
+        self._stop = threading.Event()
+        self._folder: Path | None = None
+        self._current = -1
+        self._retired: list[int] = []
+        self._failed = -1
+        self.failures = 0
+        """How often the disk refused."""
+        self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
+        self._thread.start()
+
+    def adopt(self, file: int, folder: Path) -> None:
+        """Sync ``file`` from now on, and ``folder`` for its name; the file before was retired."""
+        with self._lock:
+            self._current, self._folder, self._failed = file, folder, -1
+        self._work.set()
+
+    def retire(self) -> None:
+        """Sync the file once more, and close it."""
+        with self._lock:
+            if self._current >= 0:
+                self._retired.append(self._current)
+                self._current = -1
+        self._work.set()
+
+    def wrote(self) -> bool:
+        """Say that there is something to sync; False if the disk refused the last of it."""
+        if not self._work.is_set():
+            self._work.set()
+        return self._failed < 0
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._work.wait()
+            self._stop.wait(self._interval_seconds)
+            self._work.clear()
+            self._sync()
+
+    def _sync(self) -> None:
+        with self._lock:
+            folder, self._folder = self._folder, None
+            current = self._current
+            retired, self._retired = self._retired, []
+        try:
+            if folder is not None:
+                opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    os.fsync(opened)
+                finally:
+                    os.close(opened)
+        except OSError as error:
+            self._note(error)
+        for file in retired:
+            try:
+                os.fdatasync(file)
+            except OSError as error:
+                self._note(error)
+            os.close(file)
+        if current < 0 or self._failed >= 0:
+            return
+        try:
+            # Closed by this thread alone, so that the number still means the same file.
+            os.fdatasync(current)
+        except OSError as error:
+            # The kernel may have dropped what it could not write; to try again proves nothing.
+            self._failed = current
+            self._note(error)
+
+    def _note(self, error: OSError) -> None:
+        self.failures += 1
+        logger.error("the journal could not be synced to the disk: %s", error.strerror)
+
+    def close(self) -> None:
+        """Sync and close everything, and end the thread."""
+        self.retire()
+        self._stop.set()
+        self._work.set()
+        self._thread.join()
+        self._sync()
+
+
+class LaneWriter:
+    """Appends records to a new lane, which it holds until it is closed.
+
+    A segment that could not be written whole is cut to its last whole record and not used again.
+
+    Args:
+        folder: Where the lanes are.
+        worker: How the lane's name begins.
+        max_segment_bytes: The size of a segment; its space is taken when it begins.
+        sync: When records are brought onto the disk.
+        group: The thread that does so for ``group``.
+
+    Raises:
+        OSError: The lane cannot be made.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        worker: str,
+        *,
+        max_segment_bytes: int,
+        sync: Sync,
+        group: GroupSync | None,
+    ) -> None:
+        self._max_segment_bytes = max_segment_bytes
+        self._always = sync == "always"
+        self._group = group
+        self._file = -1
+        self._capacity = 0
+        self.pid = os.getpid()
+        self.acknowledged = START
+        """Up to where the ledger has the rows."""
+        self.end = START
+        """Behind the last whole record."""
+        self._first = 1
+        self._reserved = 0
+        # By intent: its segment, offset, length, and the room that is kept for its outcome.
+        self._open: dict[str, tuple[int, int, int, int]] = {}
+        # Intents whose outcome the ledger has, though the disk did not take it: their segments.
+        self._told: dict[str, int] = {}
+        self._sync = sync
+        self.path, self._lock = create_lane(folder, worker)
+        if sync != "never":
+            _sync_folder(folder)
+
+    @property
+    def open_intents(self) -> int:
+        """Intents without an outcome."""
+        return len(self._open)
+
+    def is_open(self, intent: str) -> bool:
+        """Whether the intent is on disk, and has no outcome there."""
+        return intent in self._open or intent in self._told
+
+    def note_told(self, intent: str) -> None:
+        """The ledger has the outcome of an intent: it need not be carried on."""
+        if (found := self._open.pop(intent, None)) is not None:
+            self._reserved -= found[3]
+            self._told[intent] = found[0]
+
+    def append_intent(self, intent: str, record: bytes) -> None:
+        """Write an intent, and keep room in the segment for its outcome.
+
+        Raises:
+            OSError: It is not written.
+        """
+        room = 2 * len(record) + 512
+        # Beyond half a segment nothing more is kept: then every intent would begin a new one.
+        keep = min(self._reserved + room, self._max_segment_bytes // 2)
+        self._append(record, keep)
+        self._reserved += room
+        self._open[intent] = (*self._span(record), room)
+
+    def append_outcome(self, intent: str, record: bytes) -> None:
+        """Write what came of an intent.
+
+        Raises:
+            OSError: It is not written.
+        """
+        self._append(record, 0)
+        self._told.pop(intent, None)
+        if (found := self._open.pop(intent, None)) is not None:
+            self._reserved -= found[3]
+
+    def _span(self, record: bytes) -> tuple[int, int, int]:
+        return self.end.segment, self.end.offset - len(record), len(record)
+
+    def _append(self, record: bytes, keep: int) -> None:
+        if self._file < 0 or self.end.offset + len(record) + keep > self._capacity:
+            self._begin_segment(len(record) + keep)
+        number, offset = self.end
+        try:
+            _write(self._file, record, offset)
+            if self._always:
+                os.fdatasync(self._file)
+        except OSError:
+            self._leave_segment(whole=False)
+            raise
+        self.end = Position(number, offset + len(record))
+        if self._group is not None and not self._group.wrote():
+            self._leave_segment(whole=False)
+
+    def _begin_segment(self, needed: int) -> None:
+        """Go on in a new segment. The old one stays in use if there can be none."""
+        number = self.end.segment + 1
+        if not self._open and self.acknowledged >= self.end and self._file >= 0:
+            # Nothing in the old one is wanted: its space may be all that there is.
+            old = segment_path(self.path, self.end.segment)
+            self._leave_segment(whole=True)
+            # At once, also where the syncing thread still has it open.
+            os.truncate(old, 0)
+            old.unlink()
+            self._first = number
+            self._told.clear()
+        path = segment_path(self.path, number)
+        size = max(self._max_segment_bytes, len(MAGIC) + needed + len(END_RECORD))
+        file = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
+        try:
+            try:
+                os.posix_fallocate(file, 0, size)
+            except OSError as error:
+                if error.errno not in _NO_PREALLOCATION:
+                    raise
+            _write(file, MAGIC, 0)
+            if self._always:
+                os.fsync(file)
+                _sync_folder(self.path)
+        except OSError:
+            os.close(file)
+            path.unlink()
+            raise
+        self._leave_segment(whole=True)
+        self._file = file
+        self._capacity = size - len(END_RECORD)
+        self.end = Position(number, len(MAGIC))
+        if self._group is not None:
+            self._group.adopt(file, self.path)
+
+    def _leave_segment(self, *, whole: bool) -> None:
+        """Cut the segment to its last whole record, and close it."""
+        file, self._file = self._file, -1
+        if file < 0:
+            return
+        offset = self.end.offset
+        with contextlib.suppress(OSError):
+            # What stays behind the last whole record is no record, and is read as none.
+            if whole:
+                _write(file, END_RECORD, offset)
+                offset += len(END_RECORD)
+            os.ftruncate(file, offset)
+        if self._group is not None:
+            self._group.retire()
+        else:
+            os.close(file)
+
+    def acknowledge(self, position: Position) -> None:
+        """The ledger has all rows before ``position``; segments that are done with are deleted.
+
+        Raises:
+            OSError: The disk refused; no row is lost by it.
+        """
+        if position > self.acknowledged:
+            self.acknowledged = position
+            with contextlib.suppress(OSError):
+                # Without the note rows are given again after a death, and stay one row each.
+                save_position(self.path, position)
+        while self._first < self.acknowledged.segment:
+            self._carry(self._first)
+            with contextlib.suppress(FileNotFoundError):
+                segment_path(self.path, self._first).unlink()
+            gone = [intent for intent, number in self._told.items() if number <= self._first]
+            for intent in gone:
+                del self._told[intent]
+            self._first += 1
+
+    def _carry(self, number: int) -> None:
+        """Write the open intents of a segment once more, so that it can be deleted.
+
+        Else a single call that takes hours would keep all segments behind its intent.
+        """
+        mine = [(intent, at) for intent, at in self._open.items() if at[0] == number]
+        if not mine:
+            return
+        file = os.open(segment_path(self.path, number), os.O_RDONLY)
+        try:
+            for intent, (_, offset, length, room) in mine:
+                record = os.pread(file, length, offset)
+                self._append(record, 0)
+                self._open[intent] = (*self._span(record), room)
+        finally:
+            os.close(file)
+        if self._sync == "group" and self._file >= 0:
+            # Before the only copy that is known to be on the disk is deleted.
+            os.fdatasync(self._file)
+
+    def close(self) -> None:
+        """Give the lane up. It is deleted if nothing in it is left to be told."""
+        self._leave_segment(whole=True)
+        if self._group is not None:
+            self._group.close()
+        try:
+            if not self._open and not self._told and self.acknowledged >= self.end:
+                remove_lane(self.path)
+        finally:
+            os.close(self._lock)
+
+    def forget(self) -> None:
+        """After a fork: close what the parent goes on to use, and leave its lane alone."""
+        for file in (self._file, self._lock):
+            if file >= 0:
+                os.close(file)
+
+
+def _write(file: int, data: bytes, offset: int) -> None:
+    written = os.pwrite(file, data, offset)
+    while written < len(data):
+        written += os.pwrite(file, data[written:], offset + written)
+
+
+def _sync_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,427 @@
+"""The journal on disk: what a worker is about to do and what came of it, before anyone is told.
+
+A worker writes a lane of its own (see ``_journal_lane``). What it wrote is read back, given to the
+ledger and acknowledged, by ``JournalShipper``; a lane whose worker died is taken over by another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from asgi_llm.errors import ConfigurationError, StoreError
+from asgi_llm.stores._journal_format import (
+    INTENT,
+    OUTCOME,
+    encode_rows,
+    pack,
+)
+from asgi_llm.stores._journal_lane import (
+    START,
+    AbandonedLane,
+    Position,
+    lanes_of,
+    lock_lane,
+    read_batch,
+)
+from asgi_llm.stores._journal_writer import GroupSync, LaneWriter, Sync
+from asgi_llm.stores._ledger_values import clean_row, fit_row_id
+from asgi_llm.stores.ledger import LedgerRow
+
+__all__ = ["FileJournal", "JournalBatch"]
+
+logger = logging.getLogger(__name__)
+
+_WORKER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SMALLEST_SEGMENT: Final = 4096
+
+
+class JournalBatch:
+    """Rows of the journal that are to be recorded, and what to acknowledge then."""
+
+    __slots__ = ("_end", "_kept", "_writer", "rows")
+
+    def __init__(
+        self,
+        rows: list[LedgerRow],
+        *,
+        writer: LaneWriter | None = None,
+        end: Position | None = None,
+        kept: Sequence[_Kept] = (),
+    ) -> None:
+        self.rows = rows
+        self._writer = writer
+        self._end = end
+        self._kept = kept
+
+
+class _Kept:
+    """An outcome that could not be written, in memory."""
+
+    __slots__ = ("intent", "rows", "waits", "written")
+
+    def __init__(self, intent: str, rows: Sequence[LedgerRow], written: float) -> None:
+        self.waits = True
+        self.intent = intent
+        self.rows = rows
+        self.written = written
+
+
+class FileJournal:
+    """Append-only segments of one worker process; ``intend`` and ``settle`` write at once.
+
+    What each ``fsync`` survives: ``never`` and ``group`` the death of the process at any moment
+    (the kernel has the bytes when a call returns), and ``group`` also the death of the machine but
+    for the last ``fsync_interval_seconds``; ``always`` also that, at the price of one wait for the
+    disk a call, during which the event loop stands still. The folder must be on a disk that
+    outlives the process, local as a rule: locks are those of ``flock``.
+
+    Nothing is opened before the first write. May be used from several threads; after a fork the
+    child begins a lane of its own. POSIX only.
+
+    Args:
+        folder: Shared by all workers of the machine; made when it is missing (mode 0700).
+        worker: How the lanes of this worker are named: 1 to 64 letters, digits, ``_`` and ``-``.
+        max_segment_bytes: From 4096. The space of a whole segment is taken when it begins, so that
+            the outcome of a call that was let through finds room when the disk is full.
+        fsync: ``always``, ``group`` or ``never``, see above.
+        fsync_interval_seconds: How long ``group`` gathers writes, above 0.
+        on_full: What ``intend`` does when it cannot write: ``deny`` raises StoreError, ``allow``
+            lets the call be made, of which nothing is known if the worker dies before its end.
+        max_unwritten_rows: Rows of outcomes that could not be written and wait in memory, from 1.
+        clock: Unix time in seconds.
+
+    Raises:
+        ConfigurationError: An option is out of range.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        worker: str = "worker",
+        max_segment_bytes: int = 8 * 1024 * 1024,
+        fsync: Sync = "group",
+        fsync_interval_seconds: float = 0.05,
+        on_full: Literal["deny", "allow"] = "deny",
+        max_unwritten_rows: int = 10_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if _WORKER.fullmatch(worker) is None:
+            raise ConfigurationError(
+                "worker must be 1 to 64 letters, digits, _ and -", param="worker"
+            )
+        if max_segment_bytes < _SMALLEST_SEGMENT:
+            raise ConfigurationError(
+                f"max_segment_bytes must be at least {_SMALLEST_SEGMENT}", param="max_segment_bytes"
+            )
+        if fsync not in ("always", "group", "never"):
+            raise ConfigurationError("fsync must be always, group or never", param="fsync")
+        if not (0 < fsync_interval_seconds <= 60):
+            raise ConfigurationError(
+                "fsync_interval_seconds must be above 0 and at most 60",
+                param="fsync_interval_seconds",
+            )
+        if on_full not in ("deny", "allow"):
+            raise ConfigurationError("on_full must be deny or allow", param="on_full")
+        if max_unwritten_rows < 1:
+            raise ConfigurationError(
+                "max_unwritten_rows must be at least 1", param="max_unwritten_rows"
+            )
+        self.folder = Path(folder)
+        self._worker = worker
+        self._max_segment_bytes = max_segment_bytes
+        self._fsync: Sync = fsync
+        self._fsync_interval_seconds = fsync_interval_seconds
+        self._on_full = on_full
+        self._max_unwritten_rows = max_unwritten_rows
+        self._clock = clock
+        self._listener: Callable[[], None] | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._writer: LaneWriter | None = None
+        self._group: GroupSync | None = None
+        self._written_rows = 0
+        self._oldest: float | None = None
+        self._unwritten: deque[_Kept] = deque()
+        self._unwritten_rows = 0
+        self._failing = False
+        self.unwritten_intents = 0
+        """Calls that were let through without an intent on disk."""
+        self.lost_rows = 0
+        """Rows that neither the disk nor the memory had room for."""
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows of this process that the ledger has not acknowledged."""
+        return self._written_rows + self._unwritten_rows
+
+    @property
+    def unwritten_rows(self) -> int:
+        """Those of them that are in memory only, because the disk refused them."""
+        return self._unwritten_rows
+
+    @property
+    def open_intents(self) -> int:
+        """Calls that are being made."""
+        return self._writer.open_intents if self._writer is not None else 0
+
+    @property
+    def oldest_age_seconds(self) -> float:
+        """How long the oldest of the pending rows has waited, or a little more; 0: none waits."""
+        oldest = self._oldest
+        if oldest is None or self.pending_rows == 0:
+            return 0.0
+        return max(0.0, self._clock() - oldest)
+
+    @property
+    def sync_failures(self) -> int:
+        """How often the disk refused to sync what was written."""
+        return self._group.failures if self._group is not None else 0
+
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        """Call ``listener`` after every ``settle``, in the caller's thread."""
+        self._listener = listener
+
+    def intend(self, row: LedgerRow) -> None:
+        """Write the row of a call that is about to be made, with its estimate.
+
+        Raises:
+            StoreError: It cannot be written, and ``on_full`` is ``deny``.
+        """
+        if self._pid != os.getpid():
+            self._leave_to_parent()
+        now = self._clock()
+        intent = fit_row_id(row.id)
+        try:
+            record = pack(INTENT, intent, 0, encode_rows([row]), now)
+        except (ValueError, OverflowError):
+            record = pack(INTENT, intent, 0, encode_rows([clean_row(row)]), now)
+        with self._lock:
+            try:
+                self._lane().append_intent(intent, record)
+            except OSError as error:
+                self._refused(error)
+                if self._on_full == "deny":
+                    raise StoreError("The journal cannot be written.") from error
+                self.unwritten_intents += 1
+            else:
+                self._failing = False
+
+    def settle(self, rows: Sequence[LedgerRow], *, intent: str) -> None:
+        """Write what the call of that intent came to; no rows where it never reached a provider.
+
+        Where the disk refuses, the rows wait in memory for the ledger or for the disk.
+
+        Raises:
+            StoreError: There are too many of those already; the rows are lost, and counted.
+        """
+        if self._pid != os.getpid():
+            self._leave_to_parent()
+        now = self._clock()
+        intent = fit_row_id(intent)
+        with self._lock:
+            if self._unwritten:
+                self._write_kept()
+            try:
+                self._write(rows, intent, now)
+            except OSError as error:
+                self._refused(error)
+                self._keep(rows, intent, now)
+            else:
+                self._failing = False
+            if self._oldest is None and rows:
+                self._oldest = now
+        if self._listener is not None:
+            self._listener()
+
+    def _write(self, rows: Sequence[LedgerRow], intent: str, now: float) -> None:
+        try:
+            record = pack(OUTCOME, intent, len(rows), encode_rows(rows), now)
+        except (ValueError, OverflowError):
+            rows = [clean_row(row) for row in rows]
+            record = pack(OUTCOME, intent, len(rows), encode_rows(rows), now)
+        self._lane().append_outcome(intent, record)
+        self._written_rows += len(rows)
+
+    def _lane(self) -> LaneWriter:
+        if self._writer is None:
+            group = GroupSync(self._fsync_interval_seconds) if self._fsync == "group" else None
+            try:
+                self._writer = LaneWriter(
+                    self.folder,
+                    self._worker,
+                    max_segment_bytes=self._max_segment_bytes,
+                    sync=self._fsync,
+                    group=group,
+                )
+            except OSError:
+                if group is not None:
+                    group.close()
+                raise
+            self._group = group
+        return self._writer
+
+    def _leave_to_parent(self) -> None:
+        """This is a child of the process that wrote: what that one wrote stays its own."""
+        if self._writer is not None:
+            self._writer.forget()
+        self._begin()
+
+    def _refused(self, error: OSError) -> None:
+        if not self._failing:
+            self._failing = True
+            logger.error("the journal cannot be written: %s", error.strerror)
+
+    def _is_told(self, kept: _Kept) -> bool:
+        """Whether neither the ledger nor the disk has anything to learn from it any more."""
+        writer = self._writer
+        return not kept.rows and (writer is None or not writer.is_open(kept.intent))
+
+    def _keep(self, rows: Sequence[LedgerRow], intent: str, now: float) -> None:
+        if self._unwritten_rows + len(rows) > self._max_unwritten_rows:
+            self.lost_rows += len(rows)
+            raise StoreError("The journal cannot be written, and too many rows wait in memory.")
+        kept = _Kept(intent, rows, now)
+        if not self._is_told(kept):
+            self._unwritten.append(kept)
+            self._unwritten_rows += len(rows)
+
+    def _write_kept(self) -> None:
+        """Bring what waits in memory onto the disk, as far as that takes it."""
+        while self._unwritten:
+            kept = self._unwritten[0]
+            try:
+                self._write(kept.rows, kept.intent, kept.written)
+            except OSError as error:
+                self._refused(error)
+                return
+            self._unwritten.popleft()
+            kept.waits = False
+            self._unwritten_rows -= len(kept.rows)
+
+    def read(self, max_rows: int) -> JournalBatch | None:
+        """The next rows that are to be recorded, about ``max_rows`` of them; None: there are none.
+
+        A batch may be without rows and is then to be acknowledged as well. Until one is
+        acknowledged the same rows are read again. May run in another thread than the writes, but
+        in one at a time.
+
+        Raises:
+            StoreError: The disk cannot be read.
+        """
+        with self._lock:
+            writer = self._writer
+            if self._unwritten:
+                self._write_kept()
+            waiting = (one for one in self._unwritten if one.rows)
+            kept = list(itertools.islice(waiting, max_rows))
+            if kept:
+                return JournalBatch([row for one in kept for row in one.rows], kept=kept)
+            if writer is None or writer.acknowledged >= writer.end:
+                return None
+            position, end = writer.acknowledged, writer.end
+        try:
+            batch = read_batch(writer.path, position, end, max_rows)
+        except OSError as error:
+            raise StoreError("The journal cannot be read.") from error
+        if batch.rows:
+            self._oldest = batch.written
+        return JournalBatch(batch.rows, writer=writer, end=batch.end)
+
+    def acknowledge(self, batch: JournalBatch) -> None:
+        """The ledger has the rows of ``batch``; segments that are done with are deleted."""
+        with self._lock:
+            for kept in batch._kept:
+                if kept.waits:
+                    self._unwritten_rows -= len(kept.rows)
+                    kept.rows = ()
+                    if self._writer is not None:
+                        self._writer.note_told(kept.intent)
+            if batch._kept:
+                self._prune(self._writer, START)
+                # Where the intent is on disk, it is still to be closed there.
+                self._unwritten = deque(one for one in self._unwritten if not self._is_told(one))
+            if batch._writer is not None and batch._writer is self._writer and batch._end:
+                self._written_rows -= len(batch.rows)
+                self._prune(batch._writer, batch._end)
+            if self.pending_rows == 0:
+                self._oldest = None
+
+    def _prune(self, writer: LaneWriter | None, end: Position) -> None:
+        if writer is None:
+            return
+        try:
+            writer.acknowledge(end)
+        except OSError as error:
+            # Rows may be sent again then, and stay one row each.
+            self._refused(error)
+
+    def take_over(self) -> Iterator[AbandonedLane]:
+        """The lanes of dead workers, one by one, locked; each is to be read, removed and closed.
+
+        One that cannot be read is logged, and left for another time.
+
+        Raises:
+            StoreError: The folder cannot be read.
+        """
+        try:
+            lanes = lanes_of(self.folder)
+        except OSError as error:
+            raise StoreError("The journal cannot be read.") from error
+        for path in lanes:
+            try:
+                lock = lock_lane(path)
+                if lock is None:
+                    continue
+                try:
+                    lane = AbandonedLane(path, lock)
+                except BaseException:
+                    os.close(lock)
+                    raise
+            except OSError as error:
+                logger.error("a lane of the journal cannot be read: %s", error.strerror)
+                continue
+            yield lane
+
+    def replay(self) -> Iterator[LedgerRow]:
+        """The rows that dead workers left: settled ones, and intents as ``unknown_after_crash``.
+
+        Nothing is acknowledged or deleted by it.
+
+        Raises:
+            StoreError: The disk cannot be read.
+        """
+        for lane in self.take_over():
+            with contextlib.closing(lane):
+                yield from lane.rows()
+
+    def close(self) -> None:
+        """Sync, and give the lane up; what is pending stays on disk for the next worker.
+
+        A later write begins a new lane.
+        """
+        with self._lock:
+            if self._unwritten:
+                self._write_kept()
+            writer, self._writer, self._group = self._writer, None, None
+            self._written_rows = 0
+            if writer is not None:
+                try:
+                    writer.close()
+                except OSError as error:
+                    self._refused(error)
+            if self._unwritten_rows:
+                logger.error("%d rows are in memory only", self._unwritten_rows)

@@ -1,0 +1,120 @@
+"""A disk that is full, or refuses: calls are denied or go on, as declared, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgi_llm.errors import StoreError
+from asgi_llm.stores._journal_lane import lanes_of
+from asgi_llm.stores.journal import FileJournal
+from tests.stores.ledger.rows import make_row
+
+
+def fill(folder: Path, on_full: str, segment_bytes: int, file_bytes: int) -> dict[str, Any]:
+    """What a process saw whose files may not grow beyond ``file_bytes``."""
+    arguments = ["-m", "tests.stores.ledger.disk", folder, on_full, segment_bytes, file_bytes]
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], check=True, capture_output=True, timeout=60
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_calls_are_denied_and_those_let_through_find_room(tmp_path: Path) -> None:
+    """No new segment: an intent is refused; every outcome still fits, for its room was kept."""
+    found = fill(tmp_path, "deny", 64 * 1024, 4096)
+    assert found["refused"] > 0
+    assert 0 == found["unwritten_intents"]
+    assert 201 == found["intended"] + found["refused"]
+    assert found["expected"] == sorted(set(found["rows"]))
+    assert len(found["rows"]) - len(found["expected"]) <= found["in_memory"]
+    assert 0 == found["left"]
+    assert [] == lanes_of(tmp_path)
+
+
+def test_calls_go_on_where_that_is_declared(tmp_path: Path) -> None:
+    """Nothing is refused; outcomes wait in memory, reach the ledger, and are rows once each."""
+    found = fill(tmp_path, "allow", 64 * 1024, 8192)
+    assert (201, 0) == (found["intended"], found["refused"])
+    assert found["unwritten_intents"] > 0
+    assert found["unwritten_rows"] > 0
+    assert 201 == found["pending_rows"]
+    assert found["expected"] == sorted(found["rows"])
+    assert 0 == found["left"]
+    assert [] == lanes_of(tmp_path)
+
+
+def test_a_partial_record_is_cut_away(tmp_path: Path) -> None:
+    """A write that the disk takes in part leaves no torn record before later ones."""
+    found = fill(tmp_path, "allow", 64 * 1024, 10_001)
+    assert found["expected"] == sorted(found["rows"])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    mounted = tmp_path / "disk"
+    mounted.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mounted)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    yield mounted
+    subprocess.run(["umount", "-l", str(mounted)], check=True)
+
+
+def test_a_full_file_system_denies_calls_and_keeps_outcomes(small_disk: Path) -> None:
+    """ENOSPC: the space of a segment is taken at its begin, so outcomes of open calls fit."""
+    journal = FileJournal(small_disk, max_segment_bytes=64 * 1024)
+    open_calls = []
+    with pytest.raises(StoreError):
+        for number in range(10_000):
+            journal.intend(make_row(f"r{number}"))
+            open_calls.append(f"r{number}")
+    assert len(open_calls) > 50
+    for id in open_calls[-20:]:
+        journal.settle((make_row(id),), intent=id)
+    assert (20, 0) == (journal.pending_rows, journal.unwritten_rows)
+    for id in open_calls[:-20]:
+        journal.settle((make_row(id),), intent=id)
+    rows = []
+    while (batch := journal.read(100)) is not None:
+        rows += [row.id for row in batch.rows]
+        journal.acknowledge(batch)
+    assert sorted(open_calls) == sorted(set(rows))
+    journal.intend(make_row("again"))
+    journal.settle((), intent="again")
+    journal.close()
+
+
+def test_too_many_rows_in_memory_are_refused_and_counted(tmp_path: Path) -> None:
+    """The memory that outcomes wait in is bounded."""
+    (tmp_path / "file").touch()
+    journal = FileJournal(tmp_path / "file", on_full="allow", max_unwritten_rows=2)
+    for number in range(2):
+        journal.intend(make_row(f"r{number}"))
+        journal.settle((make_row(f"r{number}"),), intent=f"r{number}")
+    with pytest.raises(StoreError):
+        journal.settle((make_row("r3"),), intent="r3")
+    assert (2, 1, 2) == (journal.unwritten_rows, journal.lost_rows, journal.unwritten_intents)
+    (tmp_path / "file").unlink()
+    journal.settle((make_row("r4"),), intent="r4")
+    assert (0, 3) == (journal.unwritten_rows, journal.pending_rows)
+    journal.close()
+
+
+def test_a_folder_that_cannot_be_written_denies(tmp_path: Path) -> None:
+    """The cause is logged once, not with every call."""
+    (tmp_path / "file").touch()
+    journal = FileJournal(tmp_path / "file")
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            journal.intend(make_row("r"))
+    assert 0 == journal.open_intents
