@@ -29,8 +29,8 @@ NEED_AN_EXTRA = {
     "asgi_llm.gateway.serve": "uvicorn",
     "asgi_llm.gateway.storage": "sqlalchemy",
 }
-IN_NEED_OF_SQL = "asgi_llm.stores.sql."
-"""All modules below are for those who have SQLAlchemy."""
+WITH_SQL = "asgi_llm.stores.sql."
+"""What is below is for those who have SQLAlchemy."""
 
 
 def import_everything() -> list[str]:
@@ -38,12 +38,10 @@ def import_everything() -> list[str]:
     wrong = []
     for module in pkgutil.walk_packages(asgi_llm.__path__, "asgi_llm."):
         needed = NEED_AN_EXTRA.get(module.name)
-        if module.name.startswith(IN_NEED_OF_SQL):
-            needed = "sqlalchemy"
         try:
             importlib.import_module(module.name)
         except ImportError as error:
-            if needed is None:
+            if needed is None and not module.name.startswith(WITH_SQL):
                 wrong.append(f"{module.name} needs an extra: {error}")
         else:
             if needed is not None:
