@@ -71,7 +71,7 @@ _HOP_HEADERS = frozenset(
     ("connection", "content-encoding", "content-length", "date", "server", "transfer-encoding")
 )
 
-EXPECTED_MISSES = {
+NOT_OPENAIS = {
     "error with status 200": "the provider answered 200 with an error object; the app makes it an "
     "error, as it does in a stream",
     "error after the finish": "the provider reported an error after its finish reason; the app "
@@ -79,7 +79,8 @@ EXPECTED_MISSES = {
     "refused here": "the request breaks the OpenAI format; the app refuses it itself with a 400 "
     "that names the field",
 }
-"""Where the app differs from the recording on purpose. The provider reference lists them."""
+"""Exchanges that are not in OpenAI's format, and what the app makes of them, which is checked as
+well. The reference lists them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +118,7 @@ class Outcome:
 
     recording: Recording
     cut: str
-    expected_miss: str | None
+    departure: str | None
     problem: str | None
 
 
@@ -268,11 +269,11 @@ class Replay:
             _, model = adapter_for(recording, "http://unused")
             name = f"{cut.replace(' ', '-')}-r{recording.index}/{model}"
             through = await _read(self._app, recording, name)
-        miss = _expected_miss(recording, straight)
+        miss = _departure(recording, straight)
         problem = difference(recording, straight, through, miss)
         if problem is None and miss != "refused here":
             problem = self._request_difference(recording, cut)
-        return Outcome(recording=recording, cut=cut, expected_miss=miss, problem=problem)
+        return Outcome(recording=recording, cut=cut, departure=miss, problem=problem)
 
     async def run_all(self, chosen: Callable[[Recording], bool] = lambda _: True) -> list[Outcome]:
         """Replay all chosen recordings at all of their cuts."""
@@ -380,7 +381,7 @@ async def _read(client: openai.AsyncOpenAI, recording: Recording, model: str) ->
     return reading
 
 
-def _expected_miss(recording: Recording, straight: Reading) -> str | None:
+def _departure(recording: Recording, straight: Reading) -> str | None:
     if recording.id.partition("#")[0].endswith(_MALFORMED):
         return "refused here"
     if not recording.stream and straight.error is None and straight.objects[0].get("error"):
@@ -445,16 +446,14 @@ def rows_of(outcomes: list[Outcome]) -> list[Row]:
     for index in dict.fromkeys(outcome.recording.index for outcome in outcomes):
         of_it = [outcome for outcome in outcomes if outcome.recording.index == index]
         problems = dict.fromkeys(o.problem for o in of_it if o.problem is not None)
-        misses = dict.fromkeys(o.expected_miss for o in of_it if o.expected_miss is not None)
-        refused = "refused here" in misses
-        explained = [EXPECTED_MISSES[miss] for miss in misses if miss != "refused here"]
+        departures = [o.departure for o in of_it if o.departure is not None]
         found.append(
             Row(
                 provider=of_it[0].recording.dialect,
                 id=of_it[0].recording.id,
                 replays=len(of_it),
-                out_of_scope=EXPECTED_MISSES["refused here"] if refused else None,
-                reasons=tuple(problems or explained),
+                out_of_scope=NOT_OPENAIS[departures[0]] if departures else None,
+                reasons=tuple(problems),
                 expected=not problems,
             )
         )
