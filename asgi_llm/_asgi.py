@@ -38,7 +38,8 @@ def route_path(scope: Scope) -> str:
 
     Hosts differ in what they hand over. Most keep the prefix in ``path`` and name it in
     ``root_path``; FastAPI behind a stripping proxy has a ``root_path`` that ``path`` never held,
-    and says in ``app_root_path`` which part came from outside; Litestar takes the prefix off both.
+    and says in ``app_root_path`` which part came from outside; Litestar takes the prefix off both,
+    and at ``/`` the path's own slash with it.
     Nothing is decoded again, one trailing slash is dropped, and the empty path is ``/``.
     """
     path: str = scope["path"]
@@ -51,7 +52,7 @@ def route_path(scope: Scope) -> str:
             path = rest
     if path.endswith("/") and not path.endswith("//"):
         path = path[:-1]
-    return path or "/"
+    return path if path[:1] == "/" else f"/{path}"
 
 
 def _below(path: str, root: str) -> str | None:

@@ -22,6 +22,8 @@ __all__ = ["Batch", "ScriptPipeline"]
 
 MAX_OPERATIONS = 128
 """In one batch: Redis serves nobody else while it runs one."""
+STOOD_STILL_SECONDS = 0.005
+"""A timer that is so late tells that the loop was held up, or the whole process."""
 
 
 class Batch:
@@ -116,7 +118,7 @@ class ScriptPipeline:
             self._waiting.append(batch)
         deadline = loop.time() + self._timeout_seconds
         batch = self._open = Batch(deadline)
-        batch.timer = loop.call_at(deadline, self._expire, batch)
+        batch.timer = loop.call_at(deadline, self._run_out, batch)
         return batch
 
     async def aclose(self) -> None:
@@ -140,6 +142,17 @@ class ScriptPipeline:
             self._in_flight.add(batch)
             assert self.loop is not None  # noqa: S101  a batch has a loop
             batch.task = self.loop.create_task(self._run(batch))
+
+    def _run_out(self, batch: Batch) -> None:
+        """The deadline has passed. A loop that stood still then looks once for the reply.
+
+        It may have come in time and lie there unread, for all batches alike: not Redis was late.
+        """
+        assert self.loop is not None  # noqa: S101  a batch has a loop
+        if self.loop.time() - batch.deadline < STOOD_STILL_SECONDS:
+            self._expire(batch)
+        else:
+            batch.timer = self.loop.call_later(STOOD_STILL_SECONDS, self._expire, batch)
 
     def _expire(self, batch: Batch, cause: str = "") -> None:
         batch.fail(cause or f"Redis did not answer within {self._timeout_seconds} seconds")

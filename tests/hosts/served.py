@@ -1,5 +1,7 @@
 """An app for real servers: a Starlette host, and another app beside it, each with a lifespan.
 
+The layers around both are those that the header ``x-layer`` of a request names.
+
 Steps are made from outside, by further requests, so that nothing here has to wait for time.
 """
 
@@ -19,9 +21,17 @@ from starlette.websockets import WebSocket
 
 from asgi_llm._asgi import BufferedBody, Observer, observe, route_path
 from asgi_llm.integrations.mount import beside
+from asgi_llm.middleware.auth import AuthMiddleware
+from asgi_llm.middleware.rate_limit import RateLimitMiddleware
+from asgi_llm.stores.keys_memory import MemoryKeys
+from asgi_llm.testing.conformance import Layer
+from asgi_llm.types import Principal
+
+KEY = "sk-test-0123456789abcdef"
+LIMITED = ("/echo", "/stream", "/wait")
 
 
-class Layer:
+class Reading:
     """Reads the body, watches the response, and changes nothing."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -34,6 +44,41 @@ class Layer:
         body = await BufferedBody.read(scope, receive, max_bytes=2**20)
         if body is not None:
             await observe(self.app, scope, body.receive, send, Observer())
+
+
+def auth(app: ASGIApp) -> ASGIApp:
+    return AuthMiddleware(app, keys=MemoryKeys({KEY: Principal(key_id="key")}))
+
+
+def rate_limit(app: ASGIApp) -> ASGIApp:
+    return RateLimitMiddleware(
+        app,
+        limits=["1000 requests/minute", "1 concurrent requests"],
+        inference_paths=LIMITED,
+    )
+
+
+def auth_and_rate_limit(app: ASGIApp) -> ASGIApp:
+    return auth(rate_limit(app))
+
+
+LAYERS: dict[str, Layer] = {
+    "reading": Reading,
+    "auth": auth,
+    "rate_limit": rate_limit,
+    "both": auth_and_rate_limit,
+}
+
+
+class Named:
+    """Whichever of the layers the header ``x-layer`` names."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._apps = {name: layer(app) for name, layer in LAYERS.items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = dict(scope.get("headers", ())).get(b"x-layer", b"reading").decode()
+        await self._apps[name](scope, receive, send)
 
 
 @asynccontextmanager
@@ -108,12 +153,12 @@ inner = Starlette(
         Route("/name", name),
         Route("/echo", echo, methods=["POST"]),
         Route("/route", route),
-        Route("/stream", stream),
+        Route("/stream", stream, methods=["POST"]),
         Route("/step", step, methods=["POST"]),
-        Route("/wait", wait),
+        Route("/wait", wait, methods=["POST"]),
         Route("/left", left),
         WebSocketRoute("/ws", websocket),
     ],
     lifespan=app_lifespan,
 )
-app = Layer(beside(host, "/llm", Layer(inner)))
+app = Named(beside(host, "/llm", Named(inner)))

@@ -1,4 +1,4 @@
-"""A layer, ``beside`` and the app in it over real sockets, under every server."""
+"""Layers, ``beside`` and the app in it over real sockets, under every server."""
 
 from __future__ import annotations
 
@@ -45,10 +45,18 @@ def url(request: pytest.FixtureRequest, importable: None) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(params=["reading", "auth", "rate_limit", "both"])
+def headers(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What names the layers, and lets in."""
+    return {"x-layer": request.param, "x-api-key": "sk-test-0123456789abcdef"}
+
+
 @pytest.fixture
-async def client(url: str) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(url: str, headers: dict[str, str]) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of that server; every wait of it has a deadline."""
-    async with httpx2.AsyncClient(base_url=url, timeout=DEADLINE_SECONDS) as client:
+    async with httpx2.AsyncClient(
+        base_url=url, headers=headers, timeout=DEADLINE_SECONDS
+    ) as client:
         yield client
 
 
@@ -69,7 +77,7 @@ async def test_each_chunk_leaves_before_the_next_is_made(client: httpx2.AsyncCli
     """A chunk that is made only when the client has read the one before does arrive."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         await client.post("/llm/step")
-        async with client.stream("GET", "/llm/stream") as response:
+        async with client.stream("POST", "/llm/stream") as response:
             chunks = response.aiter_raw()
             for number in range(5):
                 assert b"data: %d\n\n" % number == await anext(chunks)
@@ -80,9 +88,31 @@ async def test_each_chunk_leaves_before_the_next_is_made(client: httpx2.AsyncCli
 async def test_a_client_that_leaves_is_noticed(client: httpx2.AsyncClient) -> None:
     """When the client closes its connection, the app's generator is closed."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        async with client.stream("GET", "/llm/wait") as response:
+        async with client.stream("POST", "/llm/wait") as response:
             assert b"data: first\n\n" == await anext(response.aiter_raw())
         assert "left" == (await client.get("/llm/left")).text
+
+
+@pytest.mark.parametrize("headers", ["rate_limit", "both"], indirect=True)
+async def test_a_place_is_held_to_the_end_of_a_stream(client: httpx2.AsyncClient) -> None:
+    """A second request at the same time is refused, and let through when the client has left."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        async with client.stream("POST", "/llm/wait") as response:
+            chunks = response.aiter_raw()
+            assert b"data: first\n\n" == await anext(chunks)
+            assert 429 == (await client.post("/llm/echo")).status_code
+        while (answer := await client.post("/llm/echo")).status_code == 429:
+            assert "at the same time" in answer.text
+        assert 200 == answer.status_code
+        assert "1000" == answer.headers["x-ratelimit-limit-requests"]
+
+
+@pytest.mark.parametrize("headers", ["auth", "both"], indirect=True)
+async def test_without_a_key_nobody_is_let_in(client: httpx2.AsyncClient) -> None:
+    """Neither to the host nor to what is beside it."""
+    del client.headers["x-api-key"]
+    statuses = [(await client.get(path)).status_code for path in ("/own", "/llm/name", "/none")]
+    assert [401] * 3 == statuses
 
 
 async def test_both_lifespans_run_and_keep_their_state_apart(client: httpx2.AsyncClient) -> None:
@@ -91,10 +121,11 @@ async def test_both_lifespans_run_and_keep_their_state_apart(client: httpx2.Asyn
     assert ["host", "host", "app"] == names
 
 
-async def test_a_websocket_passes(url: str) -> None:
+async def test_a_websocket_passes(url: str, headers: dict[str, str]) -> None:
     """A WebSocket below the prefix reaches the app, with its state."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        async with connect(url.replace("http", "ws") + "/llm/ws") as socket:
+        address = url.replace("http", "ws") + "/llm/ws"
+        async with connect(address, additional_headers=headers) as socket:
             await socket.send("hello")
             assert "app got hello" == await socket.recv()
 

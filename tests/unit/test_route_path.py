@@ -32,6 +32,7 @@ HOSTS: dict[str, dict[str, Any]] = {
     },
     "hypercorn root_path, proxy strips": {"path": ROUTE, "root_path": "/myapp"},
     "Litestar mount": {"path": f"{ROUTE}/", "root_path": ""},
+    "Litestar mount at /": {"path": f"{ROUTE[1:]}/", "root_path": ""},
     "Litestar handler wrapped": {"path": f"/llm{ROUTE}", "root_path": "/llm"},
     "Hypercorn dispatcher": {"path": f"/llm{ROUTE}", "root_path": "/llm"},
     "BlackSheep mount": {"path": f"/llm{ROUTE}", "root_path": "/llm"},
