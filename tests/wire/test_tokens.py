@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -187,10 +188,16 @@ async def test_b39_b40_large_texts_are_counted_beside_the_loop(case: str) -> Non
             turns += 1
             await asyncio.sleep(0)
 
-    going = asyncio.create_task(others())
-    count = await counted(document)
-    running = False
-    await going
+    interval = sys.getswitchinterval()
+    # Short, so that a thread that lets others in between its pieces shows it, however fast it is.
+    sys.setswitchinterval(0.0001)
+    try:
+        going = asyncio.create_task(others())
+        count = await counted(document)
+        running = False
+        await going
+    finally:
+        sys.setswitchinterval(interval)
     assert abs(count.tokens - expected) <= 0.01 * expected
     assert turns > 2
 

@@ -1,0 +1,145 @@
+"""The books: an intent before each call, and its outcome before the client has its last byte."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from asgi_llm.errors import StoreError
+from asgi_llm.middleware._budget_alerts import Alerts
+from asgi_llm.middleware._budget_calls import BudgetCalls
+from asgi_llm.middleware._cost_budgets import BudgetPlan
+from asgi_llm.middleware._cost_rows import Asked, make_intent
+from asgi_llm.pricing.compiled import sum_exactly
+from asgi_llm.stores.budgets import to_pico
+from asgi_llm.stores.ledger import Journal, Ledger, LedgerRow
+from asgi_llm.types import Cost
+
+__all__ = ["Books"]
+
+_MOST_UNRECORDED: Final = 10_000
+_AT_ONCE: Final = 500
+_LOG_EVERY_SECONDS: Final = 1.0
+
+
+class Books:
+    """Where requests are noted. With a journal, the ledger is fed from that, by somebody else.
+
+    Args:
+        journal: See ``Journal``; None: none is kept.
+        ledger: Gets the rows at once where there is no journal.
+        calls: Settles with budgets.
+        alerts: Told of what was settled.
+        clock: Seconds, monotonic.
+        logger: Where failures are logged, once a second at most.
+
+    Attributes:
+        failures: Calls of the journal or the ledger that failed.
+        lost: Rows that were given up, because too many waited for the ledger.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal | None,
+        ledger: Ledger | None,
+        calls: BudgetCalls,
+        alerts: Alerts,
+        clock: Callable[[], float],
+        logger: logging.Logger,
+    ) -> None:
+        self._journal = journal
+        self._ledger = None if journal is not None else ledger
+        self._calls = calls
+        self._alerts = alerts
+        self._clock = clock
+        self._logger = logger
+        self._next_log = -float("inf")
+        self._unrecorded: deque[LedgerRow] = deque()
+        self.failures = 0
+        self.lost = 0
+
+    @property
+    def unrecorded(self) -> int:
+        """Rows that the ledger has not taken yet."""
+        return len(self._unrecorded)
+
+    @property
+    def answer_at_once(self) -> bool:
+        """Whether closing a request never waits for anybody."""
+        return self._ledger is None and self._calls.answers_at_once
+
+    def intend(self, asked: Asked) -> None:
+        """Note that a call is about to be made.
+
+        Raises:
+            StoreError: It cannot be noted.
+        """
+        if self._journal is not None:
+            try:
+                self._journal.intend(make_intent(asked))
+            except StoreError as error:
+                self._note("the journal", error)
+                raise
+
+    def withdraw(self, asked: Asked) -> None:
+        """Note that a call was not made after all."""
+        self._settle([], asked)
+
+    async def close(
+        self, asked: Asked, rows: list[LedgerRow], cost: Cost, plan: BudgetPlan, lease: str
+    ) -> None:
+        """Note what came of a request, and settle it with its budgets."""
+        if self._journal is not None:
+            self._settle(rows, asked)
+        elif self._ledger is not None:
+            await self._record(self._ledger, rows)
+        if plan.demands:
+            # What is known of a cost that is not known as a whole counts.
+            amount = (
+                cost.amount_usd if cost.amount_usd is not None else sum_exactly(cost.parts.values())
+            )
+            uses = await self._calls.settle(plan, lease, to_pico(amount) if amount else 0)
+            if uses is not None:
+                self._alerts.check(plan.demands, plan.concerned, uses)
+
+    def _settle(self, rows: list[LedgerRow], asked: Asked) -> None:
+        if self._journal is not None:
+            try:
+                self._journal.settle(rows, intent=asked.id)
+            except StoreError as error:
+                self._note("the journal", error)
+
+    async def _record(self, ledger: Ledger, rows: list[LedgerRow]) -> None:
+        waiting = list(self._unrecorded)[:_AT_ONCE]
+        try:
+            await ledger.record([*waiting, *rows])
+        except StoreError as error:
+            self._note("the ledger", error)
+            excess = len(self._unrecorded) + len(rows) - _MOST_UNRECORDED
+            for _ in range(min(excess, len(self._unrecorded))):
+                self._unrecorded.popleft()
+                self.lost += 1
+            self._unrecorded.extend(rows)
+        else:
+            if waiting:
+                kept = {row.id for row in waiting}
+                self._unrecorded = deque(row for row in self._unrecorded if row.id not in kept)
+
+    def _note(self, who: str, error: StoreError) -> None:
+        self.failures += 1
+        now = self._clock()
+        if now >= self._next_log:
+            self._next_log = now + _LOG_EVERY_SECONDS
+            self._logger.error("%s failed (%d times so far): %s", who, self.failures, error)
+
+    async def aclose(self) -> None:
+        """Record what waits."""
+        while self._ledger is not None and self._unrecorded:
+            before = len(self._unrecorded)
+            await self._record(self._ledger, [])
+            if len(self._unrecorded) >= before:
+                self._logger.error("%d rows were not recorded", before)
+                return

@@ -1,0 +1,530 @@
+"""What calls cost: priced, held to budgets, and written down before anybody can lose them."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, Literal, NamedTuple
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from asgi_llm import _json
+from asgi_llm._asgi import BufferedBody, route_path, send_error
+from asgi_llm.errors import (
+    BudgetExceededError,
+    ConfigurationError,
+    InternalError,
+    InvalidRequestError,
+    LLMError,
+    StoreError,
+)
+from asgi_llm.middleware._budget_alerts import Alerts, BudgetAlert, Notify
+from asgi_llm.middleware._budget_calls import BudgetCalls
+from asgi_llm.middleware._cost_answer import CostedAnswer, Meterage
+from asgi_llm.middleware._cost_books import Books
+from asgi_llm.middleware._cost_budgets import BudgetPlan, BudgetPlanner, RefusalStatus, refusal
+from asgi_llm.middleware._cost_prices import CostTarget, Pricer, UnknownPrice
+from asgi_llm.middleware._cost_request import (
+    MAX_COST_FIELD,
+    OPERATIONS,
+    UNTOLD,
+    clamp_output,
+    read_max_cost,
+    read_tags,
+    wants_usage,
+)
+from asgi_llm.middleware._cost_rows import Asked
+from asgi_llm.middleware._limit_cost import reserve_output
+from asgi_llm.middleware._limit_plan import model_of
+from asgi_llm.middleware._model_access import INFERENCE_PATHS, is_upload
+from asgi_llm.middleware._webhook import Post, SignedWebhook
+from asgi_llm.pricing import PriceTable, format_usd, load_prices
+from asgi_llm.state import FAILURE, PRINCIPAL, State, enter
+from asgi_llm.stores.budgets import BudgetRule, BudgetStore, from_pico, to_pico
+from asgi_llm.stores.budgets_memory import MemoryBudgets
+from asgi_llm.stores.ledger import Journal, Ledger
+from asgi_llm.types import Document, Principal
+from asgi_llm.wire._explain import name_kind
+from asgi_llm.wire.tokens import EstimatedTokens, TokenCounter
+from asgi_llm.wire.upload import Upload
+
+__all__ = ["BudgetAlert", "CostMiddleware", "CostTarget", "Notify", "Post", "SignedWebhook"]
+
+logger = logging.getLogger(__name__)
+
+MIB: Final = 1024 * 1024
+_MAX_TOKENS: Final = 2**31 - 1
+_NO_PLAN: Final = BudgetPlan((), ())
+_STREAMED_WITH_USAGE: Final = frozenset(("/v1/chat/completions", "/v1/completions"))
+
+
+class _Read(NamedTuple):
+    """A request that has been read."""
+
+    body: BufferedBody
+    document: Document
+    is_form: bool
+
+
+class CostMiddleware:
+    """Prices every call, holds it to budgets, and writes a row for each attempt at a provider.
+
+    Before the call the most that it can cost is reserved on all budgets that concern the caller, or
+    on none, and the journal gets an intent. After it the usage that an app inside has left in the
+    state, else what the answer says, else an estimate is priced; budgets are settled and rows
+    written before the last byte leaves. A price that is not known is a state of its own, and never
+    zero.
+
+    Only POSTs to the inference paths count; all else passes untouched. Who is calling is the
+    principal in the state. A budget whose scope the caller has no id for does not concern it.
+
+    Args:
+        prices: What models cost. Default: ``load_prices()``, which needs the extra ``cost``.
+        targets: Where a model's name may be served, fallbacks included, of which the dearest is
+            reserved; called once for each name. Default: ``provider/model`` is taken apart.
+        provider: The provider of a name that says none.
+        unknown_price: What becomes of a model without a price: ``flag`` lets it pass and says so in
+            its row, ``block`` answers 400, a number of USD per request or a price (as in
+            ``asgi_llm.pricing.Overrides``) stands in for it.
+        budgets: For every request.
+        budgets_of: The budgets of a caller besides, as its key's record has them.
+        budget_store: Where budgets are kept. Default: the memory of this process.
+        journal: Where this worker writes before a call and after it. None: nothing is on disk.
+        ledger: Gets the rows itself where there is no journal; with one, whoever ships that feeds
+            the ledger.
+        on_disconnect: What becomes of a call whose client leaves: ``cancel`` ends it at once,
+            ``drain`` lets it go on to its end, a number of seconds for so long.
+        on_store_error: What becomes of a request when budgets cannot be checked or the journal
+            cannot be written: ``allow`` lets it through, ``deny`` answers 503.
+        store_timeout_seconds: Deadline of a call of the budget store, above 0; None: it needs none.
+            A store that has its own (an attribute ``timeout_seconds``) keeps that.
+        mode: ``observe`` reserves and records, and refuses and clamps nothing.
+        max_cost_usd: The most that one request may cost, whatever its client says; None: no cap.
+        on_max_cost: What becomes of a request that may cost more than its cap, of this option or of
+            the client's own (header ``X-Max-Cost`` or field ``max_cost_usd``): ``refuse`` or
+            ``clamp``, which lowers the limit of its output.
+        refusal_status: Of the answer where a budget has no room: 400, 402 or 429.
+        tell_cost: Whether answers have the headers ``X-Cost`` and ``X-Cost-Saved``, and the last
+            event of a stream whose client asked for usage the field ``cost``.
+        tag_names: Entries of ``metadata`` that are kept as tags; None is all.
+        notify: Told of each share of a budget that is reached; None: only the log is.
+        default_output_tokens: Taken for the output of one choice where neither the client nor
+            ``max_output_tokens`` says more, at least 0.
+        max_output_tokens: The most that models of a pattern (as in ``fnmatch``) give in one choice.
+            The first that fits counts.
+        service_tiers: Service tiers that the accounts can be set to, whose prices count for the
+            most that a request can cost; None is ``flex`` and ``priority``.
+        token_counter: Counts the input, and the output where nobody says it. Default: a token for
+            every four bytes.
+        input_margin: An estimate of the input is reserved times this, at least 1.
+        lease_seconds: How long the reservation of a worker that died is kept, above 0.
+        inference_paths: Where a POST counts, as ``route_path`` gives the path.
+        max_body_bytes: Cap on a body that is read here, above 0.
+        body_timeout_seconds: How long it may take, above 0.
+        clock: Seconds, monotonic.
+        wall_clock: Unix time in seconds.
+
+    Attributes:
+        refusals: Requests that were refused, or would have been.
+
+    Streaming: chunks pass as they come; the last 64 KiB are kept. See ``CostedAnswer``.
+
+    Raises:
+        ConfigurationError: An option is wrong; ``param`` names it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        prices: PriceTable | None = None,
+        targets: Callable[[str], Sequence[CostTarget]] | None = None,
+        provider: str = "openai",
+        unknown_price: UnknownPrice = "flag",
+        budgets: Sequence[BudgetRule] = (),
+        budgets_of: Callable[[Principal], Sequence[BudgetRule]] | None = None,
+        budget_store: BudgetStore | None = None,
+        journal: Journal | None = None,
+        ledger: Ledger | None = None,
+        on_disconnect: Literal["cancel", "drain"] | float = "cancel",
+        on_store_error: Literal["allow", "deny"] = "allow",
+        store_timeout_seconds: float | None = 0.25,
+        mode: Literal["enforce", "observe"] = "enforce",
+        max_cost_usd: Decimal | None = None,
+        on_max_cost: Literal["refuse", "clamp"] = "refuse",
+        refusal_status: RefusalStatus = 400,
+        tell_cost: bool = True,
+        tag_names: Collection[str] | None = None,
+        notify: Notify | None = None,
+        default_output_tokens: int = 4096,
+        max_output_tokens: Mapping[str, int] | None = None,
+        service_tiers: Collection[str] | None = None,
+        token_counter: TokenCounter | None = None,
+        input_margin: float = 1.5,
+        lease_seconds: float = 60.0,
+        inference_paths: Collection[str] = INFERENCE_PATHS,
+        max_body_bytes: int = 32 * MIB,
+        body_timeout_seconds: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        for option, value, choices in (
+            ("mode", mode, ("enforce", "observe")),
+            ("on_store_error", on_store_error, ("allow", "deny")),
+            ("on_max_cost", on_max_cost, ("refuse", "clamp")),
+            ("refusal_status", refusal_status, (400, 402, 429)),
+        ):
+            if value not in choices:
+                words = " or ".join(map(str, choices))
+                raise ConfigurationError(f"{option} must be {words}, not {value!r}", param=option)
+        for option, number in (
+            ("store_timeout_seconds", store_timeout_seconds),
+            ("lease_seconds", lease_seconds),
+            ("max_body_bytes", max_body_bytes),
+            ("body_timeout_seconds", body_timeout_seconds),
+        ):
+            if number is not None and not number > 0:
+                raise ConfigurationError(f"{option} must be above 0, not {number!r}", param=option)
+        if not 1 <= input_margin <= 100:
+            raise ConfigurationError("input_margin must be from 1 to 100", param="input_margin")
+        if max_cost_usd is not None and not (max_cost_usd.is_finite() and max_cost_usd >= 0):
+            raise ConfigurationError("max_cost_usd must be at least 0", param="max_cost_usd")
+        self._max_output = dict(max_output_tokens or {})
+        for option, tokens in (
+            ("default_output_tokens", default_output_tokens),
+            *((f"max_output_tokens.{pattern}", most) for pattern, most in self._max_output.items()),
+        ):
+            if type(tokens) is not int or not 0 <= tokens <= _MAX_TOKENS:
+                raise ConfigurationError(
+                    f"{option} must be a whole number from 0 to {_MAX_TOKENS}, not {tokens!r}",
+                    param=option,
+                )
+        self.app = app
+        self._pricer = Pricer(
+            load_prices() if prices is None else prices,
+            targets=targets,
+            provider=provider,
+            unknown=unknown_price,
+            service_tiers=service_tiers,
+        )
+        self._planner = BudgetPlanner(budgets, budgets_of)
+        self._alerts = Alerts(notify, now=self._utc, logger=logger)
+        self._calls = BudgetCalls(
+            MemoryBudgets(clock=wall_clock) if budget_store is None else budget_store,
+            timeout_seconds=store_timeout_seconds,
+            lease_seconds=lease_seconds,
+            clock=clock,
+            logger=logger,
+            on_settled=lambda plan, uses: self._alerts.check(plan.demands, plan.concerned, uses),
+        )
+        self._books = Books(
+            journal=journal,
+            ledger=ledger,
+            calls=self._calls,
+            alerts=self._alerts,
+            clock=clock,
+            logger=logger,
+        )
+        self._counter = EstimatedTokens() if token_counter is None else token_counter
+        self._meterage = Meterage(
+            self._pricer,
+            self._books,
+            self._counter,
+            clock,
+            tells=tell_cost,
+            drain_seconds=_drain_seconds(on_disconnect),
+        )
+        self._enforce = mode == "enforce"
+        self._deny = on_store_error == "deny"
+        self._cap = UNTOLD if max_cost_usd is None else max_cost_usd
+        self._clamps = on_max_cost == "clamp"
+        self._refusal_status: RefusalStatus = refusal_status
+        self._tag_names = None if tag_names is None else frozenset(tag_names)
+        self._default_output = default_output_tokens
+        self._margin = input_margin
+        self._paths = frozenset(inference_paths)
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout = body_timeout_seconds
+        self._wall_clock = wall_clock
+        self.refusals = 0
+
+    @property
+    def store_failures(self) -> int:
+        """Calls of the budget store, the journal or the ledger that failed or were too late."""
+        return self._calls.failures + self._books.failures
+
+    @property
+    def pending(self) -> int:
+        """Settlements and rows in memory that their store has not taken yet."""
+        return self._calls.unsettled + self._books.unrecorded
+
+    @property
+    def lost(self) -> int:
+        """Settlements and rows that were given up, because too many were pending."""
+        return self._calls.lost + self._books.lost
+
+    async def aclose(self) -> None:
+        """Give the stores what they have not taken. They are closed by whoever made them."""
+        await self._calls.aclose()
+        await self._books.aclose()
+        await self._alerts.aclose()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        path = route_path(scope)
+        if path not in self._paths:
+            await self.app(scope, receive, send)
+            return
+        scope, state = enter(scope)
+        try:
+            read = await self._read(scope, receive, state, path)
+            if read is None:
+                return
+            scope, answer = await self._admit(scope, send, state, path, read)
+        except ConfigurationError as error:
+            logger.error("a caller's own budgets cannot be read: %s", error.message)
+            failure = InternalError("The budgets of this caller cannot be checked.")
+            await self._refuse(send, state, failure)
+        except LLMError as error:
+            await self._refuse(send, state, error)
+        else:
+            await answer.run(self.app, scope, read.body.receive)
+
+    async def _refuse(self, send: Send, state: State, failure: LLMError) -> None:
+        state.set(FAILURE, failure)
+        await send_error(send, state, failure)
+
+    async def _read(self, scope: Scope, receive: Receive, state: State, path: str) -> _Read | None:
+        """The request. None: the client left before the body was whole."""
+        body = await BufferedBody.read(
+            scope, receive, max_bytes=self._max_body_bytes, timeout_seconds=self._body_timeout
+        )
+        if body is None:
+            return None
+        try:
+            if is_upload(scope, path):
+                return _Read(body, await self._form(scope, body.data), True)
+            return _Read(body, _checked(state.document(body.data)), False)
+        except InvalidRequestError:
+            if self._enforce:
+                raise
+            return _Read(body, {}, True)
+
+    async def _form(self, scope: Scope, data: bytes) -> Document:
+        upload = await Upload.read_head(
+            scope, BufferedBody(data, _nothing_more).receive, max_bytes=self._max_body_bytes
+        )
+        if upload is None:
+            return {}
+        async with upload:
+            return upload.document()
+
+    async def _admit(
+        self, scope: Scope, send: Send, state: State, path: str, read: _Read
+    ) -> tuple[Scope, CostedAnswer]:
+        """Reserve and note the call; what is needed to make it.
+
+        Raises:
+            LLMError: It is not to be made.
+        """
+        document = read.document
+        principal = state.get(PRINCIPAL)
+        model = model_of(document)
+        asked = Asked(
+            state.request_id,
+            self._utc(),
+            OPERATIONS.get(path, "chat"),
+            principal,
+            read_tags(document, principal, self._tag_names),
+            model,
+            self._pricer.resolve(model),
+            document.get("stream") is True,
+        )
+        amount, document = await self._worst_case(state, path, asked, document)
+        told = False
+        hides = False
+        if not read.is_form and asked.streamed and path in _STREAMED_WITH_USAGE:
+            told = wants_usage(document)
+            if not told:
+                hides = True
+                options = document.get("stream_options")
+                given = options if isinstance(options, dict) else {}
+                document = {**document, "stream_options": {**given, "include_usage": True}}
+        if MAX_COST_FIELD in document:
+            document = {name: value for name, value in document.items() if name != MAX_COST_FIELD}
+        if document is not read.document and not read.is_form:
+            scope = read.body.replace(scope, _json.encode(document))
+        plan = self._planner.find(principal, model, asked.tags)
+        lease = ""
+        if plan.demands:
+            lease = asked.id
+            await self._reserve(plan, amount, lease)
+        try:
+            self._books.intend(asked)
+        except StoreError as error:
+            if self._deny and self._enforce:
+                await self._release(plan, lease)
+                raise StoreError("The request cannot be written down right now.") from error
+        if plan.demands:
+            self._calls.hold(lease, plan.demands)
+        answer = CostedAnswer(
+            self._meterage,
+            send,
+            state,
+            asked,
+            document,
+            plan,
+            lease,
+            hides_usage=hides,
+            told_usage=told,
+        )
+        return scope, answer
+
+    async def _worst_case(
+        self, state: State, path: str, asked: Asked, document: Document
+    ) -> tuple[int, Document]:
+        """The most that a request can cost, in pico-USD, and the request within its cap."""
+        try:
+            output, _ = reserve_output(
+                document, path, asked.model, default=self._default_output, most=self._max_output
+            )
+            cap = min(read_max_cost(state, document), self._cap)
+        except InvalidRequestError:
+            if self._enforce:
+                raise
+            output, cap = self._default_output, UNTOLD
+        count = await self._counter.count(document, asked.model)
+        asked.input_tokens = count.tokens
+        reserved = count.tokens if count.exact else int(count.tokens * self._margin) + 1
+
+        def worst(document: Document, output_tokens: int) -> tuple[int, bool]:
+            return self._pricer.worst(
+                asked.resolved,
+                document,
+                path,
+                at=asked.at,
+                input_tokens=reserved,
+                output_tokens=output_tokens,
+                choice_tokens=output_tokens,
+            )
+
+        amount, is_known = worst(document, output)
+        if not is_known and self._pricer.blocks_unknown:
+            self.refusals += 1
+            if self._enforce:
+                raise InvalidRequestError(
+                    "The price of this model is not known, and calls without a known price are "
+                    "not let through.",
+                    param="model",
+                    code="unknown_price",
+                )
+        if cap is not UNTOLD and amount > (most := to_pico(cap)):
+            self.refusals += 1
+            if self._enforce:
+                clamped = None
+                if self._clamps:
+                    clamped = clamp_output(
+                        document, path, output, lambda one: self._fits(one, path, worst, most)
+                    )
+                if clamped is None:
+                    raise BudgetExceededError(
+                        f"This request may cost up to {format_usd(from_pico(amount))} USD, and it "
+                        f"is to cost no more than {format_usd(cap)} USD.",
+                        param=MAX_COST_FIELD,
+                        code="max_cost_exceeded",
+                        headers=[(b"x-should-retry", b"false")],
+                    )
+                document = clamped
+                amount, _ = worst(document, self._output(document, path))
+        return amount, document
+
+    def _output(self, document: Document, path: str) -> int:
+        output, _ = reserve_output(
+            document,
+            path,
+            model_of(document),
+            default=self._default_output,
+            most=self._max_output,
+        )
+        return output
+
+    def _fits(
+        self,
+        document: Document,
+        path: str,
+        worst: Callable[[Document, int], tuple[int, bool]],
+        most: int,
+    ) -> bool:
+        return worst(document, self._output(document, path))[0] <= most
+
+    async def _reserve(self, plan: BudgetPlan, amount: int, lease: str) -> None:
+        """Reserve ``amount`` on all budgets of ``plan``.
+
+        Raises:
+            BudgetExceededError: One of them has no room.
+            StoreError: They cannot be checked, and that is not to be let through.
+        """
+        try:
+            decision = await self._calls.reserve(plan.demands, amount, lease, enforce=self._enforce)
+        except StoreError as error:
+            self._calls.note(error)
+            if self._deny and self._enforce:
+                # It may have been taken before the answer was lost.
+                await self._release(plan, lease)
+                raise StoreError("The budgets cannot be checked right now.") from error
+            return
+        except asyncio.CancelledError:
+            await self._release(plan, lease)
+            raise
+        if not decision.admitted:
+            self.refusals += 1
+            if self._enforce:
+                raise refusal(
+                    plan,
+                    decision,
+                    amount,
+                    status=self._refusal_status,
+                    now=self._wall_clock(),
+                )
+
+    async def _release(self, plan: BudgetPlan, lease: str) -> None:
+        if plan.demands:
+            await self._calls.settle(plan, lease, 0)
+
+    def _utc(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self._wall_clock(), datetime.UTC)
+
+
+async def _nothing_more() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def _checked(document: Any) -> Document:
+    if type(document) is not dict:
+        raise InvalidRequestError(
+            f"The body has to be a JSON object, got {name_kind(document)}.", code="invalid_type"
+        )
+    return document
+
+
+def _drain_seconds(on_disconnect: str | float) -> float | None:
+    if on_disconnect == "cancel":
+        return 0.0
+    if on_disconnect == "drain":
+        return None
+    if (
+        isinstance(on_disconnect, int | float)
+        and not isinstance(on_disconnect, bool)
+        and 0 <= on_disconnect < float("inf")
+    ):
+        return float(on_disconnect)
+    raise ConfigurationError(
+        f"on_disconnect must be cancel, drain or a number of seconds, not {on_disconnect!r}",
+        param="on_disconnect",
+    )
