@@ -36,10 +36,13 @@ def admission(plan: Plan, decision: Decision) -> tuple[LimitReport, RawHeaders]:
     at = _tightest(statuses, plan.every)
     status = statuses[at]
     report = LimitReport("admitted", plan.demands[at].limit, status.remaining, status.reset_seconds)
-    headers: RawHeaders = []
     if plan.only_requests:
-        _tell(headers, _REQUESTS, plan, at, statuses)
-        return report, headers
+        limit, remaining, reset = _REQUESTS
+        return report, [
+            (limit, plan.limits_told[at]),
+            (remaining, b"%d" % status.remaining),
+            (reset, _duration(ceil(status.reset_seconds))),
+        ]
     return report, limit_headers(plan, decision)
 
 

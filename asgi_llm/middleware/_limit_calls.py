@@ -80,6 +80,8 @@ class LimitCalls:
         taking = self._store.take(
             demands, lease=lease, lease_seconds=self._lease_seconds, enforce=enforce
         )
+        if self._timeout is None:
+            return await taking
         try:
             # A store that has the answer gives it in one step: no deadline has to be set up.
             waits_for = taking.send(None)

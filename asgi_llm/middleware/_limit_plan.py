@@ -113,6 +113,18 @@ class Planner:
             )
         )
 
+    def known(self, principal: Principal | None) -> Plan | None:
+        """The plan that ``find`` gave this very object, where it depends on nothing else."""
+        recent = self._recent.get(id(principal))
+        if (
+            recent is not None
+            and recent[0] is principal
+            and recent[1] is None
+            and recent[2] is None
+        ):
+            return recent[3]
+        return None
+
     def find(self, principal: Principal | None, address: str | None, model: str | None) -> Plan:
         """The plan for a caller; ``model`` None leaves out what depends on the model.
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -212,15 +212,17 @@ class RateLimitMiddleware:
             return
         scope, state = enter(scope)
         principal = state.get(PRINCIPAL)
-        needs_address = self._planner.needs_address(principal)
-        address = self._addresses.read(scope) if needs_address else None
+        known = self._planner.known(principal)
+        address = None
+        if known is None and self._planner.needs_address(principal):
+            address = self._addresses.read(scope)
         lease = ""
         asked: Asked | None = None
         decision: Decision | None = None
         headers: RawHeaders = []
         failure: LLMError | None = None
         try:
-            plan = self._planner.find(principal, address, None)
+            plan = known or self._planner.find(principal, address, None)
             demands = plan.demands
             if plan.by_model or plan.tokens:
                 asked = await self._read(scope, receive, state, path, plan, principal, address)
@@ -232,7 +234,10 @@ class RateLimitMiddleware:
                     lease = os.urandom(12).hex()
                 decision = self._calls.take_at_once(demands, lease, enforce=self._enforce)
                 if decision is None:
-                    decision = await self._take(plan, demands, lease)
+                    taking = self._calls.take(demands, lease, enforce=self._enforce)
+                    decision = await (
+                        self._undone(taking, plan, demands, lease) if lease else taking
+                    )
                 if decision.admitted:
                     said, headers = admission(plan, decision)
                 else:
@@ -268,14 +273,20 @@ class RateLimitMiddleware:
         answer = HeldAnswer(send, headers, self._calls, held, lease, state, asked)
         await answer.run(self.app, scope, receive)
 
-    async def _take(self, plan: Plan, demands: tuple[Demand, ...], lease: str) -> Decision:
+    async def _undone(
+        self,
+        taking: Awaitable[Decision],
+        plan: Plan,
+        demands: tuple[Demand, ...],
+        lease: str,
+    ) -> Decision:
+        """``taking``; what it holds is given back where the request is cancelled meanwhile."""
         try:
-            return await self._calls.take(demands, lease, enforce=self._enforce)
+            return await taking
         except asyncio.CancelledError:
             # Nobody knows whether the store had taken it by then.
-            if plan.held:
-                held = _held(plan, demands)
-                await self._calls.settle(held, lease, [0] * len(held))
+            held = _held(plan, demands)
+            await self._calls.settle(held, lease, [0] * len(held))
             raise
 
     async def _read(

@@ -1,8 +1,9 @@
 """Calls of one script that are made in one turn of the loop leave for Redis together.
 
 A call through ``redis.asyncio`` costs some 90 us of CPU; here its share of a batch costs a few: one
-command, one packet and one reply for all calls of a turn. Order is kept: what was called first is
-done first, in one batch or in two.
+command, one packet and one reply for all calls of a turn. While as many batches as may be are under
+way, what is called gathers for the next: the more there is to do, the less each call costs. Order
+is kept: what was called first is done first, in one batch or in two.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from asgi_llm._optional import require
 from asgi_llm.errors import StoreError
+from asgi_llm.stores._redis_link import open_link
 
 __all__ = ["Batch", "ScriptPipeline"]
 
@@ -31,17 +32,17 @@ class Batch:
 
     Attributes:
         keys: The keys of all operations; an operation names them by their place, from 1.
+        is_sent: Whether it has left: operations cannot be changed any more.
     """
 
-    __slots__ = ("deadline", "futures", "keys", "operations", "task", "timer")
+    __slots__ = ("deadline", "futures", "is_sent", "keys", "operations")
 
     def __init__(self, deadline: float) -> None:
         self.keys: list[str] = []
         self.operations: list[Any] = []
         self.futures: list[asyncio.Future[Any] | None] = []
         self.deadline = deadline
-        self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.is_sent = False
 
     def call(self, operation: Any, future: asyncio.Future[Any] | None) -> int:
         """Add an operation; nobody waits for the answer where ``future`` is None."""
@@ -62,14 +63,6 @@ class Batch:
                 future.set_exception(failure)
 
 
-class _Link(Protocol):
-    """One way to send a command and to await its reply."""
-
-    async def ask(self, command: tuple[Any, ...]) -> Any: ...
-
-    async def aclose(self) -> None: ...
-
-
 class ScriptPipeline:
     """Runs one Lua script with the operations of each loop turn.
 
@@ -83,7 +76,7 @@ class ScriptPipeline:
     """
 
     def __init__(
-        self, client: Any, script: str, *, timeout_seconds: float, max_in_flight: int = 4
+        self, client: Any, script: str, *, timeout_seconds: float, max_in_flight: int = 2
     ) -> None:
         self._client = client
         self._script = script
@@ -91,18 +84,17 @@ class ScriptPipeline:
         self._timeout_seconds = timeout_seconds
         self._max_in_flight = max_in_flight
         self._encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
-        errors = require("redis.exceptions", extra="redis")
-        self._no_script: type[Exception] = errors.NoScriptError
-        self._redis_error: type[Exception] = errors.RedisError
         self._begin(None)
 
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Start anew on ``loop``: a connection cannot follow to another."""
         self.loop = loop
-        self._link = _link(self._client)
+        self._link = open_link(self._client, self._take_reply)
         self._open: Batch | None = None
         self._waiting: deque[Batch] = deque()
-        self._in_flight: set[Batch] = set()
+        # In the order of their deadlines.
+        self._in_flight: dict[Batch, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     def batch(self) -> Batch:
         """The batch that the next call goes into."""
@@ -110,170 +102,101 @@ class ScriptPipeline:
         if loop is not self.loop:
             self._begin(loop)
         batch = self._open
-        if batch is not None and len(batch.operations) < MAX_OPERATIONS:
-            return batch
-        if batch is None:
-            loop.call_soon(self._flush)
-        else:
+        if batch is not None:
+            if len(batch.operations) < MAX_OPERATIONS:
+                return batch
             self._waiting.append(batch)
+        elif len(self._in_flight) < self._max_in_flight:
+            loop.call_soon(self._flush)
         deadline = loop.time() + self._timeout_seconds
         batch = self._open = Batch(deadline)
-        batch.timer = loop.call_at(deadline, self._run_out, batch)
+        if self._timer is None:
+            self._timer = loop.call_at(deadline, self._look, deadline)
         return batch
+
+    def future(self) -> asyncio.Future[Any]:
+        """One for an operation of the batch, made after that."""
+        assert self.loop is not None  # noqa: S101  a batch has a loop
+        return self.loop.create_future()
 
     async def aclose(self) -> None:
         """Fail what is under way, and close the connection."""
+        for batch in self._pending():
+            self._expire(batch, "the store was closed")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self._link.aclose()
+
+    def _pending(self) -> list[Batch]:
+        """All batches that are not answered, oldest first."""
         batches = [*self._in_flight, *self._waiting]
         if self._open is not None:
             batches.append(self._open)
-        for batch in batches:
-            self._expire(batch, "the store was closed")
-        await self._link.aclose()
+        return batches
 
     def _flush(self) -> None:
-        if self._open is not None:
-            self._waiting.append(self._open)
-            self._open = None
-        self._send()
+        """Send what there is, as far as it may be sent."""
+        while len(self._in_flight) < self._max_in_flight:
+            if self._waiting:
+                batch = self._waiting.popleft()
+            elif self._open is not None:
+                batch, self._open = self._open, None
+            else:
+                return
+            batch.is_sent = True
+            self._in_flight[batch] = None
+            blob = self._encode(batch.operations)
+            keys = batch.keys
+            self._link.send(batch, ("EVALSHA", self._digest, len(keys), *keys, blob))
 
-    def _send(self) -> None:
-        while self._waiting and len(self._in_flight) < self._max_in_flight:
-            batch = self._waiting.popleft()
-            self._in_flight.add(batch)
-            assert self.loop is not None  # noqa: S101  a batch has a loop
-            batch.task = self.loop.create_task(self._run(batch))
+    def _look(self, deadline: float, *, again: bool = False) -> None:
+        """The oldest deadline may have passed. A loop that stood still then looks once more.
 
-    def _run_out(self, batch: Batch) -> None:
-        """The deadline has passed. A loop that stood still then looks once for the reply.
-
-        It may have come in time and lie there unread, for all batches alike: not Redis was late.
+        The reply may have come in time and lie there unread, for all batches alike: not Redis was
+        late.
         """
-        assert self.loop is not None  # noqa: S101  a batch has a loop
-        if self.loop.time() - batch.deadline < STOOD_STILL_SECONDS:
-            self._expire(batch)
-        else:
-            batch.timer = self.loop.call_later(STOOD_STILL_SECONDS, self._expire, batch)
+        loop = self.loop
+        assert loop is not None  # noqa: S101  a timer has a loop
+        now = loop.time()
+        if not again and now - deadline >= STOOD_STILL_SECONDS:
+            self._timer = loop.call_later(
+                STOOD_STILL_SECONDS, lambda: self._look(deadline, again=True)
+            )
+            return
+        self._timer = None
+        for batch in self._pending():
+            if batch.deadline > now:
+                self._timer = loop.call_at(batch.deadline, self._look, batch.deadline)
+                return
+            self._expire(batch, f"Redis did not answer within {self._timeout_seconds} seconds")
 
-    def _expire(self, batch: Batch, cause: str = "") -> None:
-        batch.fail(cause or f"Redis did not answer within {self._timeout_seconds} seconds")
-        if batch.task is not None:
-            batch.task.cancel()
+    def _expire(self, batch: Batch, cause: str) -> None:
+        batch.fail(cause)
+        if batch is self._open:
+            self._open = None
+        elif batch.is_sent:
+            self._in_flight.pop(batch, None)
+            self._link.give_up(batch)
+            self._flush()
         elif batch in self._waiting:
             self._waiting.remove(batch)
-        elif batch is self._open:
-            self._open = None
 
-    async def _run(self, batch: Batch) -> None:
-        try:
-            blob = self._encode(batch.operations)
-            batch.answer(await self._evaluate(batch.keys, blob))
-        except asyncio.CancelledError:
-            batch.fail("the call to Redis was cancelled")
-            raise
-        except (self._redis_error, OSError) as error:
-            batch.fail(f"Redis failed: {type(error).__name__}: {error}", error)
-        except Exception as error:
-            batch.fail(f"the answer of Redis is none: {type(error).__name__}", error)
-        finally:
-            if batch.timer is not None:
-                batch.timer.cancel()
-            self._in_flight.discard(batch)
-            self._send()
-
-    async def _evaluate(self, keys: list[str], blob: bytes) -> list[Any]:
-        try:
-            replies = await self._link.ask(("EVALSHA", self._digest, len(keys), *keys, blob))
-        except self._no_script:
-            replies = await self._link.ask(("EVAL", self._script, len(keys), *keys, blob))
-        return list(replies)
-
-
-def _link(client: Any) -> _Link:
-    cluster = require("redis.asyncio.cluster", extra="redis").RedisCluster
-    return _ClusterLink(client) if isinstance(client, cluster) else _ConnectionLink(client)
-
-
-class _ClusterLink:
-    """Commands through the cluster's own client, which follows keys that have moved."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def ask(self, command: tuple[Any, ...]) -> Any:
-        return await self._client.execute_command(*command)
-
-    async def aclose(self) -> None:
-        """The connections are the client's."""
-
-
-class _ConnectionLink:
-    """One connection on which several commands may await their replies, in order."""
-
-    def __init__(self, client: Any) -> None:
-        self._pool = client.connection_pool
-        errors = require("redis.exceptions", extra="redis")
-        self._error_reply: type[Exception] = errors.ResponseError
-        self._read_only: type[Exception] = errors.ReadOnlyError
-        self._pack: Callable[[tuple[Any, ...]], bytes] = require(
-            "hiredis", extra="redis"
-        ).pack_command
-        self._connection: Any = None
-        self._awaited = 0  # replies, on this connection
-        self._sending = asyncio.Lock()
-        self._reading = asyncio.Lock()
-
-    async def ask(self, command: tuple[Any, ...]) -> Any:
-        packed = self._pack(command)
-        connection = None
-        try:
-            # Both locks are first come, first served, so that replies are read in the order of
-            # their commands.
-            async with self._sending:
-                connection = await self._usable()
-                self._awaited += 1
-                await connection.send_packed_command(packed, check_health=False)
-            async with self._reading:
-                reply = await connection.read_response(disable_decoding=True)
-        except self._error_reply as error:
-            self._was_answered(connection)
-            if isinstance(error, self._read_only):  # a replica by now: the master is elsewhere
-                await self._drop(connection)
-            raise
-        except BaseException:
-            await self._drop(connection)
-            raise
-        self._was_answered(connection)
-        return reply
-
-    async def _usable(self) -> Any:
-        """The connection; another one where the server has closed it meanwhile."""
-        connection = self._connection
-        if connection is not None and self._awaited == 0:
-            if connection.is_connected and not await connection.can_read():
-                return connection
-            await self._drop(connection)
-        if self._connection is None:
-            connection = self._pool.make_connection()
+    def _take_reply(self, batch: Batch, reply: Any) -> None:
+        if batch not in self._in_flight:
+            return
+        if isinstance(reply, Exception):
+            text = str(reply)
+            if text.startswith("NOSCRIPT") or type(reply).__name__ == "NoScriptError":
+                keys, blob = batch.keys, self._encode(batch.operations)
+                self._link.send(batch, ("EVAL", self._script, len(keys), *keys, blob))
+                return
+            batch.fail(f"Redis failed: {type(reply).__name__}: {text}", reply)
+        else:
             try:
-                await connection.connect()
-            except BaseException:
-                await connection.disconnect(nowait=True)
-                raise
-            self._connection, self._awaited = connection, 0
-        return self._connection
-
-    def _was_answered(self, connection: Any) -> None:
-        if connection is self._connection:
-            self._awaited -= 1
-
-    async def _drop(self, connection: Any) -> None:
-        """Close a connection whose replies can no longer be told apart."""
-        if connection is not None:
-            if connection is self._connection:
-                self._connection = None
-            await connection.disconnect(nowait=True)
-
-    async def aclose(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect()
+                batch.answer(reply)
+            except (TypeError, ValueError) as error:
+                batch.fail(f"the answer of Redis is none: {type(error).__name__}", error)
+        del self._in_flight[batch]
+        if self._waiting or self._open is not None:
+            self._flush()

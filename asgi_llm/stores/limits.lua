@@ -2,12 +2,12 @@
 -- _limit_bucket.py; times are microseconds of this server's clock.
 --
 -- KEYS: the states, and the deadlines of reservations. ARGV[1]: a MessagePack list of operations
---   {"t", demands, lease, lease_us, enforce}  take: {admitted, remaining, reset_us, wait_us, ...}
---   {"r", demands, lease, lease_us}           renew: {}
---   {"s", demands, lease}                     settle: {}
+--   {"t", base, demands, lease, lease_us, enforce}  take: {admitted, remaining, reset_us, wait_us, ...}
+--   {"r", base, demands, lease, lease_us}           renew: {}
+--   {"s", base, demands, lease}                     settle: {}
 -- each answered by an array. A demand is {state, deadlines, amount, window_us, burst, cost, held}:
--- state and deadlines are places in KEYS (0: none), burst is -1 where it is the amount, and
--- window_us is 0 for slots. A wait of -1 has no end; a time of -1 is a wait for nothing.
+-- state and deadlines are places in KEYS behind base (0: none), burst is -1 where it is the amount,
+-- and window_us is 0 for slots. A wait of -1 has no end; a time of -1 is a wait for nothing.
 --
 -- A state is a hash: "s" holds the packed numbers, "e<n>" entry n of the log (its last time and its
 -- amount), "l<lease>" a reservation (its amount and its entry). Deadlines, and slots, are sorted sets
@@ -20,6 +20,13 @@ local STATE = ">ddddddddddd"
 local time = redis.call("TIME")
 local clock = time[1] * 1000000 + time[2]
 local loaded, order = {}, {}
+local base = 0 -- of the operation at hand
+
+local function state_key(demand) return KEYS[base + demand[1]] end
+
+local function deadlines_key(demand)
+  return demand[2] > 0 and KEYS[base + demand[2]] or nil
+end
 
 local function entry(b, n)
   if n == b.tail then return b.last, b.open end
@@ -106,7 +113,7 @@ local function advance(b)
 end
 
 local function load(demand)
-  local key, window, amount, burst = KEYS[demand[1]], demand[4], demand[3], demand[5]
+  local key, window, amount, burst = state_key(demand), demand[4], demand[3], demand[5]
   if burst < 0 or amount == 0 then burst = amount end
   local b = loaded[key]
   if not b then
@@ -122,7 +129,7 @@ local function load(demand)
         struct.unpack(STATE, state)
     end
   end
-  b.deadlines = KEYS[demand[2]]
+  b.deadlines = deadlines_key(demand)
   b.amount, b.window = amount, window
   b.plain, b.brim = burst == amount, burst * window
   b.capacity = burst
@@ -212,7 +219,7 @@ end
 
 -- Nothing is written before something is taken: a full server is to refuse that.
 local function slots(demand)
-  local key, amount = KEYS[demand[1]], demand[3]
+  local key, amount = state_key(demand), demand[3]
   local used = redis.call("ZCOUNT", key, string.format("(%.0f", clock), "+inf")
   local b = {key = key, slots = true, amount = amount, used = used, wait = 0}
   if demand[6] > 0 and used >= amount then
@@ -276,7 +283,7 @@ end
 
 local function renew(demands, lease, lease_us)
   for _, demand in ipairs(demands) do
-    local key, deadlines, deadline = KEYS[demand[1]], nil, clock + lease_us
+    local key, deadlines, deadline = state_key(demand), nil, clock + lease_us
     if demand[4] == 0 then
       deadlines = key
     else
@@ -301,7 +308,7 @@ end
 local function settle(demands, lease)
   for _, demand in ipairs(demands) do
     if demand[4] == 0 then
-      redis.call("ZREM", KEYS[demand[1]], lease)
+      redis.call("ZREM", state_key(demand), lease)
     else
       local b, cost, reserved = load(demand), demand[6], 0
       local packed = redis.call("HGET", b.key, "l" .. lease)
@@ -322,7 +329,8 @@ end
 local operations = {t = take, r = renew, s = settle}
 local replies = {}
 for i, operation in ipairs(cmsgpack.unpack(ARGV[1])) do
-  replies[i] = operations[operation[1]](operation[2], operation[3], operation[4], operation[5])
+  base = operation[2]
+  replies[i] = operations[operation[1]](operation[3], operation[4], operation[5], operation[6])
 end
 for _, b in ipairs(order) do
   if b.dirty then save(b) end

@@ -96,12 +96,11 @@ class GuardedLimits:
             breaker.watch()
             cause = None
         else:
+            taking = self._store.take(
+                demands, lease=lease, lease_seconds=lease_seconds, enforce=enforce
+            )
             try:
-                decision = await self._in_time(
-                    self._store.take(
-                        demands, lease=lease, lease_seconds=lease_seconds, enforce=enforce
-                    )
-                )
+                decision = await (taking if self._keeps_time else self._in_time(taking))
             except StoreError as error:
                 breaker.failed(error)
                 cause = error
@@ -158,11 +157,11 @@ class GuardedLimits:
             del self._local[next(iter(self._local))]
 
     async def _in_time(self, operation: Awaitable[T]) -> T:
+        if self._keeps_time:
+            return await operation
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            if self._keeps_time:
-                return await operation
             async with asyncio.timeout(self.timeout_seconds):
                 return await operation
         except TimeoutError as error:

@@ -8,6 +8,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores._redis_client import connect, disconnect
 from asgi_llm.stores._redis_pipeline import Batch, ScriptPipeline
@@ -15,6 +17,7 @@ from asgi_llm.stores.base import Decision, Demand, LimitStatus
 
 __all__ = ["RedisLimits"]
 
+MAX_KNOWN = 10_000
 SCRIPT = Path(__file__).with_name("limits.lua")
 
 
@@ -55,6 +58,8 @@ class RedisLimits:
         self._prefix = prefix
         self._tag = (lambda demand: tag) if isinstance(tag, str) else tag
         self._start = f"{prefix}:{{{tag}}}:" if isinstance(tag, str) else None
+        # By the identity of the demands, which a layer keeps for each caller.
+        self._known: dict[int, tuple[Sequence[Demand], list[str], msgspec.Raw]] = {}
 
     async def take(
         self, demands: Sequence[Demand], *, lease: str, lease_seconds: float, enforce: bool = True
@@ -67,11 +72,14 @@ class RedisLimits:
         Raises:
             StoreError: Redis refused, failed, or did not answer in time.
         """
-        batch = self._pipeline.batch()
-        packed = [self._packed(batch, demand, demand.cost) for demand in demands]
+        keys, packed = self._packed_once(demands)
+        pipeline = self._pipeline
+        batch = pipeline.batch()
+        future = pipeline.future()
+        base = len(batch.keys)
+        batch.keys += keys
         lease_us = int(lease_seconds * 1e6)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        place = batch.call(("t", packed, lease, lease_us, enforce), future)
+        place = batch.call(("t", base, packed, lease, lease_us, enforce), future)
         try:
             reply = await future
         except (asyncio.CancelledError, StoreError):
@@ -97,9 +105,8 @@ class RedisLimits:
         """
         held = [demand for demand in demands if demand.held]
         if held:
-            batch = self._pipeline.batch()
-            packed = [self._packed(batch, demand, 0) for demand in held]
-            await self._answer(batch, ("r", packed, lease, int(lease_seconds * 1e6)))
+            keys, packed = self._packed(held, [0] * len(held))
+            await self._answer("r", keys, packed, lease, int(lease_seconds * 1e6))
 
     async def settle(self, demands: Sequence[Demand], *, lease: str, costs: Sequence[int]) -> None:
         """End the held demands of ``lease`` with what they really cost.
@@ -109,9 +116,8 @@ class RedisLimits:
         """
         held = [pair for pair in zip(demands, costs, strict=True) if pair[0].held]
         if held:
-            batch = self._pipeline.batch()
-            packed = [self._packed(batch, demand, cost) for demand, cost in held]
-            await self._answer(batch, ("s", packed, lease))
+            keys, packed = self._packed([demand for demand, _ in held], [cost for _, cost in held])
+            await self._answer("s", keys, packed, lease)
 
     async def aclose(self) -> None:
         """Close the connection, and the client if it was made here."""
@@ -119,32 +125,54 @@ class RedisLimits:
         if self._owned:
             await disconnect(self._client)
 
-    async def _answer(self, batch: Batch, operation: tuple[Any, ...]) -> None:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        batch.call(operation, future)
+    async def _answer(self, name: str, keys: list[str], packed: Any, *arguments: Any) -> None:
+        batch = self._pipeline.batch()
+        future = self._pipeline.future()
+        base = len(batch.keys)
+        batch.keys += keys
+        batch.call((name, base, packed, *arguments), future)
         await future
 
-    def _packed(self, batch: Batch, demand: Demand, cost: int) -> tuple[Any, ...]:
-        """A demand as the script reads it; its keys are added to the batch."""
-        limit = demand.limit
-        keys = batch.keys
-        key = (self._start or self._tagged(demand)) + demand.key
-        keys.append(key)
-        state = len(keys)
-        if limit.unit == "concurrent_requests":
-            return (state, 0, limit.amount, 0, -1, cost, True)
-        if limit.window_seconds <= 0:
-            raise ConfigurationError(
-                f"a limit of {limit.unit} needs a window of at least 1 second",
-                param="window_seconds",
-            )
-        deadlines = 0
-        if demand.held or limit.unit != "requests":
-            keys.append(key + ":leases")
-            deadlines = state + 1
-        burst = -1 if limit.burst is None else limit.burst
-        window_us = limit.window_seconds * 1_000_000
-        return (state, deadlines, limit.amount, window_us, burst, cost, demand.held)
+    def _packed_once(self, demands: Sequence[Demand]) -> tuple[list[str], Any]:
+        """``_packed`` for ``take``; of demands that come again and again it is kept, encoded."""
+        known = self._known.get(id(demands))
+        if known is not None and known[0] is demands:
+            return known[1], known[2]
+        keys, packed = self._packed(demands, [demand.cost for demand in demands])
+        if type(demands) is tuple and not any(demand.held for demand in demands):
+            # What is held differs in its cost from request to request.
+            raw = msgspec.Raw(msgspec.msgpack.encode(packed))
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[id(demands)] = (demands, keys, raw)
+            return keys, raw
+        return keys, packed
+
+    def _packed(self, demands: Sequence[Demand], costs: Sequence[int]) -> tuple[list[str], Any]:
+        """The keys of demands, and the demands as the script reads them."""
+        keys: list[str] = []
+        packed = []
+        for demand, cost in zip(demands, costs, strict=True):
+            limit = demand.limit
+            key = (self._start or self._tagged(demand)) + demand.key
+            keys.append(key)
+            state = len(keys)
+            if limit.unit == "concurrent_requests":
+                packed.append((state, 0, limit.amount, 0, -1, cost, True))
+                continue
+            if limit.window_seconds <= 0:
+                raise ConfigurationError(
+                    f"a limit of {limit.unit} needs a window of at least 1 second",
+                    param="window_seconds",
+                )
+            deadlines = 0
+            if demand.held or limit.unit != "requests":
+                keys.append(key + ":leases")
+                deadlines = state + 1
+            burst = -1 if limit.burst is None else limit.burst
+            window_us = limit.window_seconds * 1_000_000
+            packed.append((state, deadlines, limit.amount, window_us, burst, cost, demand.held))
+        return keys, packed
 
     def _tagged(self, demand: Demand) -> str:
         return f"{self._prefix}:{{{self._tag(demand)}}}:"
@@ -152,8 +180,11 @@ class RedisLimits:
     def _release(self, batch: Batch, place: int, demands: Sequence[Demand], lease: str) -> None:
         """Give back what a call reserved that nobody waits for any more."""
         held = [demand for demand in demands if demand.held]
-        if batch.task is None:
-            batch.operations[place] = ("s", (), lease)
+        if not batch.is_sent:
+            batch.operations[place] = ("s", 0, (), lease)
         elif held:
+            keys, packed = self._packed(held, [0] * len(held))
             later = self._pipeline.batch()
-            later.call(("s", [self._packed(later, demand, 0) for demand in held], lease), None)
+            base = len(later.keys)
+            later.keys += keys
+            later.call(("s", base, packed, lease), None)
