@@ -187,6 +187,7 @@ class Bucket:
         "tail",
         "used",
         "window",
+        "window_seconds",
     )
 
     def __init__(self, limit: Limit, share: float, now: float) -> None:
@@ -213,7 +214,8 @@ class Bucket:
             )
         self.limit = limit
         self.rate = amount = shared(limit.amount, share)
-        self.window = float(limit.window_seconds * MICROSECONDS)
+        self.window_seconds = float(limit.window_seconds)
+        self.window = self.window_seconds * MICROSECONDS
         self.grain = self.window / GRAINS
         burst = shared(limit.burst, share) if limit.burst is not None and amount else amount
         # A bucket that holds the whole amount never runs dry before the window does.

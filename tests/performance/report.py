@@ -51,6 +51,15 @@ GOALS = (
     Goal(target="auth", load="json", base="hello", at_most=0.25, above="hello"),
     Goal(target="limits", load="json", base="hello", at_most=0.4, above="auth"),
     Goal(target="limits-redis", load="json", base="hello", at_most=0.7, above="auth"),
+    Goal(target="cost", load="json", base="hello", at_most=0.6, above="provider-app"),
+    Goal(
+        target="cost",
+        load="stream",
+        base="hello",
+        at_most=0.06,
+        above="provider-app",
+        base_load="json",
+    ),
 )
 
 

@@ -27,6 +27,7 @@ TARGETS = {
     "pass-through": Target(factory="anchors:pass_through"),
     "provider-app": Target(factory="ours:provider_app", model="openai/gpt-4o-mini"),
     "anthropic": Target(factory="ours:anthropic", model="anthropic/claude-sonnet-4-6"),
+    "cost": Target(factory="ours:cost", model="openai/gpt-4o-mini"),
     "auth": Target(factory="layers:auth", streams=False),
     "limits": Target(factory="layers:limits", streams=False),
     "limits-redis": Target(factory="layers:limits_redis", streams=False, redis=True),
