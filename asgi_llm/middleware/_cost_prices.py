@@ -148,7 +148,13 @@ class Pricer:
         found = () if self._targets is None else self._targets(model)
         if found:
             return found
-        provider, name = split_model(model) or (self._provider, model)
+        named = split_model(model)
+        if named is None:
+            # A provider of one's own may have prices under a name that is nobody else's.
+            provider, slash, name = model.partition("/")
+            if slash and self._prices.find(provider, name) is not None:
+                named = provider, name
+        provider, name = named or (self._provider, model)
         return (CostTarget(provider=provider, model=name),)
 
     def _priced(self, target: CostTarget) -> _Priced:
@@ -257,6 +263,10 @@ class Pricer:
             target = priced.target
             if target.provider == provider and target.model == model:
                 return priced.price
+        # Served where its name did not lead: whoever knows the targets knows that one too.
+        named = self.resolve(f"{provider}/{model}").priced[0]
+        if named.target.provider == provider and named.target.model == model:
+            return named.price
         return self._prices.find(provider, model)
 
 

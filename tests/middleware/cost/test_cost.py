@@ -319,14 +319,18 @@ async def test_a_price_that_is_not_known_can_have_a_stand_in(stand_in: Any, amou
 
 async def test_a_price_of_zero_is_a_price() -> None:
     """Free is known to be free."""
-    notes = Notes()
-    answer = await ask(layer(App(), notes), {**HELLO, "model": "free/small"})
-    # The provider is one that no table knows, so that its name is part of the model's.
-    assert b"0.000029" == answer.header("x-cost")
     free = Notes()
     answer = await ask(layer(App(), free, provider="free"))
     assert b"0" == answer.header("x-cost")
     assert (usd("0"), None) == (free.row.cost.amount_usd, free.row.cost.unknown)
+
+
+async def test_a_provider_of_ones_own_is_found_by_its_prices() -> None:
+    """A name before the slash that no table knows is part of the model's."""
+    answer = await ask(layer(App(), Notes()), {**HELLO, "model": "free/small"})
+    assert b"0" == answer.header("x-cost")
+    answer = await ask(layer(App(), Notes()), {**HELLO, "model": "nobody/small"})
+    assert b"0.000029" == answer.header("x-cost")
 
 
 async def test_targets_say_who_serves_a_model() -> None:
