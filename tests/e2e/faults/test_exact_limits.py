@@ -30,6 +30,7 @@ KEYS = {
     **{f"requests-at-once-{number}": "100 requests/hour" for number in range(TRIES)},
     **{f"tokens-at-once-{number}": f"{100 * PRICE} tokens/hour" for number in range(TRIES)},
     "slots-at-once": "100 concurrent requests",
+    "neighbour": "100 concurrent requests",
 }
 QUESTION: dict[str, Any] = {
     "model": "e/echo",
@@ -155,8 +156,11 @@ async def test_at_once_exactly_the_limit_is_let_through(fleet: Fleet, unit: str)
     assert (100, 100) == (statuses.count(200), statuses.count(429))
 
 
-async def test_at_once_exactly_so_many_slots_are_taken(fleet: Fleet) -> None:
-    """Of 200 streams at the same time 100 begin; all their places are free when they have left."""
+async def test_a15_at_once_exactly_so_many_slots_are_taken(fleet: Fleet) -> None:
+    """Of 200 streams at the same time 100 begin; all their places are free when they have left.
+
+    Meanwhile another key is served.
+    """
     question = {**QUESTION, "model": "slow/echo", "stream": True}
 
     async def begin(number: int) -> list[int]:
@@ -170,6 +174,10 @@ async def test_at_once_exactly_so_many_slots_are_taken(fleet: Fleet) -> None:
                     for connection in mine
                 )
             )
+            neighbour = Connection(fleet.port)
+            await neighbour.open()
+            assert 200 == (await neighbour.chat(key_of("neighbour"), **QUESTION)).status
+            await neighbour.close()
             return [status for status, _ in heads]
 
     async def all_are_free() -> bool:
