@@ -15,12 +15,23 @@ from typing import Any, Generic, TypeVar, cast
 from starlette.types import Scope
 
 from asgi_llm import _json
+from asgi_llm._ids import draw_ids
 from asgi_llm._semconv import Operation
 from asgi_llm._sse import EventLog
 from asgi_llm.errors import InvalidRequestError, LLMError
-from asgi_llm.types import Attempt, CacheReport, Cost, Deployment, LimitReport, Principal, Usage
+from asgi_llm.types import (
+    Attempt,
+    CacheReport,
+    Cost,
+    Deployment,
+    LimitReport,
+    Principal,
+    Usage,
+    Verdict,
+)
 
 __all__ = [
+    "ANSWER_CHANGED",
     "ATTEMPTS",
     "CACHE_STATUS",
     "COST",
@@ -33,7 +44,9 @@ __all__ = [
     "RESERVED_FIELD",
     "RESPONSE_MODEL",
     "TRANSLATION_LOSS",
+    "UNCACHEABLE",
     "USAGE",
+    "VERDICTS",
     "State",
     "StateKey",
     "enter",
@@ -50,18 +63,11 @@ RESERVED_FIELD = SCOPE_KEY
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
-# A call into the kernel for each id would cost more than all else about it.
-_random_ids: list[str] = []
-_IDS_AT_ONCE = 256
-
-
-def _draw_ids() -> None:
-    digits = os.urandom(16 * _IDS_AT_ONCE).hex()
-    _random_ids.extend("req_" + digits[at : at + 32] for at in range(0, len(digits), 32))
-
+# To draw each by itself would cost more than all else about it.
+_new_ids: list[str] = []
 
 # A forked process would give the same ids again.
-os.register_at_fork(after_in_child=_random_ids.clear)
+os.register_at_fork(after_in_child=_new_ids.clear)
 
 
 class StateKey(Generic[T]):
@@ -106,9 +112,9 @@ class State:
     def request_id(self) -> str:
         """Our own id of the request: ``req_`` and 32 hex digits. Never the client's."""
         if self._request_id is None:
-            if not _random_ids:
-                _draw_ids()
-            self._request_id = _random_ids.pop()
+            if not _new_ids:
+                _new_ids.extend(draw_ids("req_"))
+            self._request_id = _new_ids.pop()
         return self._request_id
 
     @property
@@ -133,7 +139,13 @@ class State:
 
     def get(self, key: StateKey[T]) -> T | None:
         """The value under ``key``, or None where no layer has set one."""
-        return cast("T | None", self._values.get(key))
+        value: T | None = self._values.get(key)
+        return value
+
+    @property
+    def values(self) -> Mapping[StateKey[Any], Any]:
+        """All values by their keys, for who reads several. Read-only."""
+        return self._values
 
     def set(self, key: StateKey[T], value: T) -> None:
         """Set the value under ``key``."""
@@ -142,6 +154,12 @@ class State:
     def update(self, values: Mapping[StateKey[Any], Any]) -> None:
         """Set several values at once."""
         self._values.update(values)
+
+    def fork(self) -> State:
+        """A state for a request of a layer's own, made for this one: it has an id of its own."""
+        forked = State(self._headers)
+        forked._values = dict(self._values)
+        return forked
 
     def document(self, data: bytes) -> Any:
         """The parsed JSON of a request body, parsed once for all layers that see these bytes.
@@ -225,6 +243,10 @@ an error event. Writer: whoever refuses or fails. Readers: logs, meters, caches.
 LIMIT_STATUS: StateKey[LimitReport] = StateKey("limit_status")
 """What the limits said of the request. Writer: RateLimitMiddleware. Readers: logs, meters."""
 
+UNCACHEABLE: StateKey[str] = StateKey("uncacheable")
+"""Why the answer must not be kept, in one word such as ``redacted``, set before it ends. Writer:
+whoever has changed it on its way. Readers: caches."""
+
 CACHE_STATUS: StateKey[CacheReport] = StateKey("cache_status")
 """Whether the answer is a stored one. Writer: a cache, before the answer begins. Readers: meters,
 logs."""
@@ -232,3 +254,12 @@ logs."""
 COST: StateKey[Cost] = StateKey("cost")
 """What all calls for the request cost together, set before its last byte leaves. Writer:
 CostMiddleware. Readers: logs, meters."""
+
+VERDICTS: StateKey[tuple[Verdict, ...]] = StateKey("verdicts")
+"""What the guards found, at most 256, the request's first. Set before the app inside is called and
+again before the last byte leaves. Writer: GuardrailsMiddleware. Readers: logs, meters, caches."""
+
+ANSWER_CHANGED: StateKey[bool] = StateKey("answer_changed")
+"""True where a guard has changed the answer or cut it off: caches, inside or outside, store no such
+answer. Set before its last byte leaves. Placeholders of the request that become the originals again
+do not count. Writer: GuardrailsMiddleware. Readers: caches."""

@@ -15,10 +15,14 @@ import msgspec
 
 __all__ = [
     "Attempt",
+    "BudgetPeriod",
+    "BudgetRule",
+    "BudgetScope",
     "CacheReport",
     "Cost",
     "Deployment",
     "Document",
+    "GuardAction",
     "Limit",
     "LimitReport",
     "LimitScope",
@@ -28,6 +32,7 @@ __all__ = [
     "Principal",
     "Role",
     "Usage",
+    "Verdict",
 ]
 
 Document = dict[str, Any]
@@ -192,6 +197,61 @@ class LimitReport(msgspec.Struct, frozen=True, gc=False):
     """Infinity: the request can never be met."""
 
 
+BudgetScope = Literal["key", "user", "team", "organization", "model", "tag", "everyone"]
+"""Who shares a budget."""
+
+BudgetPeriod = Literal["day", "week", "month", "rolling", "total"]
+"""``day``, ``week`` (from Monday) and ``month`` are the calendar's, in a time zone; ``rolling`` is
+the last ``days`` days; ``total`` never begins anew."""
+
+
+class BudgetRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """So much money in a period, for all who share the scope."""
+
+    scope: BudgetScope
+    amount_usd: Decimal
+    """At least 0; 0 lets nothing pass that costs something."""
+    period: BudgetPeriod = "month"
+    days: int | None = None
+    """Length of a ``rolling`` period, from 1."""
+    time_zone: str = "UTC"
+    """Where the calendar's periods begin, as in ``Europe/Berlin``."""
+    of: str | None = None
+    """The one id, or the pattern of models or of a tag's values (as in ``fnmatch``, case kept),
+    that the budget is for. None: each id has one of its own, as does each model and each value.
+    With a pattern all that fit it share one."""
+    tag: str | None = None
+    """Name of the tag, for the scope ``tag``."""
+    hard: bool = True
+    """Whether it refuses; a soft one only tells when its shares are reached."""
+    alert_shares: tuple[Decimal, ...] = ()
+    """Shares of the amount, above 0, at which somebody is told: 0.8 is four fifths."""
+
+
+GuardAction = Literal["block", "redact", "flag"]
+"""What becomes of what a guard finds: nothing passes, a placeholder stands in for it, or it passes
+and is noted."""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a guard found, and what became of it. Never holds any of the text."""
+
+    guard: str
+    """The guard's name."""
+    action: GuardAction
+    category: str
+    """Dotted words, such as ``pii.email``; ``unavailable`` where the guard could not tell, and
+    ``unreadable`` where there was nothing that it could read."""
+    score: float
+    """From 0 to 1."""
+    reason: str
+    direction: Literal["input", "output"]
+    path: str
+    """Where, as in ``messages[2].content``."""
+    enforced: bool = True
+    """False where it is only observed: the text passed as it was."""
+
+
 Role = Literal["admin", "team_admin", "member"]
 """What a caller may manage: everything, their own team, or nothing but what is their own."""
 
@@ -213,4 +273,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[Limit, ...] = ()
     """Limits of this caller's own. They stand in the place of the tier's limits of the same scope,
     unit and window."""
+    budgets: tuple[BudgetRule, ...] = ()
+    """Budgets of this caller's own: those of the key, of its user, its team and its organization,
+    each shared by all who belong to it. They hold beside the budgets of all."""
     metadata: Mapping[str, str] = {}

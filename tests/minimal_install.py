@@ -25,6 +25,8 @@ NEED_AN_EXTRA = {
     "asgi_llm.gateway.access_log": "structlog",
     "asgi_llm.gateway.commands": "click",
     "asgi_llm.gateway.db_commands": "click",
+    "asgi_llm.gateway.embedder_commands": "click",
+    "asgi_llm.gateway.guard_commands": "click",
     "asgi_llm.gateway.keys_commands": "click",
     "asgi_llm.gateway.serve": "uvicorn",
     "asgi_llm.gateway.storage": "sqlalchemy",

@@ -13,7 +13,15 @@ from asgi_llm.errors import ConfigurationError, LLMError, StoreError
 from asgi_llm.gateway.config import CONFIG_VARIABLE, DEFAULT_DATABASE, DEFAULT_FILE, load
 from asgi_llm.stores.directory import ConflictError
 
-__all__ = ["DEFAULT_DATABASE", "Stores", "database_options", "fail", "find_stores", "run"]
+__all__ = [
+    "BAD_INPUT",
+    "DEFAULT_DATABASE",
+    "Stores",
+    "database_options",
+    "fail",
+    "find_stores",
+    "run",
+]
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])

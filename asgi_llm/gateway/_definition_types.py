@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from decimal import Decimal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 __all__ = [
     "Definition",
+    "LayerDefinition",
     "Megabytes",
+    "Mode",
     "Name",
     "Port",
     "Seconds",
     "Secret",
+    "Share",
     "Text",
     "TimeoutsDefinition",
     "Url",
+    "Usd",
 ]
 
 
@@ -63,11 +68,23 @@ Name = Annotated[
     ),
 ]
 Text = Annotated[str, Meta(min_length=1, max_length=1024)]
+Usd = Annotated[Decimal, Meta(extra={"is": "an amount of USD from 0 to 1000000000000"})]
+Share = Annotated[Decimal, Meta(extra={"is": "a share such as 0.8"})]
 Megabytes = 1024 * 1024
 
 
 class Definition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fields left out have their defaults; unknown ones are refused."""
+
+
+class LayerDefinition(Definition, frozen=True, kw_only=True):
+    """A layer of the stack."""
+
+
+Mode = Annotated[
+    Literal["enforce", "observe"],
+    Meta(description="observe decides and records, and lets everything pass."),
+]
 
 
 class TimeoutsDefinition(Definition, frozen=True, kw_only=True):

@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
-from asgi_llm.gateway._definition_types import Definition, Secret, Text, Url
+from asgi_llm.gateway._cost_definitions import CostDefinition, OwnBudgetDefinition
+from asgi_llm.gateway._definition_types import (
+    Definition,
+    LayerDefinition,
+    Mode,
+    Secret,
+    Text,
+    Url,
+)
 from asgi_llm.types import LimitScope, Role
 
 __all__ = [
@@ -15,6 +23,7 @@ __all__ = [
     "AccessLogDefinition",
     "AuthDefinition",
     "CORSDefinition",
+    "CostDefinition",
     "JWTDefinition",
     "KeyDefinition",
     "LayerDefinition",
@@ -24,10 +33,6 @@ __all__ = [
 
 
 Amount = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
-
-
-class LayerDefinition(Definition, frozen=True, kw_only=True):
-    """A layer of the stack."""
 
 
 class AccessLogDefinition(LayerDefinition, frozen=True, kw_only=True):
@@ -61,12 +66,6 @@ class CORSDefinition(LayerDefinition, frozen=True, kw_only=True):
     ] = 600
 
 
-Mode = Annotated[
-    Literal["enforce", "observe"],
-    Meta(description="observe decides and records, and lets everything pass."),
-]
-
-
 class KeyDefinition(Definition, frozen=True, kw_only=True):
     """A key that is written in the file, with no database."""
 
@@ -96,6 +95,10 @@ class KeyDefinition(Definition, frozen=True, kw_only=True):
     limits: Annotated[
         tuple[Text, ...],
         Meta(description="Limits of its own, such as 60 requests/minute."),
+    ] = ()
+    budgets: Annotated[
+        tuple[OwnBudgetDefinition, ...],
+        Meta(description="Budgets of its own, for the layer cost."),
     ] = ()
     metadata: Annotated[
         dict[Text, Text], Meta(description="Labels, handed on to logs and reports.")
@@ -261,6 +264,7 @@ LAYERS: dict[str, type[LayerDefinition]] = {
     "access_log": AccessLogDefinition,
     "auth": AuthDefinition,
     "rate_limit": RateLimitDefinition,
+    "cost": CostDefinition,
     "cors": CORSDefinition,
 }
 """The definition of each layer that this version has."""
@@ -268,7 +272,6 @@ LAYERS: dict[str, type[LayerDefinition]] = {
 PLANNED_LAYERS = frozenset(
     (
         "telemetry",
-        "cost",
         "guardrails",
         "prompt",
         "exact_cache",

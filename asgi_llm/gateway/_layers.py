@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from asgi_llm.gateway._layer_definitions import (
     AccessLogDefinition,
     AuthDefinition,
     CORSDefinition,
+    CostDefinition,
     JWTDefinition,
     KeyDefinition,
     LayerDefinition,
@@ -25,9 +26,9 @@ from asgi_llm.gateway._layer_definitions import (
     TierDefinition,
 )
 from asgi_llm.gateway._mount import MountMiddleware
-from asgi_llm.gateway.admin import LimitState, build_admin_app
+from asgi_llm.gateway.admin import LimitState, Part, build_admin_app
 from asgi_llm.gateway.compose import Resource
-from asgi_llm.gateway.config import DEFAULT_DATABASE
+from asgi_llm.gateway.config import DEFAULT_DATABASE, find_cost
 from asgi_llm.gateway.cors import CORSMiddleware
 from asgi_llm.gateway.health import Health
 from asgi_llm.middleware._jwt import JWTVerifier
@@ -42,7 +43,7 @@ from asgi_llm.stores.limits_guarded import GuardedLimits
 from asgi_llm.stores.limits_memory import MemoryLimits
 from asgi_llm.stores.limits_package import PackageLimits, Strategy
 from asgi_llm.stores.limits_redis import RedisLimits
-from asgi_llm.types import Principal
+from asgi_llm.types import BudgetRule, Principal
 from asgi_llm.wire.tokens import BPETokens
 
 __all__ = ["Layers"]
@@ -63,10 +64,6 @@ class Layers:
         health: Gets a check for each store.
         insecure: Take a master key that is easily guessed.
 
-    Attributes:
-        inside: What stands inside of all layers, such as the admin API.
-        serves_admin: Whether that is among it.
-        resources: What was opened for them, to be closed after them.
     """
 
     def __init__(self, configuration: Configuration, health: Health, *, insecure: bool) -> None:
@@ -76,9 +73,38 @@ class Layers:
         self._insecure = insecure
         self._database: Any = None
         self._limits: RateLimitMiddleware | None = None
-        self.inside: list[Middleware] = []
-        self.serves_admin = False
-        self.resources: list[Resource] = []
+        self._cost: Any = None
+        cost = find_cost(configuration)
+        if cost is not None:
+            # Imported here, with all that it takes to price a call.
+            module = importlib.import_module("asgi_llm.gateway._cost_layer")
+            self._cost = module.CostLayer(configuration, cost, health, self._open_database)
+        self._admin: Callable[[], ASGIApp] | None = None
+        self._opened: list[Resource] = []
+
+    @property
+    def admin(self) -> Collection[Part]:
+        """The parts of the admin API that stand inside."""
+        if self._admin is None:
+            return ()
+        parts: set[Part] = {"directory"}
+        if self._cost is not None:
+            parts |= {"budgets"} if self._cost.ledger is None else {"budgets", "ledger"}
+        return parts
+
+    @property
+    def inside(self) -> list[Middleware]:
+        """What stands inside of all layers, such as the admin API. For when they are all made."""
+        if self._admin is None:
+            return []
+        return [Middleware(MountMiddleware, prefix="/admin", mounted=self._admin())]
+
+    @property
+    def resources(self) -> list[Resource]:
+        """What was opened for them, to be closed after them in this order: the database last."""
+        database = [] if self._database is None else [self._database]
+        books = [] if self._cost is None else self._cost.resources
+        return [*books, *self._opened, *database]
 
     def make(self, definition: LayerDefinition) -> Middleware:
         """One layer.
@@ -102,6 +128,9 @@ class Layers:
                 return self._auth(definition)
             case RateLimitDefinition():
                 return self._rate_limit(definition)
+            case CostDefinition():
+                middleware: Middleware = self._cost.make(definition)
+                return middleware
         raise TypeError(f"no layer for {definition!r}")
 
     # Authentication
@@ -138,7 +167,7 @@ class Layers:
                 fresh_seconds=definition.fresh_seconds,
                 stale_seconds=max(definition.stale_seconds, definition.fresh_seconds),
             )
-            self.resources.append(keys)
+            self._opened.append(keys)
         cached = CachedKeys(
             keys,
             fresh_seconds=definition.fresh_seconds,
@@ -148,23 +177,25 @@ class Layers:
         self._health.checks["database"] = lambda: cached.available
         # Keys that were used lately go on without it.
         self._health.dispensable.add("database")
-        self.serves_admin = True
-        self.inside.append(
-            Middleware(
-                MountMiddleware,
-                prefix="/admin",
-                mounted=storage.prepared(
-                    build_admin_app(
-                        storage.directory,
-                        invalidate=cached.invalidate,
-                        limit_state=self._limit_state,
-                        max_body_bytes=self._server.max_body_bytes,
-                        body_timeout_seconds=self._server.body_timeout_seconds,
-                    )
-                ),
-            )
-        )
+        self._admin = lambda: storage.prepared(self._admin_app(storage, cached))
         return cached
+
+    def _admin_app(self, storage: Any, cached: CachedKeys) -> ASGIApp:
+        money: dict[str, Any] = {}
+        if self._cost is not None:
+            money = {
+                "ledger": self._cost.ledger,
+                "budgets": storage.stored_budgets,
+                "budget_store": self._cost.budgets,
+            }
+        return build_admin_app(
+            storage.directory,
+            invalidate=cached.invalidate,
+            limit_state=self._limit_state,
+            max_body_bytes=self._server.max_body_bytes,
+            body_timeout_seconds=self._server.body_timeout_seconds,
+            **money,
+        )
 
     def _open_database(self) -> Any:
         if self._database is None:
@@ -176,14 +207,13 @@ class Layers:
                 self._database = module.Storage(url.reveal() if url else DEFAULT_DATABASE)
             except ConfigurationError as error:
                 raise ConfigurationError(error.message, param="storage.database") from None
-            self.resources.append(self._database)
         return self._database
 
     # Limits
 
     def _rate_limit(self, definition: RateLimitDefinition) -> Middleware:
         store = self._limit_store(definition)
-        self.resources.append(store)
+        self._opened.append(store)
         return Middleware(
             self._make_rate_limit,
             limits=definition.limits,
@@ -296,6 +326,14 @@ def _record(definition: KeyDefinition, path: str) -> KeyRecord:
             models=definition.models,
             scopes=frozenset(definition.scopes),
             limits=tuple(limits),
+            budgets=tuple(
+                [
+                    BudgetRule(
+                        scope="key", amount_usd=one.amount_usd, period=one.period, hard=one.hard
+                    )
+                    for one in definition.budgets
+                ]
+            ),
             metadata=definition.metadata,
         ),
         expires_at=None if definition.expires is None else _time(definition.expires, path),

@@ -30,6 +30,7 @@ __all__ = [
     "JinaDefinition",
     "KeyedDefinition",
     "LiteLLMDefinition",
+    "LocalEmbeddingsDefinition",
     "NativeDefinition",
     "OllamaDefinition",
     "OpenAIDefinition",
@@ -304,6 +305,39 @@ class LiteLLMDefinition(ProviderDefinition, frozen=True, kw_only=True):
     ] = field(default_factory=TimeoutsDefinition)
 
 
+class LocalEmbeddingsDefinition(ProviderDefinition, frozen=True, kw_only=True):
+    """Embeddings by a model of this process; needs the extra onnx, or sentence-transformers."""
+
+    type: Literal["local_embeddings"]
+    model: Annotated[
+        Text,
+        Meta(
+            description="Folder that `asgi-llm embedder export` made; for sentence_transformers "
+            "any folder of its own, or the name of a model on this machine."
+        ),
+    ]
+    engine: Annotated[
+        Literal["onnx", "sentence_transformers"], Meta(description="What runs the model.")
+    ] = "onnx"
+    models: Annotated[
+        tuple[Text, ...],
+        Meta(description="Names by which it is asked; left out, the model's own."),
+    ] = ()
+    threads: Annotated[
+        Annotated[int, Meta(ge=1, le=256)] | None,
+        Meta(description="For one run of the model; left out, 1 for onnx."),
+    ] = None
+    truncate: Annotated[
+        bool, Meta(description="Cut texts that are too long, in place of refusing them.")
+    ] = False
+    matryoshka: Annotated[
+        bool, Meta(description="The model's vectors may be cut to the dimensions asked for.")
+    ] = False
+    timeouts: Annotated[
+        TimeoutsDefinition, Meta(description="Deadlines of calls to this provider.")
+    ] = field(default_factory=TimeoutsDefinition)
+
+
 class EchoDefinition(ProviderDefinition, frozen=True, kw_only=True):
     """Answers offline with what it was asked: for examples and tests."""
 
@@ -326,6 +360,7 @@ _WITH_OPTIONS: dict[str, type[ProviderDefinition]] = {
     "jina": JinaDefinition,
     "ollama": OllamaDefinition,
     "litellm": LiteLLMDefinition,
+    "local_embeddings": LocalEmbeddingsDefinition,
 }
 
 PROVIDERS: dict[str, type[ProviderDefinition]] = _WITH_OPTIONS | {

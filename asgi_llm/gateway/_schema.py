@@ -21,6 +21,9 @@ __all__ = ["schema"]
 _REFERENCE = {"type": "string", "pattern": r"\$\{"}
 """A value that is still to be put in, as in ``port: ${PORT}``."""
 
+_AMOUNT = {"type": "string", "pattern": r"^[0-9][0-9_]*(\.[0-9]+)?$|\$\{"}
+"""An amount that is written as a text, so that no reader makes a binary fraction of it."""
+
 
 def schema() -> dict[str, Any]:
     """JSON Schema 2020-12 for editors."""
@@ -86,6 +89,9 @@ def _with_references(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     part = {key: _with_references(one) for key, one in part.items()}
+    if part.get("format") == "decimal":
+        outer = {key: part[key] for key in ("description", "default") if key in part}
+        return {**outer, "anyOf": [{"type": "number", "minimum": 0}, _AMOUNT]}
     if part.get("type") in ("integer", "number", "boolean") or "enum" in part or "pattern" in part:
         outer = {key: part.pop(key) for key in ("description", "default") if key in part}
         return {**outer, "anyOf": [part, _REFERENCE]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ __all__ = [
     "from_python",
     "locate",
     "nearest",
+    "path_of",
     "path_text",
 ]
 
@@ -113,6 +115,35 @@ def path_text(path: Path) -> str:
         else:
             text += f".{part}" if text else part
     return text
+
+
+_STEP = re.compile(r"\[?([^.\[\]]+)\]?")
+
+
+def path_of(node: Node, text: str) -> Path:
+    """The path below ``node`` that a dotted text means.
+
+    A key that was written is taken whole, dots and all, as in ``openai.gpt-4.1.input``.
+    """
+    path: list[str | int] = []
+    below: Node | None = node
+    while text:
+        keys = below.items if isinstance(below, Table) else {}
+        known = [key for key in keys if re.match(re.escape(key) + r"(?![^.\[])", text)]
+        if known:
+            step: str | int = max(known, key=len)
+            below, text = keys[str(step)], text[len(str(step)) :]
+        else:
+            found = _STEP.match(text)
+            if found is None:
+                break
+            step = int(found[1]) if found[1].isdigit() else found[1]
+            items = below.items if isinstance(below, Items) else []
+            below = items[step] if isinstance(step, int) and step < len(items) else None
+            text = text[found.end() :]
+        path.append(step)
+        text = text.removeprefix(".")
+    return tuple(path)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from msgspec import inspect
@@ -32,6 +33,7 @@ _INTEGER = re.compile(r"[-+]?[0-9][0-9_]{0,17}")
 _NUMBER = re.compile(r"[-+]?(?:[0-9][0-9_]{0,17})?(?:\.[0-9]{1,18})?(?:[eE][-+]?[0-9]{1,3})?")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _LONGEST_QUOTE = 16
+_LARGEST_AMOUNT = Decimal(10) ** 12
 _BAD = object()
 """Stands for a value whose problem is already noted."""
 
@@ -235,7 +237,10 @@ def _read(value: str | int | float | bool, kind: inspect.Type) -> Any:
         case inspect.BoolType():
             return value if isinstance(value, bool) else _BOOLEANS.get(str(value).lower(), _BAD)
         case inspect.LiteralType():
-            return value if value in kind.values else _BAD
+            same = (one for one in kind.values if one == value or str(one) == value)
+            return next(same, _BAD)
+        case inspect.DecimalType():
+            return _decimal(value)
         case inspect.IntType():
             return _number(value, kind, _INTEGER, int)
         case inspect.FloatType():
@@ -273,6 +278,16 @@ def _number(
     if not low <= number <= high or (kind.gt is not None and number <= kind.gt):
         return _BAD
     return number
+
+
+def _decimal(value: Any) -> Any:
+    """``value`` as it was written, digit by digit, if it is an amount."""
+    # The shortest notation of a float is what was written.
+    text = value if isinstance(value, str) else repr(value)
+    if isinstance(value, bool) or not _NUMBER.fullmatch(text) or not re.search("[0-9]", text):
+        return _BAD
+    number = Decimal(text)
+    return number if 0 <= number <= _LARGEST_AMOUNT else _BAD
 
 
 def _what(kind: inspect.Type) -> str:

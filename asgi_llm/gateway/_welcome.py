@@ -12,10 +12,11 @@ from asgi_llm.gateway._provider_definitions import (
     AzureDefinition,
     EchoDefinition,
     LiteLLMDefinition,
+    LocalEmbeddingsDefinition,
     ProviderDefinition,
 )
 from asgi_llm.gateway.build import Build
-from asgi_llm.gateway.config import Loaded, authenticates
+from asgi_llm.gateway.config import Loaded, authenticates, find_cost, shown_database
 from asgi_llm.providers._native import NativeFormat
 from asgi_llm.providers._passthrough import OpenAIFormat
 from asgi_llm.providers.base import Provider
@@ -85,6 +86,11 @@ def _facts(loaded: Loaded, url: str, workers: int) -> list[str]:
     if loaded.configuration.server.docs:
         facts.append(("Docs", f"{url}/docs"))
     facts += [("Health", f"{url}/health"), ("Config", origin)]
+    cost = find_cost(loaded.configuration)
+    if cost is not None and cost.ledger.enabled:
+        facts.append(
+            ("Ledger", f"{shown_database(loaded.configuration)}: what each call used and cost")
+        )
     if workers > 1:
         facts.append(("Workers", str(workers)))
     return columns(facts)
@@ -98,6 +104,8 @@ def _where(definition: ProviderDefinition, provider: Provider) -> str:
             return "offline, needs no key"
         case LiteLLMDefinition():
             return "through litellm"
+        case LocalEmbeddingsDefinition():
+            return f"in this process, {definition.model}"
     return provider.base_url if isinstance(provider, NativeFormat | OpenAIFormat) else ""
 
 

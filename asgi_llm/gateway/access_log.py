@@ -17,6 +17,7 @@ from asgi_llm.gateway.openapi import route_template
 from asgi_llm.providers._losses import loss_text
 from asgi_llm.state import (
     ATTEMPTS,
+    COST,
     DEPLOYMENT,
     FAILURE,
     LIMIT_STATUS,
@@ -29,7 +30,7 @@ from asgi_llm.state import (
     State,
     enter,
 )
-from asgi_llm.types import Outcome
+from asgi_llm.types import Cost, Outcome
 
 __all__ = ["LOGGER_NAME", "AccessLogMiddleware", "write_to"]
 
@@ -64,7 +65,9 @@ class AccessLogMiddleware:
     ``limits`` (what they said, where not ``admitted``), ``operation``, ``model``, ``provider``,
     ``upstream_model``, ``attempts``, ``stream``, ``duration_ms``, ``time_to_first_byte_ms``,
     ``bytes_in``, ``bytes_out``, ``input_tokens``, ``cached_tokens``, ``output_tokens``,
-    ``usage_estimated``, ``translation_loss`` (names of fields, never what they hold).
+    ``usage_estimated``, ``cost_usd``, ``cost_unknown`` (why it is not known), ``cost_estimated``,
+    ``price_source`` (table, version and row), ``translation_loss`` (names of fields, never what
+    they hold).
 
     Where its logger is disabled a request passes straight through.
 
@@ -215,8 +218,22 @@ class _Record(Observer):
             "cached_tokens": usage.input_cached if usage else None,
             "output_tokens": usage.output_tokens if usage else None,
             "usage_estimated": usage.estimated if usage else None,
+            **_cost_fields(state.get(COST)),
             "translation_loss": loss_text(losses) if losses else None,
         }
+
+
+def _cost_fields(cost: Cost | None) -> dict[str, Any]:
+    """A number for those who add up logs; the ledger has every digit."""
+    if cost is None:
+        return {}
+    amount, source = cost.amount_usd, cost.source
+    return {
+        "cost_usd": None if amount is None else float(amount),
+        "cost_unknown": cost.unknown,
+        "cost_estimated": cost.estimated or None,
+        "price_source": source and f"{source.table} {source.version} {source.row}",
+    }
 
 
 def _milliseconds(seconds: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -26,6 +25,7 @@ from asgi_llm.gateway._provider_definitions import (
     CompatibleDefinition,
     EchoDefinition,
     LiteLLMDefinition,
+    LocalEmbeddingsDefinition,
     NativeDefinition,
     OpenAIDefinition,
     OpenAIFormatDefinition,
@@ -138,7 +138,7 @@ def build(loaded: Loaded, *, insecure: bool = False) -> Build:
             layers.append(made.make(layer))
         except ConfigurationError as error:
             raise _placed(error, loaded, index) from error
-    describe = partial(document, admin=made.serves_admin)
+    describe = partial(document, admin=bool(made.admin), admin_parts=made.admin)
     system = Middleware(SystemMiddleware, health=health, openapi=describe, docs=server.docs)
     try:
         gateway = compose(
@@ -174,11 +174,11 @@ def _placed(error: ConfigurationError, loaded: Loaded, index: int) -> Configurat
     """``error``, with the place of what it is about in the layer at ``index``."""
     kind = type(loaded.configuration.stack[index])
     name = next(name for name, definition in LAYERS.items() if definition is kind)
-    steps = re.findall(r"[^.\[\]]+", error.param or "")
-    path = tuple(int(step) if step.isdigit() else step for step in steps)
+    layer = ("stack", index, name)
+    path = loaded.path_below(layer, error.param or "")
     if path[:1] != ("storage",) or len(path) < 2:
-        path = ("stack", index, name, *path)
-    return loaded.problem(path, error.message)
+        path = (*layer, *path)
+    return loaded.problem(path, error.message.removeprefix(f"{error.param}: "))
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
@@ -216,7 +216,7 @@ def _provider(name: str, definition: ProviderDefinition, transports: _Transports
             )
         case EchoDefinition():
             return Echo(name=name, chunk_delay_seconds=definition.chunk_delay_seconds)
-        case NativeDefinition() | LiteLLMDefinition():
+        case NativeDefinition() | LiteLLMDefinition() | LocalEmbeddingsDefinition():
             return _imported(name, definition, transports)
     raise TypeError(f"no adapter for {definition!r}")
 
@@ -225,7 +225,9 @@ _NOT_OPTIONS = frozenset(("type", "timeouts", "proxy", "ca_file"))
 
 
 def _imported(
-    name: str, definition: NativeDefinition | LiteLLMDefinition, transports: _Transports
+    name: str,
+    definition: NativeDefinition | LiteLLMDefinition | LocalEmbeddingsDefinition,
+    transports: _Transports,
 ) -> Provider:
     """The adapter that the type's row names, with what the definition has of its options."""
     module, _, attribute = PROVIDER_TYPES[definition.type].adapter.partition(":")
@@ -285,7 +287,9 @@ class _Transports:
             self.opened.append(transport)
         return transport
 
-    def timeouts_of(self, definition: RemoteDefinition | LiteLLMDefinition) -> Timeouts | None:
+    def timeouts_of(
+        self, definition: RemoteDefinition | LiteLLMDefinition | LocalEmbeddingsDefinition
+    ) -> Timeouts | None:
         """Deadlines of the provider's own, or None where the common ones will do."""
         timeouts = _merged(definition.timeouts, self.timeouts)
         return None if timeouts == self.timeouts else timeouts

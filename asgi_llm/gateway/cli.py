@@ -12,10 +12,17 @@ __all__ = ["main"]
 
 _NEEDED = ("click", "uvicorn", "yaml", "structlog")
 _GROUPS = (
+    ("asgi_llm.gateway.cache_commands", "cache"),
     ("asgi_llm.gateway.keys_commands", "keys"),
+    ("asgi_llm.gateway.usage_commands", "usage"),
+    ("asgi_llm.gateway.budgets_commands", "budgets"),
+    ("asgi_llm.gateway.reconcile_command", "reconcile_command"),
     ("asgi_llm.gateway.db_commands", "db"),
+    ("asgi_llm.gateway.embedder_commands", "embedder"),
+    ("asgi_llm.gateway.guard_commands", "guard"),
+    ("asgi_llm.gateway.worker_commands", "worker"),
 )
-"""Commands within commands."""
+"""Commands in modules of their own, most of them with commands within."""
 
 
 def main() -> None:

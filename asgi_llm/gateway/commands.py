@@ -17,6 +17,7 @@ from asgi_llm import _json
 from asgi_llm.errors import ConfigurationError, InvalidRequestError
 from asgi_llm.gateway._listing import capability_rows, columns, fitting_rows, model_rows
 from asgi_llm.gateway._price_listing import UnknownNameError, price_rows
+from asgi_llm.gateway._prices import make_prices, prices_of
 from asgi_llm.gateway._schema import schema
 from asgi_llm.gateway._welcome import welcome
 from asgi_llm.gateway.build import Build, build
@@ -30,7 +31,6 @@ from asgi_llm.gateway.config import (
 )
 from asgi_llm.gateway.serve import ListenError, ServerConfig, is_loopback, listen
 from asgi_llm.gateway.serve import run as run_server
-from asgi_llm.pricing import load_prices
 
 __all__ = ["commands", "run"]
 
@@ -174,7 +174,7 @@ def prices(config: str | None, names: tuple[str, ...]) -> None:
     loaded, built = _load(config)
     now = datetime.now(UTC)
     try:
-        table = load_prices()
+        table = make_prices(prices_of(loaded.configuration))
         rows = [row for name in names for row in price_rows(loaded, built, table, name, at=now)]
     except ConfigurationError as error:
         _fail(error.message, BAD_INPUT)

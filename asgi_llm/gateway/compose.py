@@ -20,7 +20,7 @@ from asgi_llm.gateway.health import Health
 from asgi_llm.integrations._lifespan import Member
 from asgi_llm.state import FAILURE, State, enter
 
-__all__ = ["BrokenResponse", "Gateway", "LifespanFailed", "Resource", "compose"]
+__all__ = ["BrokenResponse", "Gateway", "LifespanFailed", "Resource", "Starting", "compose"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,15 @@ class Resource(Protocol):
 
     async def aclose(self) -> None:
         """Close it."""
+        ...
+
+
+@runtime_checkable
+class Starting(Protocol):
+    """A resource with something to do before the first request. It works without a start too."""
+
+    def start(self) -> None:
+        """Begin on the running loop; nothing if it has begun."""
         ...
 
 
@@ -62,7 +71,8 @@ def compose(
     Args:
         middleware: The layers. Those with an ``aclose`` are closed with the gateway.
         app: The app inside, as a rule a ``ProviderApp``. Closed with the gateway if it can be.
-        resources: Stores and clients to close after them, in this order.
+        resources: Stores and clients to close after them, in this order. Those with a ``start``
+            are started with the gateway, where its host says when that is.
         health: Readiness, shared with a ``SystemMiddleware``.
         openapi: Makes the OpenAPI document that a host may merge into its own.
     """
@@ -207,6 +217,9 @@ class Gateway:
                 async with AsyncExitStack() as opening:
                     opening.push_async_callback(self.aclose)
                     opening.push_async_callback(await self._start_inner(state or {}))
+                    for resource in self._resources:
+                        if isinstance(resource, Starting):
+                            resource.start()
                     self._closing = opening.pop_all()
             self._users += 1
 

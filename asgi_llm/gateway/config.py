@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from asgi_llm.gateway._definition_types import Secret
 from asgi_llm.gateway._definitions import Configuration, ModelDefinition
 from asgi_llm.gateway._environment import PREFIX, discover, key_for, option_for, override
-from asgi_llm.gateway._layer_definitions import AuthDefinition
+from asgi_llm.gateway._layer_definitions import AuthDefinition, CostDefinition
 from asgi_llm.gateway._provider_definitions import (
     AzureDefinition,
     BedrockDefinition,
@@ -27,13 +27,17 @@ from asgi_llm.gateway._provider_definitions import (
 )
 from asgi_llm.gateway._tree import (
     ConfigurationProblems,
+    Items,
     Node,
     Path,
     Place,
     Problem,
+    Scalar,
+    Table,
     from_python,
     locate,
     nearest,
+    path_of,
     path_text,
 )
 from asgi_llm.gateway._validation import validate
@@ -50,9 +54,11 @@ __all__ = [
     "Loaded",
     "Secret",
     "authenticates",
+    "find_cost",
     "hand_down",
     "insecure_by_environment",
     "load",
+    "shown_database",
 ]
 
 CONFIG_VARIABLE = "ASGI_LLM_CONFIG"
@@ -79,6 +85,19 @@ class Loaded:
     def problem(self, path: Path, message: str) -> ConfigurationProblems:
         """An error about the value at ``path``, found after loading."""
         return ConfigurationProblems([Problem(locate(self.node, path), path_text(path), message)])
+
+    def path_below(self, path: Path, text: str) -> Path:
+        """What a dotted text means below ``path``, by the keys that were written there."""
+        node: Node | None = self.node
+        for step in path:
+            match node:
+                case Table() if isinstance(step, str):
+                    node = node.items.get(step)
+                case Items() if isinstance(step, int):
+                    node = node.items[step]
+                case _:
+                    node = None
+        return path_of(node or Scalar(Place(), None), text)
 
 
 def load(source: Source | None = None, *, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -140,6 +159,20 @@ def authenticates(configuration: Configuration) -> bool:
         isinstance(layer, AuthDefinition) and layer.mode == "enforce"
         for layer in configuration.stack
     )
+
+
+def find_cost(configuration: Configuration) -> CostDefinition | None:
+    """The layer ``cost`` of a configuration; None: it has none."""
+    return next((one for one in configuration.stack if isinstance(one, CostDefinition)), None)
+
+
+def shown_database(configuration: Configuration) -> str:
+    """Which database it is, for people, without what its URL keeps to itself."""
+    url = configuration.storage.database
+    scheme, _, place = (url.reveal() if url else DEFAULT_DATABASE).partition("://")
+    if not scheme.startswith("sqlite"):
+        return "PostgreSQL"
+    return place.partition("?")[0].removeprefix("/") or "memory"
 
 
 def _find(source: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
@@ -287,6 +320,10 @@ def _notes(configuration: Configuration, node: Node) -> Iterator[str]:
             place = locate(node, path)
             message = "not used by this version, which calls the first target"
             yield str(Problem(place, path_text(path), message))
+    for index in _blind_layers(configuration):
+        path = ("stack", index, "cost")
+        message = "stands outside of auth, and does not know who is calling: put it after auth"
+        yield str(Problem(locate(node, path), path_text(path), message))
     for name, provider in configuration.providers.items():
         if isinstance(provider, AzureDefinition):
             url = provider.endpoint
@@ -298,6 +335,18 @@ def _notes(configuration: Configuration, node: Node) -> Iterator[str]:
             path = ("providers", name)
             message = "the key goes over plain http, which anyone on the way can read"
             yield str(Problem(locate(node, path), path_text(path), message))
+
+
+def _blind_layers(configuration: Configuration) -> Iterator[int]:
+    """Layers that ask who is calling, and stand where nobody knows it yet."""
+    auth = [
+        index
+        for index, layer in enumerate(configuration.stack)
+        if isinstance(layer, AuthDefinition)
+    ]
+    for index, layer in enumerate(configuration.stack):
+        if auth and index < auth[0] and isinstance(layer, CostDefinition):
+            yield index
 
 
 def _unused(model: ModelDefinition) -> Iterator[str]:

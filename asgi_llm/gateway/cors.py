@@ -20,6 +20,7 @@ ALLOW_HEADERS = (
     "OpenAI-Project",
     "OpenAI-Beta",
     "X-API-Key",
+    "X-Max-Cost",
     "X-Request-ID",
     # What the official JavaScript client says of itself; without them its preflight fails.
     "X-Stainless-Arch",
@@ -45,6 +46,7 @@ EXPOSE_HEADERS = (
     "X-Cache-Status",
     "X-Cache-Type",
     "X-Cost",
+    "X-Cost-Saved",
     "Age",
     "Retry-After",
     "X-RateLimit-Limit-Requests",

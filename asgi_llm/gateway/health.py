@@ -11,12 +11,15 @@ from typing import Literal
 from asgi_llm._traceback import describe
 from asgi_llm.errors import ConfigurationError
 
-__all__ = ["Check", "Health", "Status"]
+__all__ = ["Check", "Facts", "Health", "Status"]
 
 logger = logging.getLogger(__name__)
 
 Check = Callable[[], bool | Awaitable[bool]]
 """Says whether one part can do its work now."""
+
+Facts = Callable[[], Mapping[str, object]]
+"""Figures of one part: JSON values without secrets."""
 
 Status = Literal["ready", "degraded", "not_ready", "draining"]
 
@@ -31,6 +34,9 @@ class Health:
             share has to be one: else one failure takes all of them out of service.
         summary: Further facts for ``/health``: JSON values without secrets.
         check_timeout_seconds: Deadline of one check, above 0. All checks run at once.
+
+    Attributes:
+        facts: Figures of parts, by their names, for those who look after them.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class Health:
         self.checks = dict(checks or {})
         self.dispensable = set(dispensable)
         self.summary = dict(summary or {})
+        self.facts: dict[str, Facts] = {}
         self.check_timeout_seconds = check_timeout_seconds
         self.draining = False
         self._failing: set[str] = set()
@@ -60,6 +67,11 @@ class Health:
         """Each checked part, and whether it is well."""
         results = await asyncio.gather(*(self._run(name) for name in self.checks))
         return dict(zip(self.checks, results, strict=True))
+
+    def details(self) -> dict[str, Mapping[str, object]]:
+        """The figures of each part that has any."""
+        found = {name: facts() for name, facts in self.facts.items()}
+        return {name: figures for name, figures in found.items() if figures}
 
     def status(self, parts: Mapping[str, bool]) -> Status:
         """The state that follows from ``parts``."""

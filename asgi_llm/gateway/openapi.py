@@ -5,11 +5,12 @@ Source: OpenAPI 3.1.1; OpenAI API reference for what each endpoint answers.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
 import asgi_llm
-from asgi_llm.gateway.admin import admin_components, admin_paths, templates
+from asgi_llm.gateway.admin import Part, admin_components, admin_paths, templates
 from asgi_llm.wire.schema import components
 
 __all__ = ["document", "route_template"]
@@ -135,6 +136,7 @@ _TEMPLATES: Final = frozenset(
 )
 
 
+_DIRECTORY: Final[tuple[Part, ...]] = ("directory",)
 _ADMIN_TEMPLATES: Final = [template.split("/") for template in sorted(templates())]
 
 
@@ -158,12 +160,18 @@ def _admin_template(path: str) -> str:
     return "other"
 
 
-def document(*, title: str = "LLM gateway", admin: bool = False) -> dict[str, Any]:
+def document(
+    *,
+    title: str = "LLM gateway",
+    admin: bool = False,
+    admin_parts: Collection[Part] = _DIRECTORY,
+) -> dict[str, Any]:
     """OpenAPI 3.1 of everything that the gateway serves, without ``servers``.
 
     Args:
         title: What the document and the page are called.
         admin: Whether it serves the admin API.
+        admin_parts: What that was given: ``ledger`` and ``budgets`` beside the ``directory``.
     """
     paths: dict[str, Any] = {
         endpoint.path: {"post": _operation(endpoint)} for endpoint in _ENDPOINTS
@@ -172,8 +180,8 @@ def document(*, title: str = "LLM gateway", admin: bool = False) -> dict[str, An
     paths.update(_health_paths())
     more: dict[str, dict[str, Any]] = {}
     if admin:
-        paths.update(admin_paths())
-        more = admin_components()
+        paths.update(admin_paths(admin_parts))
+        more = admin_components(admin_parts)
     return {
         "openapi": "3.1.0",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -320,6 +328,7 @@ _HEADERS: Final = {
     "TranslationLoss": _header(
         "Fields of the request that the provider could not be told as they were written."
     ),
+    "Cost": _header("What the call cost in USD, where that is known and told."),
     "RetryAfter": _header("Seconds to wait.", {"type": "integer", "minimum": 0}),
 }
 _ANSWER_HEADERS: Final = {
@@ -329,6 +338,7 @@ _ANSWER_HEADERS: Final = {
     "X-Model": "Model",
     "X-Attempts": "Attempts",
     "X-Translation-Loss": "TranslationLoss",
+    "X-Cost": "Cost",
 }
 
 
@@ -368,6 +378,11 @@ _STATUSES: Final = {
 }
 
 _STATUS: Final = {"type": "string", "enum": ["ready", "degraded", "not_ready", "draining"]}
+_DETAILS: Final = {
+    "type": "object",
+    "description": "Figures of parts, such as rows that wait for the ledger.",
+    "additionalProperties": {"type": "object", "additionalProperties": {"type": "number"}},
+}
 _HEALTH_SCHEMAS: Final[dict[str, Any]] = {
     "Health": {
         "type": "object",
@@ -379,6 +394,7 @@ _HEALTH_SCHEMAS: Final[dict[str, Any]] = {
                 "type": "object",
                 "additionalProperties": {"type": "string", "enum": ["ok", "failing"]},
             },
+            "details": _DETAILS,
         },
     },
     "Liveness": {
@@ -392,6 +408,7 @@ _HEALTH_SCHEMAS: Final[dict[str, Any]] = {
         "properties": {
             "status": _STATUS,
             "failing": {"type": "array", "items": {"type": "string"}},
+            "details": _DETAILS,
         },
     },
 }

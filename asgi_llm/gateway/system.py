@@ -122,7 +122,11 @@ class SystemMiddleware:
         failing = [name for name, well in parts.items() if not well]
         return _json_answer(
             _HTTP_STATUS[status],
-            {"status": status, **({"failing": failing} if failing else {})},
+            {
+                "status": status,
+                **({"failing": failing} if failing else {}),
+                **self._details(),
+            },
         )
 
     async def _summary(self, scope: Scope) -> _Answer:
@@ -135,8 +139,13 @@ class SystemMiddleware:
                 "status": status,
                 "version": asgi_llm.__version__,
                 "parts": {name: "ok" if well else "failing" for name, well in parts.items()},
+                **self._details(),
             },
         )
+
+    def _details(self) -> dict[str, object]:
+        details = self._health.details()
+        return {"details": details} if details else {}
 
     async def _describe(self, scope: Scope) -> _Answer:
         if self._document is None:

@@ -48,7 +48,7 @@ class BudgetCalls:
         on_settled: Told of each settlement that took more than one try.
 
     Attributes:
-        answers_at_once: Whether the store never waits.
+        memory: The store, if it is the memory of this process: it never waits.
         failures: Calls that failed or missed their deadline.
         lost: Settlements that were given up, because too many waited.
     """
@@ -65,14 +65,15 @@ class BudgetCalls:
     ) -> None:
         self._store = store
         self._timeout = None if hasattr(store, "timeout_seconds") else timeout_seconds
-        self._lease_seconds = lease_seconds
+        self.memory = store if type(store) is MemoryBudgets else None
+        # What this process holds in its own memory cannot outlive it, and need not be renewed.
+        self._lease_seconds = lease_seconds if self.memory is None else float("inf")
         self._clock = clock
         self._logger = logger
         self._on_settled = on_settled
         self._next_log = -float("inf")
         self._unsettled: OrderedDict[str, _Unsettled] = OrderedDict()
         self._beats: WeakKeyDictionary[asyncio.AbstractEventLoop, _Beat] = WeakKeyDictionary()
-        self.answers_at_once = type(store) is MemoryBudgets
         self.failures = 0
         self.lost = 0
 
@@ -80,6 +81,19 @@ class BudgetCalls:
     def unsettled(self) -> int:
         """Settlements that the store has not taken yet."""
         return len(self._unsettled)
+
+    def reserve_at_once(self, demands: Sequence[BudgetDemand], amount: int, lease: str) -> bool:
+        """``reserve`` where the store is the memory of this process, and there is room.
+
+        If not, nothing was done, and ``reserve`` is to be asked.
+
+        Raises:
+            StoreError: The store failed.
+        """
+        memory = self.memory
+        return memory is not None and memory.hold_at_once(
+            demands, amount, lease, self._lease_seconds
+        )
 
     async def reserve(
         self, demands: Sequence[BudgetDemand], amount: int, lease: str, *, enforce: bool
@@ -110,9 +124,24 @@ class BudgetCalls:
 
     def hold(self, lease: str, demands: Sequence[BudgetDemand]) -> None:
         """Keep ``lease`` alive until it is settled."""
+        if self.memory is not None:
+            return
         beat = self._beat()
         beat.leases[lease] = demands
         beat.arm()
+
+    def settle_at_once(
+        self, plan: BudgetPlan, lease: str, actual: int
+    ) -> tuple[BudgetUse, ...] | None:
+        """``settle`` where the store is the memory of this process."""
+        if self.memory is None:
+            raise TypeError("this store may have to be waited for")
+        try:
+            return self.memory.settle_at_once(plan.demands, lease, actual)
+        except StoreError as error:
+            self.note(error)
+            self._keep(plan, lease, actual)
+            return None
 
     async def settle(
         self, plan: BudgetPlan, lease: str, actual: int
@@ -123,19 +152,22 @@ class BudgetCalls:
             beat.leases.pop(lease, None)
         uses = await self._settle(plan.demands, lease, actual)
         if uses is None:
-            if len(self._unsettled) >= _MOST_UNSETTLED:
-                self._unsettled.popitem(last=False)
-                self.lost += 1
-            self._unsettled[lease] = _Unsettled(plan, actual)
-            self._beat().repeat_soon()
+            self._keep(plan, lease, actual)
         return uses
+
+    def _keep(self, plan: BudgetPlan, lease: str, actual: int) -> None:
+        if len(self._unsettled) >= _MOST_UNSETTLED:
+            self._unsettled.popitem(last=False)
+            self.lost += 1
+        self._unsettled[lease] = _Unsettled(plan, actual)
+        self._beat().repeat_soon()
 
     async def _settle(
         self, demands: Sequence[BudgetDemand], lease: str, actual: int
     ) -> tuple[BudgetUse, ...] | None:
         try:
-            if self.answers_at_once:
-                return await self._store.settle(demands, lease=lease, actual=actual)
+            if self.memory is not None:
+                return self.memory.settle_at_once(demands, lease, actual)
             async with asyncio.timeout(self._timeout):
                 return await self._store.settle(demands, lease=lease, actual=actual)
         except (StoreError, TimeoutError) as error:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from asgi_llm.errors import StoreError
 from asgi_llm.middleware._budget_alerts import Alerts
 from asgi_llm.middleware._budget_calls import BudgetCalls
-from asgi_llm.middleware._cost_budgets import BudgetPlan
-from asgi_llm.middleware._cost_rows import Asked, make_intent
+from asgi_llm.middleware._cost_rows import (
+    Asked,
+    Entry,
+    make_intent,
+    make_row,
+    pack_entry,
+    pack_intent,
+)
 from asgi_llm.pricing.compiled import sum_exactly
-from asgi_llm.stores.budgets import to_pico
+from asgi_llm.stores._journal_rows import ONE_ROW, PackedJournal, join_rows
+from asgi_llm.stores.budgets import BudgetUse, to_pico
 from asgi_llm.stores.ledger import Journal, Ledger, LedgerRow
 from asgi_llm.types import Cost
 
@@ -38,6 +45,7 @@ class Books:
     Attributes:
         failures: Calls of the journal or the ledger that failed.
         lost: Rows that were given up, because too many waited for the ledger.
+        answer_at_once: Whether closing a request never waits for anybody.
     """
 
     def __init__(
@@ -51,6 +59,8 @@ class Books:
         logger: logging.Logger,
     ) -> None:
         self._journal = journal
+        # Such a journal gets bytes, so that no row is made that nobody reads.
+        self._packed: PackedJournal | None = journal if isinstance(journal, PackedJournal) else None
         self._ledger = None if journal is not None else ledger
         self._calls = calls
         self._alerts = alerts
@@ -60,16 +70,12 @@ class Books:
         self._unrecorded: deque[LedgerRow] = deque()
         self.failures = 0
         self.lost = 0
+        self.answer_at_once = self._ledger is None and calls.memory is not None
 
     @property
     def unrecorded(self) -> int:
         """Rows that the ledger has not taken yet."""
         return len(self._unrecorded)
-
-    @property
-    def answer_at_once(self) -> bool:
-        """Whether closing a request never waits for anybody."""
-        return self._ledger is None and self._calls.answers_at_once
 
     def intend(self, asked: Asked) -> None:
         """Note that a call is about to be made.
@@ -77,40 +83,60 @@ class Books:
         Raises:
             StoreError: It cannot be noted.
         """
-        if self._journal is not None:
-            try:
-                self._journal.intend(make_intent(asked))
-            except StoreError as error:
-                self._note("the journal", error)
-                raise
+        if self._journal is None:
+            return
+        try:
+            if self._packed is not None:
+                try:
+                    self._packed.intend_packed(asked.id, ONE_ROW + pack_intent(asked))
+                    return
+                except (ValueError, OverflowError):
+                    # Out of all bounds; rows that are objects are brought into them.
+                    pass
+            self._journal.intend(make_row(asked, make_intent(asked)))
+        except StoreError as error:
+            self._note("the journal", error)
+            raise
 
-    def withdraw(self, asked: Asked) -> None:
-        """Note that a call was not made after all."""
-        self._settle([], asked)
-
-    async def close(
-        self, asked: Asked, rows: list[LedgerRow], cost: Cost, plan: BudgetPlan, lease: str
-    ) -> None:
+    async def close(self, asked: Asked, entries: Sequence[Entry], cost: Cost, lease: str) -> None:
         """Note what came of a request, and settle it with its budgets."""
         if self._journal is not None:
-            self._settle(rows, asked)
+            self._settle(self._journal, asked, entries)
         elif self._ledger is not None:
-            await self._record(self._ledger, rows)
-        if plan.demands:
-            # What is known of a cost that is not known as a whole counts.
-            amount = (
-                cost.amount_usd if cost.amount_usd is not None else sum_exactly(cost.parts.values())
-            )
-            uses = await self._calls.settle(plan, lease, to_pico(amount) if amount else 0)
-            if uses is not None:
-                self._alerts.check(plan.demands, plan.concerned, uses)
+            await self._record(self._ledger, [make_row(asked, entry) for entry in entries])
+        if lease:
+            self._told(asked, await self._calls.settle(asked.plan, lease, _amount(cost)))
 
-    def _settle(self, rows: list[LedgerRow], asked: Asked) -> None:
+    def close_at_once(self, asked: Asked, entries: Sequence[Entry], cost: Cost, lease: str) -> None:
+        """``close``, where ``answer_at_once`` says that nobody has to be waited for."""
         if self._journal is not None:
-            try:
-                self._journal.settle(rows, intent=asked.id)
-            except StoreError as error:
-                self._note("the journal", error)
+            self._settle(self._journal, asked, entries)
+        if lease:
+            uses = self._calls.settle_at_once(asked.plan, lease, _amount(cost))
+            if asked.plan.tells:
+                self._told(asked, uses)
+
+    def _told(self, asked: Asked, uses: Sequence[BudgetUse] | None) -> None:
+        plan = asked.plan
+        if plan.tells and uses is not None:
+            self._alerts.check(plan.demands, plan.concerned, uses)
+
+    def _settle(self, journal: Journal, asked: Asked, entries: Sequence[Entry]) -> None:
+        try:
+            if self._packed is not None:
+                try:
+                    if len(entries) == 1:
+                        packed = ONE_ROW + pack_entry(asked, entries[0])
+                    else:
+                        packed = join_rows([pack_entry(asked, entry) for entry in entries])
+                    self._packed.settle_packed(packed, len(entries), intent=asked.id)
+                    return
+                except (ValueError, OverflowError):
+                    # Out of all bounds; rows that are objects are brought into them.
+                    pass
+            journal.settle([make_row(asked, entry) for entry in entries], intent=asked.id)
+        except StoreError as error:
+            self._note("the journal", error)
 
     async def _record(self, ledger: Ledger, rows: list[LedgerRow]) -> None:
         waiting = list(self._unrecorded)[:_AT_ONCE]
@@ -143,3 +169,11 @@ class Books:
             if len(self._unrecorded) >= before:
                 self._logger.error("%d rows were not recorded", before)
                 return
+
+
+def _amount(cost: Cost) -> int:
+    """What budgets are charged, in pico-USD: of a cost not known as a whole, what is known."""
+    amount = cost.amount_usd
+    if amount is None:
+        amount = sum_exactly(cost.parts.values())
+    return to_pico(amount) if amount else 0

@@ -47,9 +47,11 @@ class BudgetPlan(NamedTuple):
     demands: tuple[BudgetDemand, ...]
     concerned: tuple[Concerned, ...]
     """In the order of the demands."""
+    tells: bool
+    """Whether somebody is told of any share of them."""
 
 
-_NONE: Final = BudgetPlan((), ())
+_NONE: Final = BudgetPlan((), (), False)
 
 
 class BudgetPlanner:
@@ -80,6 +82,8 @@ class BudgetPlanner:
         self._rules = tuple(rule for rule in budgets if rule.scope != "tag")
         self._tagged = tuple(rule for rule in budgets if rule.scope == "tag")
         self._budgets_of = budgets_of
+        self.has_own = budgets_of is not None
+        """Whether callers may have budgets of their own, which may change."""
         self._plans: dict[object, BudgetPlan] = {}
 
     def find(self, principal: Principal | None, model: str, tags: Mapping[str, str]) -> BudgetPlan:
@@ -99,7 +103,7 @@ class BudgetPlanner:
             principal.organization_id,
             model,
             own,
-            *(tags.get(rule.tag or "") for rule in self._tagged),
+            *(tags.get(rule.tag) for rule in (*self._tagged, *own) if rule.tag is not None),
         )
         plan = self._plans.get(known)
         if plan is None:
@@ -132,7 +136,8 @@ def _plan(
             value if rule.of is None else rule.of,
             tuple([(share, to_pico(rule.amount_usd * share)) for share in sorted(shares)]),
         )
-    return BudgetPlan(tuple(demands.values()), tuple(concerned.values()))
+    tells = any(one.alerts for one in concerned.values())
+    return BudgetPlan(tuple(demands.values()), tuple(concerned.values()), tells)
 
 
 def _value(

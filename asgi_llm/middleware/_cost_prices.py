@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
+from math import inf
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -12,8 +13,9 @@ import msgspec
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.pricing import CompiledPrice, PriceTable, Quantities, upper_bound
 from asgi_llm.pricing._card import BUCKETS, INPUT_BUCKETS, Card
-from asgi_llm.pricing.compiled import CompiledTier
+from asgi_llm.pricing.compiled import CompiledRow, CompiledTier
 from asgi_llm.pricing.names import split_model
+from asgi_llm.pricing.rows import ONE_REQUEST
 from asgi_llm.stores.budgets import to_pico
 from asgi_llm.types import Cost, Document, Usage
 
@@ -26,8 +28,8 @@ UnknownPrice = Literal["flag", "block"] | Mapping[str, Any] | Decimal | int | st
 
 _SPECIAL: Final = frozenset(("cache_write_1h", "audio_in", "image_in", "audio_out", "image_out"))
 _BESIDE_TOKENS: Final = frozenset(("requests", "web_searches"))
-# What makes more of a request than its tokens.
 _UNUSUAL: Final = frozenset(("service_tier", "speed", "prediction", "modalities"))
+"""Fields that make more of a request than its tokens."""
 _BY_TOKENS: Final = frozenset(
     (
         "/v1/chat/completions",
@@ -38,8 +40,7 @@ _BY_TOKENS: Final = frozenset(
         "/v1/messages",
     )
 )
-_USUAL_TIERS: Final = frozenset((None, "flex", "priority"))
-_ONE_REQUEST: Final = Quantities()
+_USUAL_TIERS: Final = frozenset(("flex", "priority"))
 
 
 class CostTarget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -62,7 +63,7 @@ class _Step(NamedTuple):
     output: int
 
 
-class _TierBound(NamedTuple):
+class TierBound(NamedTuple):
     """The dearest rates of one service tier."""
 
     steps: tuple[_Step, ...]
@@ -71,10 +72,11 @@ class _TierBound(NamedTuple):
 
     def amount(self, input_tokens: int, output_tokens: int) -> int:
         """The most that so many tokens cost in it."""
-        found = self.steps[0]
-        if len(self.steps) > 1:
+        steps = self.steps
+        found = steps[0]
+        if len(steps) > 1:
             size = input_tokens + output_tokens if self.is_marginal else input_tokens
-            for step in self.steps:
+            for step in steps:
                 if step.above >= size:
                     break
                 found = step
@@ -82,28 +84,52 @@ class _TierBound(NamedTuple):
 
 
 class _Priced:
-    """A target and its price, with what makes its worst case quick to find."""
+    """A target and its price."""
 
-    __slots__ = ("bounds", "price", "target")
+    __slots__ = ("price", "target")
 
-    def __init__(
-        self,
-        target: CostTarget,
-        price: CompiledPrice | None,
-        service_tiers: Collection[str] | None,
-    ) -> None:
+    def __init__(self, target: CostTarget, price: CompiledPrice | None) -> None:
         self.target = target
         self.price = price
-        self.bounds = None if price is None else _bounds(price, service_tiers)
 
 
 class Resolved:
-    """Where requests for one model's name may be served; the first is where they are as a rule."""
+    """Where requests for one model's name may be served; the first is where they are as a rule.
 
-    __slots__ = ("priced",)
+    Args:
+        priced: The places.
+        service_tiers: See ``Pricer``.
+    """
 
-    def __init__(self, priced: tuple[_Priced, ...]) -> None:
+    __slots__ = ("_bounds", "_service_tiers", "priced")
+
+    def __init__(self, priced: tuple[_Priced, ...], service_tiers: Collection[str] | None) -> None:
         self.priced = priced
+        self._service_tiers = service_tiers
+        # From when to when they hold (Unix time), and the bounds.
+        self._bounds: tuple[float, float, tuple[TierBound, ...] | None] = (inf, -inf, None)
+
+    def bounds(self, seconds: float) -> tuple[TierBound, ...] | None:
+        """What usual requests can cost at a Unix time: the dearest of these.
+
+        None: at one of the places that depends on more than on tokens, or is not known.
+        """
+        since, until, bounds = self._bounds
+        if not since <= seconds < until:
+            since, until, bounds = self._bounds = self._found(seconds)
+        return bounds
+
+    def _found(self, seconds: float) -> tuple[float, float, tuple[TierBound, ...] | None]:
+        found: list[TierBound] = []
+        last = inf
+        for priced in self.priced:
+            row, until = (None, inf) if priced.price is None else priced.price.compiled(seconds)
+            last = min(last, until)
+            bounds = None if row is None else _row_bounds(row, self._service_tiers)
+            if bounds is None or priced.target.fan_out:
+                return seconds, last, None
+            found += bounds
+        return seconds, last, _undercut(found)
 
 
 class Pricer:
@@ -138,7 +164,8 @@ class Pricer:
         """Where requests for ``model`` may be served."""
         found = self._resolved.get(model)
         if found is None:
-            found = Resolved(tuple([self._priced(target) for target in self._places(model)]))
+            places = tuple([self._priced(target) for target in self._places(model)])
+            found = Resolved(places, self._service_tiers)
             if len(self._resolved) >= MAX_RESOLVED:
                 self._resolved.pop(next(iter(self._resolved)), None)
             self._resolved[model] = found
@@ -165,7 +192,7 @@ class Pricer:
             base_model=target.base_model,
             base_url=target.base_url,
         )
-        return _Priced(target, price, self._service_tiers)
+        return _Priced(target, price)
 
     def worst(
         self,
@@ -173,7 +200,7 @@ class Pricer:
         document: Document,
         path: str,
         *,
-        at: datetime,
+        seconds: float,
         input_tokens: int,
         output_tokens: int,
         choice_tokens: int,
@@ -186,21 +213,17 @@ class Pricer:
             resolved: Where it may be served.
             document: The request.
             path: Its route.
-            at: When it began.
+            seconds: When it began, in Unix time.
             input_tokens: Of one call.
             output_tokens: Of all choices.
             choice_tokens: Of one choice, where the request does not say.
         """
-        is_usual = path in _BY_TOKENS and _UNUSUAL.isdisjoint(document)
+        bounds = resolved.bounds(seconds)
+        if bounds is not None and path in _BY_TOKENS and _UNUSUAL.isdisjoint(document):
+            return max([bound.amount(input_tokens, output_tokens) for bound in bounds]), True
+        at = datetime.fromtimestamp(seconds, UTC)
         most, is_known = 0, True
         for priced in resolved.priced:
-            bounds = priced.bounds
-            if is_usual and bounds is not None and not priced.target.fan_out:
-                for bound in bounds:
-                    amount = bound.amount(input_tokens, output_tokens)
-                    if amount > most:
-                        most = amount
-                continue
             price = priced.price
             if price is None or price.row(at) is None:
                 price = self._fallback
@@ -223,39 +246,38 @@ class Pricer:
 
     def cost(
         self,
-        resolved: Resolved,
-        provider: str | None,
-        model: str | None,
+        price: CompiledPrice | None,
         usage: Usage | None,
-        *,
-        at: datetime,
+        seconds: float,
         service_tier: str | None = None,
-        quantities: Quantities = _ONE_REQUEST,
+        quantities: Quantities = ONE_REQUEST,
     ) -> Cost:
-        """What one call cost, at the price of the one who served it.
+        """What one call cost.
 
         Args:
-            resolved: Where it may have been served.
-            provider: Who it was; None is the first of ``resolved``.
-            model: The provider's name for the model.
+            price: Of the one who served it, as ``price_of`` gives it.
             usage: Tokens; None where they are not known.
-            at: When the request began.
+            seconds: When the request began, in Unix time.
             service_tier: As the provider says.
             quantities: What was used beside tokens.
         """
-        price = self._price_of(resolved, provider, model)
-        cost = (price or _NO_PRICE).cost(
-            usage, at=at, service_tier=service_tier, quantities=quantities
-        )
+        cost = (price or _NO_PRICE).cost_at(seconds, usage, service_tier, quantities)
         if cost.amount_usd is None and self._fallback is not None:
-            found = self._fallback.cost(usage, at=at, quantities=quantities)
+            found = self._fallback.cost_at(seconds, usage, None, quantities)
             if found.amount_usd is not None:
                 return msgspec.structs.replace(found, estimated=True)
         return cost
 
-    def _price_of(
+    def price_of(
         self, resolved: Resolved, provider: str | None, model: str | None
     ) -> CompiledPrice | None:
+        """The price of a place; None where it is not known.
+
+        Args:
+            resolved: Where a request may be served.
+            provider: Who served it; None is the first of ``resolved``.
+            model: The provider's name for the model.
+        """
         first = resolved.priced[0]
         if provider is None or model is None:
             return first.price
@@ -291,28 +313,41 @@ def read_unknown_price(unknown: UnknownPrice) -> CompiledPrice | None:
         ) from error
 
 
-def _bounds(
-    price: CompiledPrice, service_tiers: Collection[str] | None
-) -> tuple[_TierBound, ...] | None:
+def _row_bounds(
+    row: CompiledRow, service_tiers: Collection[str] | None
+) -> tuple[TierBound, ...] | None:
     """The dearest rates of usual requests; None where they depend on more than on tokens."""
-    first = price.rows[0]
-    if not (first.valid_from is None and first.valid_to is None and first.hours is None):
-        return None
-    names = _USUAL_TIERS if service_tiers is None else frozenset((None, *service_tiers))
+    names = _USUAL_TIERS if service_tiers is None else frozenset(service_tiers)
     bounds = []
-    for name, tier in price.tiers(_ANY_TIME).items():
-        if name in names:
-            bound = _tier_bound(tier)
-            if bound is None:
-                return None
-            bounds.append(bound)
+    for tier in (row.standard, *[tier for name, tier in row.others.items() if name in names]):
+        bound = _tier_bound(tier)
+        if bound is None:
+            return None
+        bounds.append(bound)
     return tuple(bounds)
 
 
-_ANY_TIME: Final = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
+def _undercut(bounds: list[TierBound]) -> tuple[TierBound, ...]:
+    """Those of ``bounds`` that can be the dearest."""
+    kept: list[TierBound] = []
+    for number, one in enumerate(bounds):
+        rivals = [*kept, *bounds[number + 1 :]]
+        if not any(_is_dearer(rival, one) for rival in rivals):
+            kept.append(one)
+    return tuple(kept)
 
 
-def _tier_bound(tier: CompiledTier) -> _TierBound | None:
+def _is_dearer(one: TierBound, other: TierBound) -> bool:
+    """Whether ``one`` costs as much as ``other``, or more, for each request."""
+    return (
+        len(one.steps) == len(other.steps) == 1
+        and one.steps[0].input >= other.steps[0].input
+        and one.steps[0].output >= other.steps[0].output
+        and one.per_request >= other.per_request
+    )
+
+
+def _tier_bound(tier: CompiledTier) -> TierBound | None:
     steps: list[_Step] = []
     most_in = most_out = 0
     for above, card in tier.cards:
@@ -328,7 +363,7 @@ def _tier_bound(tier: CompiledTier) -> _TierBound | None:
             return None
         if name == "requests":
             per_request = to_pico(rate)
-    return _TierBound(tuple(steps), per_request, tier.is_marginal)
+    return TierBound(tuple(steps), per_request, tier.is_marginal)
 
 
 def _plain_rates(card: Card, *, is_input: bool) -> int | None:

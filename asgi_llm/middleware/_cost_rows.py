@@ -1,55 +1,63 @@
-"""Rows of the ledger: one for each attempt of a request, made when it is over."""
+"""Rows of the ledger: one for each attempt of a request, noted when it is over."""
 
 from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import msgspec
+from msgspec.structs import astuple
 
-from asgi_llm._semconv import Operation
-from asgi_llm.middleware._cost_prices import Pricer, Resolved
+from asgi_llm._ids import draw_ids
+from asgi_llm.middleware._cost_budgets import BudgetPlan
+from asgi_llm.middleware._cost_kinds import Kind, Place
+from asgi_llm.middleware._cost_prices import Pricer
 from asgi_llm.pricing import Quantities
 from asgi_llm.pricing._money import EXACT, ZERO
+from asgi_llm.pricing.rows import ONE_REQUEST
+from asgi_llm.stores._journal_rows import encode_own
 from asgi_llm.stores.ledger import LedgerRow, RowOutcome
-from asgi_llm.types import Attempt, CacheReport, Cost, Outcome, Principal, Usage
+from asgi_llm.types import Attempt, CacheReport, Cost, Document, Outcome, Usage
 
-__all__ = ["FREE", "Asked", "Served", "cost_of", "make_intent", "make_rows", "sum_costs"]
+__all__ = [
+    "FREE",
+    "Asked",
+    "Entry",
+    "Served",
+    "make_entries",
+    "make_intent",
+    "make_row",
+    "make_usual",
+    "pack_entry",
+    "pack_intent",
+    "sum_costs",
+]
 
 FREE: Final = Cost(amount_usd=ZERO)
 """The cost of what no provider charges."""
 _NOT_YET: Final = Cost(amount_usd=None, unknown="no_usage")
-_NOBODY: Final = Principal()
 _NO_USAGE: Final = Usage()
+_NO_PARTS: Final[dict[str, Decimal]] = {}
 
-_ONE_REQUEST: Final = Quantities()
 
 # Codes of attempts that may have been heard, and charged, though no answer came.
 _MAYBE_HEARD: Final = frozenset(
     ("provider_timeout", "connection_lost", "invalid_provider_response", "stream_truncated")
 )
 
-_random_ids: list[str] = []
-_IDS_AT_ONCE: Final = 256
-
-
-def _draw_ids() -> None:
-    digits = os.urandom(16 * _IDS_AT_ONCE).hex()
-    _random_ids.extend("row_" + digits[at : at + 32] for at in range(0, len(digits), 32))
-
+_new_ids: list[str] = []
 
 # A forked process would give the same ids again.
-os.register_at_fork(after_in_child=_random_ids.clear)
+os.register_at_fork(after_in_child=_new_ids.clear)
 
 
 def new_row_id() -> str:
     """An id that no other row has."""
-    if not _random_ids:
-        _draw_ids()
-    return _random_ids.pop()
+    if not _new_ids:
+        _new_ids.extend(draw_ids("row_"))
+    return _new_ids.pop()
 
 
 class Asked:
@@ -58,91 +66,201 @@ class Asked:
     Attributes:
         id: Of its intent, and of its first row.
         request_id: Our own.
-        at: When it began.
-        operation: What is asked for.
-        principal: Who asks.
-        tags: Of the request and of its caller.
-        model: As the client names it.
-        resolved: Where it may be served.
+        seconds: When it began, in Unix time.
+        kind: What it has in common with others.
+        plan: The budgets that it spends from.
+        document: The request, as it goes on.
         input_tokens: As counted.
         streamed: Whether a stream is asked for.
     """
 
     __slots__ = (
-        "at",
+        "document",
         "id",
         "input_tokens",
-        "model",
-        "operation",
-        "principal",
+        "kind",
+        "plan",
         "request_id",
-        "resolved",
+        "seconds",
         "streamed",
-        "tags",
     )
 
     def __init__(
         self,
         request_id: str,
-        at: datetime.datetime,
-        operation: Operation,
-        principal: Principal | None,
-        tags: Mapping[str, str],
-        model: str,
-        resolved: Resolved,
+        seconds: float,
+        kind: Kind,
+        plan: BudgetPlan,
+        document: Document,
         streamed: bool,
     ) -> None:
         self.id = new_row_id()
         self.request_id = request_id
-        self.at = at
-        self.operation = operation
-        self.principal = principal or _NOBODY
-        self.tags = tags
-        self.model = model
-        self.resolved = resolved
+        self.seconds = seconds
+        self.kind = kind
+        self.plan = plan
+        self.document = document
         self.input_tokens = 0
         self.streamed = streamed
 
+    @property
+    def at(self) -> datetime.datetime:
+        """When it began."""
+        return _EPOCH + datetime.timedelta(microseconds=round(self.seconds * 1_000_000))
 
-class Served(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+class Served(msgspec.Struct, frozen=True, gc=False):
     """What came of a request."""
 
     outcome: Outcome
     status: int | None
     """Of the answer; None where it did not begin."""
     usage: Usage | None
-    service_tier: str | None = None
-    quantities: Quantities = _ONE_REQUEST
-    error_code: str | None = None
+    service_tier: str | None
+    quantities: Quantities
+    error_code: str | None
     """Why there is no whole answer, also of one that broke off after it had begun."""
     latency_seconds: float
+    time_to_first_token_seconds: float | None
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """What a row says of its own attempt, beside what it says of the request."""
+
+    id: str
+    attempt: int
+    place: Place
+    usage: Usage
+    cost: Cost
+    outcome: RowOutcome
+    status: int | None = None
+    error_code: str | None = None
+    latency_seconds: float | None = None
     time_to_first_token_seconds: float | None = None
+    saved_usd: Decimal | None = None
+    cached: bool = False
+    cache_type: str | None = None
 
 
-def make_intent(asked: Asked) -> LedgerRow:
-    """The row of a call that is about to be made: what there is of it if its worker dies."""
-    target = asked.resolved.priced[0].target
-    return _row(
-        asked,
-        asked.id,
-        attempt=1,
-        provider=target.provider,
-        model=target.model,
-        usage=Usage(input_uncached=asked.input_tokens, estimated=True),
-        cost=_NOT_YET,
+def make_row(asked: Asked, entry: Entry) -> LedgerRow:
+    """The row of an entry."""
+    kind = asked.kind
+    principal = kind.principal
+    provider, model = entry.place.provider, entry.place.model
+    return LedgerRow(
+        id=entry.id,
+        request_id=asked.request_id,
+        attempt=entry.attempt,
+        at=asked.at,
+        operation=kind.operation,
+        key_id=principal.key_id,
+        user_id=principal.user_id,
+        team_id=principal.team_id,
+        organization_id=principal.organization_id,
+        tags=kind.tags,
+        requested_model=kind.model,
+        model=model,
+        provider=provider,
+        deployment=f"{provider}/{model}" if provider is not None else None,
+        usage=entry.usage,
+        cost=entry.cost,
+        saved_usd=entry.saved_usd,
+        cached=entry.cached,
+        cache_type=entry.cache_type,
+        status=entry.status,
+        error_code=entry.error_code,
+        latency_seconds=entry.latency_seconds,
+        time_to_first_token_seconds=entry.time_to_first_token_seconds,
         streamed=asked.streamed,
-        outcome="unknown_after_crash",
+        outcome=entry.outcome,
     )
 
 
-def make_rows(
+def pack_entry(asked: Asked, entry: Entry) -> bytes:
+    """The row of an entry as bytes of the journal, which is never made as an object.
+
+    Raises:
+        ValueError: A text cannot be written as UTF-8.
+        OverflowError: A number is too large.
+    """
+    place, cost = entry.place, entry.cost
+    shared = place.shared
+    if not shared:
+        raise ValueError("a text cannot be written as UTF-8")
+    own = (
+        entry.id,
+        asked.request_id,
+        round(asked.seconds * 1_000_000),
+        entry.attempt,
+        entry.outcome,
+        asked.streamed,
+        astuple(entry.usage),
+        cost.amount_usd,
+        cost.parts,
+        place.packed_source if cost.source is place.source else cost.source,
+        cost.service_tier,
+        cost.estimated,
+        cost.unknown,
+        entry.status,
+        entry.error_code,
+        entry.latency_seconds,
+        entry.time_to_first_token_seconds,
+    )
+    if entry.cached:
+        own = (*own, entry.saved_usd, True, entry.cache_type)  # type: ignore[assignment]
+    return shared + encode_own(own)
+
+
+def pack_intent(asked: Asked) -> bytes:
+    """``make_intent`` as bytes of the journal.
+
+    Raises:
+        ValueError: A text cannot be written as UTF-8.
+    """
+    shared = asked.kind.first.shared
+    if not shared:
+        raise ValueError("a text cannot be written as UTF-8")
+    own = (
+        asked.id,
+        asked.request_id,
+        round(asked.seconds * 1_000_000),
+        1,
+        "unknown_after_crash",
+        asked.streamed,
+        (asked.input_tokens, 0, 0, 0, 0, 0, 0, 0, True),
+        None,
+        _NO_PARTS,
+        None,
+        None,
+        False,
+        "no_usage",
+    )
+    return shared + encode_own(own)
+
+
+def make_intent(asked: Asked) -> Entry:
+    """The row of a call that is about to be made: what there is of it if its worker dies."""
+    return Entry(
+        asked.id,
+        1,
+        asked.kind.first,
+        Usage(input_uncached=asked.input_tokens, estimated=True),
+        _NOT_YET,
+        "unknown_after_crash",
+    )
+
+
+def make_entries(
     asked: Asked,
     served: Served,
     pricer: Pricer,
     attempts: tuple[Attempt, ...] | None,
     cached: CacheReport | None,
-) -> list[LedgerRow]:
-    """One row for each attempt that reached a provider, or one for an answer out of a cache.
+) -> list[Entry]:
+    """One for each attempt that reached a provider, or one for an answer out of a cache.
 
     Args:
         asked: The request.
@@ -153,21 +271,20 @@ def make_rows(
         cached: The word of a cache that had the answer.
     """
     if cached is not None:
-        return [_cached_row(asked, served, pricer, cached)]
+        return [_cached(asked, served, pricer, cached)]
     if attempts is None:
-        target = asked.resolved.priced[0].target
-        return [_answer_row(asked, served, pricer, target.provider, target.model)]
+        return [_answered(asked, served, pricer, asked.kind.first)]
     if len(attempts) == 1 and attempts[0].error_code is None and attempts[0].status is not None:
-        return [_attempt_row(asked, served, pricer, attempts[0], 1, served.usage)]
+        return [_attempted(asked, served, pricer, attempts[0], 1, served.usage)]
     shares = _shares(attempts, served)
-    rows = []
+    entries = []
     for number, attempt in enumerate(attempts, 1):
         if number in shares:
             usage = shares[number]
-            rows.append(_attempt_row(asked, served, pricer, attempt, number, usage))
+            entries.append(_attempted(asked, served, pricer, attempt, number, usage))
         elif attempt.status is not None or _may_be_heard(attempt):
-            rows.append(_failed_row(asked, served, pricer, attempt, number))
-    return rows
+            entries.append(_failed(asked, served, pricer, attempt, number))
+    return entries
 
 
 def _shares(attempts: tuple[Attempt, ...], served: Served) -> dict[int, Usage | None]:
@@ -202,80 +319,91 @@ def _split(usage: Usage, parts: int) -> list[Usage]:
     ]
 
 
-def cost_of(
-    asked: Asked, served: Served, pricer: Pricer, provider: str | None, model: str | None
-) -> Cost:
-    """What the answer cost, by whoever gave it."""
-    return pricer.cost(
-        asked.resolved,
-        provider,
-        model,
-        served.usage,
-        at=asked.at,
-        service_tier=served.service_tier,
-        quantities=served.quantities,
-    )
-
-
-def _answer_row(
-    asked: Asked, served: Served, pricer: Pricer, provider: str, model: str
-) -> LedgerRow:
+def _answered(asked: Asked, served: Served, pricer: Pricer, place: Place) -> Entry:
     status = served.status
     # An app that failed before it said anything is taken to have called nobody.
     is_error = served.outcome is Outcome.FAILED if status is None else status >= 400
-    cost = FREE if is_error else cost_of(asked, served, pricer, provider, model)
-    return _row(
-        asked,
+    if is_error:
+        usage, cost = _NO_USAGE, FREE
+    else:
+        usage = served.usage or _NO_USAGE
+        cost = pricer.cost(
+            place.price,
+            served.usage,
+            asked.seconds,
+            served.service_tier,
+            served.quantities,
+        )
+    return Entry(
         asked.id,
-        attempt=1,
-        provider=provider,
-        model=model,
-        usage=_NO_USAGE if is_error else served.usage or _NO_USAGE,
-        cost=cost,
-        status=status,
-        error_code=served.error_code,
-        latency_seconds=served.latency_seconds,
-        time_to_first_token_seconds=served.time_to_first_token_seconds,
-        streamed=asked.streamed,
-        outcome=_outcome(served),
+        1,
+        place,
+        usage,
+        cost,
+        _outcome(served),
+        status,
+        served.error_code,
+        served.latency_seconds,
+        served.time_to_first_token_seconds,
     )
 
 
-def _attempt_row(
+def _attempted(
     asked: Asked,
     served: Served,
     pricer: Pricer,
     attempt: Attempt,
     number: int,
     usage: Usage | None,
-) -> LedgerRow:
-    """The row of an attempt that made the answer, or a part of it."""
+) -> Entry:
+    """The entry of an attempt that made the answer, or a part of it."""
     if not _is_success(attempt):
-        return _failed_row(asked, served, pricer, attempt, number)
-    return _row(
-        asked,
+        return _failed(asked, served, pricer, attempt, number)
+    place = asked.kind.place(attempt.provider, attempt.model)
+    return Entry(
         _row_id(asked, number),
-        attempt=number,
-        provider=attempt.provider,
-        model=attempt.model,
-        usage=usage or _NO_USAGE,
-        cost=pricer.cost(
-            asked.resolved,
-            attempt.provider,
-            attempt.model,
+        number,
+        place,
+        usage or _NO_USAGE,
+        pricer.cost(
+            place.price,
             usage,
-            at=asked.at,
-            service_tier=served.service_tier,
-            quantities=served.quantities if number == 1 or usage is served.usage else _ONE_REQUEST,
+            asked.seconds,
+            served.service_tier,
+            served.quantities if number == 1 or usage is served.usage else ONE_REQUEST,
         ),
-        status=attempt.status,
-        error_code=attempt.error_code,
-        latency_seconds=attempt.duration_seconds,
-        time_to_first_token_seconds=(
-            served.time_to_first_token_seconds or attempt.time_to_first_byte_seconds
-        ),
-        streamed=asked.streamed,
-        outcome=_outcome(served),
+        _outcome(served),
+        attempt.status,
+        attempt.error_code,
+        attempt.duration_seconds,
+        served.time_to_first_token_seconds or attempt.time_to_first_byte_seconds,
+    )
+
+
+def make_usual(
+    asked: Asked,
+    pricer: Pricer,
+    attempt: Attempt,
+    first_seconds: float | None,
+    usage: Usage | None,
+    service_tier: str | None,
+    quantities: Quantities,
+) -> Entry:
+    """``make_entries`` for a whole answer of status 200 that one attempt has made."""
+    place = asked.kind.first
+    if attempt.model != place.model or attempt.provider != place.provider:
+        place = asked.kind.place(attempt.provider, attempt.model)
+    return Entry(
+        asked.id,
+        1,
+        place,
+        usage or _NO_USAGE,
+        pricer.cost(place.price, usage, asked.seconds, service_tier, quantities),
+        "complete",
+        200,
+        None,
+        attempt.duration_seconds,
+        first_seconds or attempt.time_to_first_byte_seconds,
     )
 
 
@@ -286,57 +414,50 @@ def _may_be_heard(attempt: Attempt) -> bool:
     return attempt.error_code in _MAYBE_HEARD
 
 
-def _failed_row(
-    asked: Asked, served: Served, pricer: Pricer, attempt: Attempt, number: int
-) -> LedgerRow:
-    """The row of an attempt that came to nothing."""
+def _failed(asked: Asked, served: Served, pricer: Pricer, attempt: Attempt, number: int) -> Entry:
+    """The entry of an attempt that came to nothing."""
+    place = asked.kind.place(attempt.provider, attempt.model)
     usage, cost = _NO_USAGE, FREE
     if _may_be_heard(attempt):
         usage = Usage(input_uncached=asked.input_tokens, estimated=True)
-        cost = pricer.cost(asked.resolved, attempt.provider, attempt.model, usage, at=asked.at)
+        cost = pricer.cost(place.price, usage, asked.seconds)
     outcome: RowOutcome = "failed"
     if attempt.status is None and attempt.error_code is None:
         outcome = _outcome(served)
     elif attempt.status is not None and 400 <= attempt.status < 500:
         outcome = "refused"
-    return _row(
-        asked,
+    return Entry(
         _row_id(asked, number),
-        attempt=number,
-        provider=attempt.provider,
-        model=attempt.model,
-        usage=usage,
-        cost=cost,
-        status=attempt.status,
-        error_code=attempt.error_code,
-        latency_seconds=attempt.duration_seconds,
-        time_to_first_token_seconds=attempt.time_to_first_byte_seconds,
-        streamed=asked.streamed,
-        outcome=outcome,
+        number,
+        place,
+        usage,
+        cost,
+        outcome,
+        attempt.status,
+        attempt.error_code,
+        attempt.duration_seconds,
+        attempt.time_to_first_byte_seconds,
     )
 
 
-def _cached_row(asked: Asked, served: Served, pricer: Pricer, cached: CacheReport) -> LedgerRow:
-    saved = pricer.cost(
-        asked.resolved, cached.provider, cached.model, cached.usage, at=asked.at
-    ).amount_usd
+def _cached(asked: Asked, served: Served, pricer: Pricer, cached: CacheReport) -> Entry:
+    place = asked.kind.place(cached.provider, cached.model)
+    saved = pricer.cost(place.price, cached.usage, asked.seconds).amount_usd
     left = served.outcome is Outcome.DISCONNECTED
-    return _row(
-        asked,
+    return Entry(
         asked.id,
-        attempt=0,
-        provider=cached.provider,
-        model=cached.model,
-        usage=_NO_USAGE,
-        cost=FREE,
-        saved_usd=saved,
-        cached=True,
-        cache_type=cached.type,
-        status=served.status,
-        latency_seconds=served.latency_seconds,
-        time_to_first_token_seconds=served.time_to_first_token_seconds,
-        streamed=asked.streamed,
-        outcome="client_disconnect" if left else "cache_hit",
+        0,
+        place,
+        _NO_USAGE,
+        FREE,
+        "client_disconnect" if left else "cache_hit",
+        served.status,
+        None,
+        served.latency_seconds,
+        served.time_to_first_token_seconds,
+        saved,
+        True,
+        cached.type,
     )
 
 
@@ -355,47 +476,25 @@ def _row_id(asked: Asked, number: int) -> str:
     return asked.id if number == 1 else f"{asked.id}-{number}"
 
 
-def _row(
-    asked: Asked, id: str, *, provider: str | None, model: str | None, **fields: Any
-) -> LedgerRow:
-    principal = asked.principal
-    return LedgerRow(
-        id=id,
-        request_id=asked.request_id,
-        at=asked.at,
-        operation=asked.operation,
-        key_id=principal.key_id,
-        user_id=principal.user_id,
-        team_id=principal.team_id,
-        organization_id=principal.organization_id,
-        tags=asked.tags,
-        requested_model=asked.model,
-        model=model,
-        provider=provider,
-        deployment=f"{provider}/{model}" if provider is not None else None,
-        **fields,
-    )
-
-
-def sum_costs(rows: list[LedgerRow]) -> Cost:
+def sum_costs(entries: list[Entry]) -> Cost:
     """What all attempts of a request cost together; not known where one of them is not."""
-    if len(rows) == 1:
-        return rows[0].cost
+    if len(entries) == 1:
+        return entries[0].cost
     parts: dict[str, Decimal] = {}
     amount = ZERO
     unknown = None
-    for row in rows:
-        cost = row.cost
+    for entry in entries:
+        cost = entry.cost
         unknown = unknown or cost.unknown
         amount = EXACT.add(amount, cost.amount_usd or ZERO)
         for name, part in cost.parts.items():
             parts[name] = EXACT.add(parts.get(name, ZERO), part)
-    last = rows[-1].cost if rows else FREE
+    last = entries[-1].cost if entries else FREE
     return Cost(
         amount_usd=None if unknown is not None else amount,
         parts=parts,
         source=last.source,
         service_tier=last.service_tier,
-        estimated=any(row.cost.estimated for row in rows),
+        estimated=any(entry.cost.estimated for entry in entries),
         unknown=unknown,
     )

@@ -25,7 +25,10 @@ _USAGE: Final = b'"usage"'
 _NO_USAGE: Final = (b'"usage":null', b'"usage": null')
 _TIER: Final = b'"service_tier"'
 _ERROR: Final = b'"error"'
+_BORDER: Final = b"\n\n"
 _SEARCHES: Final = b'"server_tool_use'
+# What stands behind the name of a tier that is none of its own.
+_STANDARD: Final = (b':"default"', b': "default"', b":null", b": null")
 _NO_CHOICES: Final = (b'"choices":[]', b'"choices": []')
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -101,21 +104,19 @@ class AnswerMeter:
         is_json: Whether it is a JSON document.
 
     Attributes:
-        parts: The chunks that are kept.
-        held: Their size in bytes.
-        most: Above this size ``drop`` is to be called.
+        parts: The chunks that are kept. Whoever adds one takes its size from ``room``.
+        room: How many bytes more may be kept before ``drop`` is to be called.
     """
 
-    __slots__ = ("_dropped", "_is_json", "_is_stream", "_usage", "held", "most", "parts")
+    # Most answers never change these.
+    _dropped = 0
+    _usage = b""
 
-    def __init__(self, *, is_stream: bool, is_json: bool) -> None:
+    def __init__(self, is_stream: bool, is_json: bool) -> None:
         self.parts: list[bytes] = []
-        self.held = 0
-        self.most = MAX_STREAM_BYTES if is_stream else MAX_BODY_BYTES
+        self.room = MAX_STREAM_BYTES if is_stream else MAX_BODY_BYTES
         self._is_stream = is_stream
         self._is_json = is_json
-        self._dropped = 0
-        self._usage = b""
 
     def drop(self) -> None:
         """Let go of what is too much to keep."""
@@ -128,7 +129,7 @@ class AnswerMeter:
             if _told(data[:end]):
                 self._usage = data[:end]
         self.parts = [kept] if kept else []
-        self.held = len(kept)
+        self.room = (MAX_STREAM_BYTES if self._is_stream else MAX_BODY_BYTES) - len(kept)
         self._dropped += len(data) - len(kept)
 
     def _body(self) -> bytes | None:
@@ -150,7 +151,11 @@ class AnswerMeter:
 
     def has_searches(self) -> bool:
         """Whether the answer may tell of searches that the provider ran for it."""
-        return any(_SEARCHES in part for part in self.parts) if self._is_json else False
+        if self._is_json:
+            for part in self.parts:
+                if part.rfind(_SEARCHES) >= 0:
+                    return True
+        return False
 
     def said(self) -> Said:
         """What the answer says of its usage and of how it was served."""
@@ -158,6 +163,30 @@ class AnswerMeter:
             return self._in_stream()
         body = self._body()
         return _read(body) if body is not None and (_told(body) or _TIER in body) else _NOTHING
+
+    def service_tier(self) -> str | None:
+        """How the answer says that it was served, for an answer whose usage need not be read."""
+        if not self._is_stream:
+            if not self._is_json:
+                return None
+            body = self.parts[0] if len(self.parts) == 1 and not self._dropped else self._body()
+            if body is None or (at := body.rfind(_TIER)) < 0:
+                return None
+            if body.startswith(_STANDARD, at + len(_TIER)) and body.find(_TIER, 0, at) < 0:
+                # It is all that is said of a tier, wherever it stands: nothing has to be parsed.
+                return None if body.startswith(_STANDARD[2:], at + len(_TIER)) else "default"
+            return _read(body).service_tier
+        for data in (b"".join(self.parts), self._usage):
+            end = len(data)
+            while (at := data.rfind(_TIER, 0, end)) >= 0:
+                # The event that it stands in; all of them, where their borders are others.
+                end = max(0, data.rfind(_BORDER, 0, at))
+                border = data.find(_BORDER, at)
+                for event in reversed(_events(data[end : None if border < 0 else border])):
+                    tier = _read(event).service_tier
+                    if tier is not None:
+                        return tier
+        return None
 
     def _in_stream(self) -> Said:
         data = b"".join(self.parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 import math
 import random
 import time
@@ -16,6 +15,7 @@ import msgspec
 from asgi_llm.errors import ConfigurationError, RawHeaders, StoreError
 from asgi_llm.middleware._budget_alerts import BudgetAlert
 from asgi_llm.pricing import format_usd
+from asgi_llm.transports._signature import signature_header
 
 __all__ = ["Post", "SignedWebhook"]
 
@@ -38,14 +38,15 @@ class Post(Protocol):
 class SignedWebhook:
     """A ``Notify`` that posts each alert as JSON to one URL.
 
-    The body has a ``text``, as Slack wants it, and the figures. Its header ``X-Signature`` is
-    ``t=<Unix time>,v1=<hex>``: the HMAC-SHA256 of the time, a dot and the body. Whoever gets it
-    refuses times that are some minutes old; a repeated attempt is signed anew, with the same
-    ``id``.
+    The body has a ``text``, escaped as Slack wants it, and the figures. Its header
+    ``X-Signature`` is ``t=<Unix time>,v1=<hex>``: the HMAC-SHA256 of the time, a dot and the body.
+    Whoever gets it refuses times that are some minutes old; a repeated attempt is signed anew, with
+    the same ``id``.
 
     Args:
         url: Where to; ``https``, or ``http`` for a service of one's own.
-        secret: At least 16 characters.
+        secret: At least 16 characters. None: alerts are not signed, for a receiver whose address
+            is the secret, as Slack's.
         post: Sends it. Which addresses may be reached is its to decide.
         max_attempts: From 1.
         base_delay_seconds: Wait before the second attempt; it doubles with each one more.
@@ -62,7 +63,7 @@ class SignedWebhook:
         self,
         url: str,
         *,
-        secret: str,
+        secret: str | None,
         post: Post,
         max_attempts: int = 5,
         base_delay_seconds: float = 1.0,
@@ -73,7 +74,7 @@ class SignedWebhook:
     ) -> None:
         if not url.startswith(("https://", "http://")):
             raise ConfigurationError("url must begin with https:// or http://", param="url")
-        if len(secret) < _SHORTEST_SECRET:
+        if secret is not None and len(secret) < _SHORTEST_SECRET:
             raise ConfigurationError(
                 f"secret must have at least {_SHORTEST_SECRET} characters", param="secret"
             )
@@ -86,7 +87,7 @@ class SignedWebhook:
             if not 0 < seconds < math.inf:
                 raise ConfigurationError(f"{option} must be above 0", param=option)
         self._url = url
-        self._secret = secret.encode()
+        self._secret = None if secret is None else secret.encode()
         self._post = post
         self._max_attempts = max_attempts
         self._base_delay = base_delay_seconds
@@ -121,13 +122,10 @@ class SignedWebhook:
         raise StoreError(f"the webhook did not take an alert: {problem}")
 
     def _headers(self, body: bytes) -> RawHeaders:
-        now = b"%d" % int(self._wall_clock())
-        signature = hmac.new(self._secret, now + b"." + body, hashlib.sha256).hexdigest()
-        return [
-            (b"content-type", b"application/json"),
-            (b"x-signature", b"t=" + now + b",v1=" + signature.encode()),
-            (b"user-agent", b"asgi-llm"),
-        ]
+        headers = [(b"content-type", b"application/json"), (b"user-agent", b"asgi-llm")]
+        if self._secret is not None:
+            headers.append(signature_header(self._secret, body, self._wall_clock()))
+        return headers
 
 
 def _body(alert: BudgetAlert) -> bytes:
@@ -145,5 +143,10 @@ def _body(alert: BudgetAlert) -> bytes:
     # The same for the same alert, so that whoever gets it twice can tell.
     id = hashlib.sha256(msgspec.json.encode(figures)).hexdigest()[:32]
     return msgspec.json.encode(
-        {"id": id, "type": "budget_alert", "text": alert.text, "budget": figures}
+        {"id": id, "type": "budget_alert", "text": _escaped(alert.text), "budget": figures}
     )
+
+
+def _escaped(text: str) -> str:
+    """A tag's value is a client's, and would else call a whole channel or hide a link."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -8,12 +8,12 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_llm import _json
-from asgi_llm._asgi import BufferedBody, route_path, send_error
+from asgi_llm._asgi import BufferedBody, check_length, read_body, route_path, send_error
 from asgi_llm.errors import (
     BudgetExceededError,
     ConfigurationError,
@@ -27,14 +27,14 @@ from asgi_llm.middleware._budget_calls import BudgetCalls
 from asgi_llm.middleware._cost_answer import CostedAnswer, Meterage
 from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_budgets import BudgetPlan, BudgetPlanner, RefusalStatus, refusal
+from asgi_llm.middleware._cost_kinds import Kinds
 from asgi_llm.middleware._cost_prices import CostTarget, Pricer, UnknownPrice
 from asgi_llm.middleware._cost_request import (
     MAX_COST_FIELD,
-    OPERATIONS,
+    MAX_COST_HEADER,
     UNTOLD,
     clamp_output,
     read_max_cost,
-    read_tags,
     wants_usage,
 )
 from asgi_llm.middleware._cost_rows import Asked
@@ -49,7 +49,7 @@ from asgi_llm.stores.budgets_memory import MemoryBudgets
 from asgi_llm.stores.ledger import Journal, Ledger
 from asgi_llm.types import Document, Principal
 from asgi_llm.wire._explain import name_kind
-from asgi_llm.wire.tokens import EstimatedTokens, TokenCounter
+from asgi_llm.wire.tokens import UNUSUAL_FIELDS, EstimatedTokens, TokenCounter, estimate_messages
 from asgi_llm.wire.upload import Upload
 
 __all__ = ["BudgetAlert", "CostMiddleware", "CostTarget", "Notify", "Post", "SignedWebhook"]
@@ -58,16 +58,15 @@ logger = logging.getLogger(__name__)
 
 MIB: Final = 1024 * 1024
 _MAX_TOKENS: Final = 2**31 - 1
-_NO_PLAN: Final = BudgetPlan((), ())
+_CODED: Final = b"transfer-encoding"
+# What makes more of a chat than messages, and a limit of its output.
+_UNUSUAL: Final = UNUSUAL_FIELDS | frozenset(
+    (
+        *("service_tier", "speed", "prediction", "modalities"),
+        *("n", "best_of", "max_output_tokens", MAX_COST_FIELD),
+    )
+)
 _STREAMED_WITH_USAGE: Final = frozenset(("/v1/chat/completions", "/v1/completions"))
-
-
-class _Read(NamedTuple):
-    """A request that has been read."""
-
-    body: BufferedBody
-    document: Document
-    is_form: bool
 
 
 class CostMiddleware:
@@ -211,7 +210,11 @@ class CostMiddleware:
             unknown=unknown_price,
             service_tiers=service_tiers,
         )
-        self._planner = BudgetPlanner(budgets, budgets_of)
+        self._kinds = Kinds(
+            self._pricer,
+            BudgetPlanner(budgets, budgets_of),
+            None if tag_names is None else frozenset(tag_names),
+        )
         self._alerts = Alerts(notify, now=self._utc, logger=logger)
         self._calls = BudgetCalls(
             MemoryBudgets(clock=wall_clock) if budget_store is None else budget_store,
@@ -230,6 +233,10 @@ class CostMiddleware:
             logger=logger,
         )
         self._counter = EstimatedTokens() if token_counter is None else token_counter
+        # Nothing but the request itself decides on the most that it can cost.
+        self._is_plain = (
+            type(self._counter) is EstimatedTokens and max_cost_usd is None and not self._max_output
+        )
         self._meterage = Meterage(
             self._pricer,
             self._books,
@@ -243,11 +250,11 @@ class CostMiddleware:
         self._cap = UNTOLD if max_cost_usd is None else max_cost_usd
         self._clamps = on_max_cost == "clamp"
         self._refusal_status: RefusalStatus = refusal_status
-        self._tag_names = None if tag_names is None else frozenset(tag_names)
         self._default_output = default_output_tokens
         self._margin = input_margin
         self._paths = frozenset(inference_paths)
         self._max_body_bytes = max_body_bytes
+        self._sure_digits = len(str(int(max_body_bytes))) - 1
         self._body_timeout = body_timeout_seconds
         self._wall_clock = wall_clock
         self.refusals = 0
@@ -283,10 +290,28 @@ class CostMiddleware:
             return
         scope, state = enter(scope)
         try:
-            read = await self._read(scope, receive, state, path)
-            if read is None:
+            headers = state.headers
+            length = headers.get(b"content-length")
+            if length is None or len(length) > self._sure_digits or _CODED in headers:
+                # Few digits are below every cap; only what is not is looked at in full.
+                check_length(scope, self._max_body_bytes)
+            data = await read_body(receive, self._max_body_bytes, self._body_timeout)
+            if data is None:
                 return
-            scope, answer = await self._admit(scope, send, state, path, read)
+            body = BufferedBody(data, receive)
+            is_form = is_upload(scope, path)
+            try:
+                if is_form:
+                    document = await self._form(scope, data)
+                else:
+                    document = state.document(data)
+                    if type(document) is not dict:
+                        raise _no_object(document)
+            except InvalidRequestError:
+                if self._enforce:
+                    raise
+                document, is_form = {}, True
+            scope, answer = await self._admit(scope, send, state, path, body, document, is_form)
         except ConfigurationError as error:
             logger.error("a caller's own budgets cannot be read: %s", error.message)
             failure = InternalError("The budgets of this caller cannot be checked.")
@@ -294,27 +319,11 @@ class CostMiddleware:
         except LLMError as error:
             await self._refuse(send, state, error)
         else:
-            await answer.run(self.app, scope, read.body.receive)
+            await answer.run(self.app, scope, body.receive)
 
     async def _refuse(self, send: Send, state: State, failure: LLMError) -> None:
         state.set(FAILURE, failure)
         await send_error(send, state, failure)
-
-    async def _read(self, scope: Scope, receive: Receive, state: State, path: str) -> _Read | None:
-        """The request. None: the client left before the body was whole."""
-        body = await BufferedBody.read(
-            scope, receive, max_bytes=self._max_body_bytes, timeout_seconds=self._body_timeout
-        )
-        if body is None:
-            return None
-        try:
-            if is_upload(scope, path):
-                return _Read(body, await self._form(scope, body.data), True)
-            return _Read(body, _checked(state.document(body.data)), False)
-        except InvalidRequestError:
-            if self._enforce:
-                raise
-            return _Read(body, {}, True)
 
     async def _form(self, scope: Scope, data: bytes) -> Document:
         upload = await Upload.read_head(
@@ -326,30 +335,31 @@ class CostMiddleware:
             return upload.document()
 
     async def _admit(
-        self, scope: Scope, send: Send, state: State, path: str, read: _Read
+        self,
+        scope: Scope,
+        send: Send,
+        state: State,
+        path: str,
+        body: BufferedBody,
+        document: Document,
+        is_form: bool,
     ) -> tuple[Scope, CostedAnswer]:
         """Reserve and note the call; what is needed to make it.
 
         Raises:
             LLMError: It is not to be made.
         """
-        document = read.document
-        principal = state.get(PRINCIPAL)
-        model = model_of(document)
-        asked = Asked(
-            state.request_id,
-            self._utc(),
-            OPERATIONS.get(path, "chat"),
-            principal,
-            read_tags(document, principal, self._tag_names),
-            model,
-            self._pricer.resolve(model),
-            document.get("stream") is True,
-        )
-        amount, document = await self._worst_case(state, path, asked, document)
-        told = False
-        hides = False
-        if not read.is_form and asked.streamed and path in _STREAMED_WITH_USAGE:
+        kind, plan = self._kinds.find(state.get(PRINCIPAL), path, model_of(document), document)
+        streamed = document.get("stream") is True
+        asked = Asked(state.request_id, self._wall_clock(), kind, plan, document, streamed)
+        amount = -1
+        if self._is_plain and kind.is_chat and _UNUSUAL.isdisjoint(document):
+            amount = self._usual_case(state, asked, document)
+        if amount < 0:
+            reserved = await self._count(asked)
+            amount, document = self._worst_case(state, asked, reserved)
+        told = hides = False
+        if asked.streamed and not is_form and path in _STREAMED_WITH_USAGE:
             told = wants_usage(document)
             if not told:
                 hides = True
@@ -358,57 +368,74 @@ class CostMiddleware:
                 document = {**document, "stream_options": {**given, "include_usage": True}}
         if MAX_COST_FIELD in document:
             document = {name: value for name, value in document.items() if name != MAX_COST_FIELD}
-        if document is not read.document and not read.is_form:
-            scope = read.body.replace(scope, _json.encode(document))
-        plan = self._planner.find(principal, model, asked.tags)
+        if document is not asked.document:
+            asked.document = document
+            if not is_form:
+                scope = body.replace(scope, _json.encode(document))
         lease = ""
         if plan.demands:
             lease = asked.id
-            await self._reserve(plan, amount, lease)
+            if not self._calls.reserve_at_once(plan.demands, amount, lease):
+                await self._reserve(plan, amount, lease)
         try:
             self._books.intend(asked)
         except StoreError as error:
             if self._deny and self._enforce:
                 await self._release(plan, lease)
                 raise StoreError("The request cannot be written down right now.") from error
-        if plan.demands:
+        if lease and self._calls.memory is None:
             self._calls.hold(lease, plan.demands)
-        answer = CostedAnswer(
-            self._meterage,
-            send,
-            state,
-            asked,
-            document,
-            plan,
-            lease,
-            hides_usage=hides,
-            told_usage=told,
-        )
-        return scope, answer
+        return scope, CostedAnswer(self._meterage, send, state, asked, lease, hides, told)
 
-    async def _worst_case(
-        self, state: State, path: str, asked: Asked, document: Document
-    ) -> tuple[int, Document]:
+    async def _count(self, asked: Asked) -> int:
+        """The tokens to reserve for the input."""
+        count = await self._counter.count(asked.document, asked.kind.model)
+        asked.input_tokens = count.tokens
+        return count.tokens if count.exact else int(count.tokens * self._margin) + 1
+
+    def _usual_case(self, state: State, asked: Asked, document: Document) -> int:
+        """``_worst_case`` of a plain chat, in few steps; below 0: it is none."""
+        if MAX_COST_HEADER in state.headers:
+            return -1
+        tokens = estimate_messages(document.get("messages"))
+        output = document.get("max_tokens")
+        if output is None:
+            output = document.get("max_completion_tokens", self._default_output)
+        elif "max_completion_tokens" in document:
+            return -1
+        if tokens < 0 or type(output) is not int or not 0 <= output <= _MAX_TOKENS:
+            return -1
+        bounds = asked.kind.resolved.bounds(asked.seconds)
+        if bounds is None:
+            return -1
+        asked.input_tokens = tokens
+        reserved = int(tokens * self._margin) + 1
+        if len(bounds) == 1:
+            return bounds[0].amount(reserved, output)
+        return max([bound.amount(reserved, output) for bound in bounds])
+
+    def _worst_case(self, state: State, asked: Asked, reserved: int) -> tuple[int, Document]:
         """The most that a request can cost, in pico-USD, and the request within its cap."""
+        document, kind = asked.document, asked.kind
+        path = kind.path
         try:
             output, _ = reserve_output(
-                document, path, asked.model, default=self._default_output, most=self._max_output
+                document, path, kind.model, default=self._default_output, most=self._max_output
             )
-            cap = min(read_max_cost(state, document), self._cap)
+            cap = read_max_cost(state, document)
+            if self._cap is not UNTOLD:
+                cap = min(cap, self._cap)
         except InvalidRequestError:
             if self._enforce:
                 raise
             output, cap = self._default_output, UNTOLD
-        count = await self._counter.count(document, asked.model)
-        asked.input_tokens = count.tokens
-        reserved = count.tokens if count.exact else int(count.tokens * self._margin) + 1
 
         def worst(document: Document, output_tokens: int) -> tuple[int, bool]:
             return self._pricer.worst(
-                asked.resolved,
+                kind.resolved,
                 document,
                 path,
-                at=asked.at,
+                seconds=asked.seconds,
                 input_tokens=reserved,
                 output_tokens=output_tokens,
                 choice_tokens=output_tokens,
@@ -505,12 +532,10 @@ async def _nothing_more() -> Message:
     return {"type": "http.disconnect"}
 
 
-def _checked(document: Any) -> Document:
-    if type(document) is not dict:
-        raise InvalidRequestError(
-            f"The body has to be a JSON object, got {name_kind(document)}.", code="invalid_type"
-        )
-    return document
+def _no_object(document: object) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"The body has to be a JSON object, got {name_kind(document)}.", code="invalid_type"
+    )
 
 
 def _drain_seconds(on_disconnect: str | float) -> float | None:

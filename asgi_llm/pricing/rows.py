@@ -16,6 +16,7 @@ from msgspec import UNSET, Struct, UnsetType
 from asgi_llm.types import PriceSource
 
 __all__ = [
+    "ONE_REQUEST",
     "ContextTier",
     "Hours",
     "Price",
@@ -167,3 +168,7 @@ class Quantities(Struct, frozen=True, kw_only=True, gc=False):
     searches: int = 0
     """Searches of a rerank, as the provider counts them."""
     web_searches: int = 0
+
+
+ONE_REQUEST: Final = Quantities()
+"""Nothing beside tokens. Whoever means that gives this very object, by which it is told."""

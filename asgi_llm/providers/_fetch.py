@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from asgi_llm.errors import ConfigurationError, InvalidRequestError
-from asgi_llm.providers._addresses import (
+from asgi_llm.providers._fan_out import side_by_side
+from asgi_llm.transports._addresses import (
     AddressPolicy,
     CheckedResolver,
     Resolver,
@@ -25,7 +26,6 @@ from asgi_llm.providers._addresses import (
     safe_url,
     system_addresses,
 )
-from asgi_llm.providers._fan_out import side_by_side
 from asgi_llm.transports.base import Timeouts, TransportError, UpstreamRequest, UpstreamResponse
 from asgi_llm.transports.http1 import Http1Transport
 from asgi_llm.types import Document

@@ -23,7 +23,6 @@ from asgi_llm.errors import (
     ModelNotFoundError,
 )
 from asgi_llm.middleware._model_access import check_unseen_model
-from asgi_llm.providers._addresses import is_public
 from asgi_llm.providers._catalog import Catalog
 from asgi_llm.providers._exchange import TOLD_HEADERS, Calling, Exchange, provider_error, read_error
 from asgi_llm.providers._fan_out import FanOut
@@ -46,6 +45,7 @@ from asgi_llm.state import (
     State,
     enter,
 )
+from asgi_llm.transports._addresses import is_public
 from asgi_llm.transports._decoding import decoded
 from asgi_llm.transports.base import Timeouts, Transport, TransportError, UpstreamRequest
 from asgi_llm.transports.http1 import Http1Transport

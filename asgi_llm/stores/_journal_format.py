@@ -2,10 +2,10 @@
 
 A segment is the magic and then records::
 
-    marker 4 | kind 1 | 0 | intent id length 2 | rows 4 | length 4 | written 8 | CRC-32 4 | data
+    marker 4 | CRC-32 4 | kind 1 | 0 | intent id length 2 | rows 4 | length 4 | written 8 | data
 
-The data are the intent's id in UTF-8 and the rows in MessagePack. The CRC covers all but the
-marker and itself. The marker has bytes that UTF-8 never has: no text of a client can pretend to be
+The data are the intent's id in UTF-8 and the rows (see ``_journal_rows``). The CRC covers all that
+follows it. The marker has bytes that UTF-8 never has: no text of a client can pretend to be
 a record. Little endian throughout. A segment may end in zeros: its space is taken in advance.
 """
 
@@ -17,9 +17,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-import msgspec
-
-from asgi_llm.stores.ledger import LedgerRow
+from asgi_llm.stores._journal_rows import decode_rows, encode_rows
 
 __all__ = [
     "END",
@@ -46,13 +44,12 @@ END: Final = 3
 MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
 _WINDOW_BYTES: Final = 256 * 1024
 _HEAD: Final = struct.Struct("<BxHIId")
-_CRC: Final = struct.Struct("<I")
-_DATA: Final = len(MARKER) + _HEAD.size + _CRC.size
-
-encode_rows = msgspec.msgpack.Encoder().encode
-"""The rows of a record as MessagePack maps: a later version's new fields do no harm."""
-decode_rows = msgspec.msgpack.Decoder(list[LedgerRow]).decode
-"""The rows of a record; msgspec.DecodeError where they are not ours to read."""
+_BEGIN: Final = struct.Struct("<4sI")
+_CHECKED: Final = _BEGIN.size
+_DATA: Final = _CHECKED + _HEAD.size
+_pack_head = _HEAD.pack
+_pack_begin = _BEGIN.pack
+_crc32 = zlib.crc32
 
 
 class Record(NamedTuple):
@@ -82,11 +79,12 @@ def pack(kind: int, intent: str, rows: int, data: bytes, written: float) -> byte
         ValueError: It is larger than ``MAX_RECORD_BYTES``.
     """
     name = intent.encode()
-    if len(name) > 0xFFFF or len(name) + len(data) > MAX_RECORD_BYTES:
+    size = len(name)
+    length = size + len(data)
+    if length > MAX_RECORD_BYTES or size > 0xFFFF:
         raise ValueError("the record is too large")
-    head = _HEAD.pack(kind, len(name), rows, len(name) + len(data), written)
-    check = zlib.crc32(data, zlib.crc32(name, zlib.crc32(head)))
-    return b"".join((MARKER, head, _CRC.pack(check), name, data))
+    checked = _pack_head(kind, size, rows, length, written) + name + data
+    return _pack_begin(MARKER, _crc32(checked)) + checked
 
 
 END_RECORD: Final = pack(END, "", 0, b"", 0.0)
@@ -98,16 +96,16 @@ def _parse(window: bytes, index: int, base: int) -> Record | int | None:
         return None
     if len(window) - index < _DATA:
         return _DATA
-    kind, name_length, rows, length, written = _HEAD.unpack_from(window, index + 4)
+    kind, name_length, rows, length, written = _HEAD.unpack_from(window, index + _CHECKED)
     if not (INTENT <= kind <= END) or not (name_length <= length <= MAX_RECORD_BYTES):
         return None
     end = index + _DATA + length
     if end > len(window):
         return _DATA + int(length)
-    data = window[index + _DATA : end]
-    (check,) = _CRC.unpack_from(window, index + 4 + _HEAD.size)
-    if zlib.crc32(data, zlib.crc32(window[index + 4 : index + 4 + _HEAD.size])) != check:
+    _, check = _BEGIN.unpack_from(window, index)
+    if _crc32(window[index + _CHECKED : end]) != check:
         return None
+    data = window[index + _DATA : end]
     try:
         intent = data[:name_length].decode()
     except UnicodeDecodeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import mmap
 import os
 import threading
 from pathlib import Path
@@ -44,7 +45,10 @@ class GroupSync:
         self._folder: Path | None = None
         self._current = -1
         self._retired: list[int] = []
-        self._failed = -1
+        self.is_refused = False
+        """Whether the disk refused the file of now."""
+        self.is_woken = False
+        """Whether what is written now is synced without another ``wake``."""
         self.failures = 0
         """How often the disk refused."""
         self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
@@ -53,8 +57,8 @@ class GroupSync:
     def adopt(self, file: int, folder: Path) -> None:
         """Sync ``file`` from now on, and ``folder`` for its name; the file before was retired."""
         with self._lock:
-            self._current, self._folder, self._failed = file, folder, -1
-        self._work.set()
+            self._current, self._folder, self.is_refused = file, folder, False
+        self.wake()
 
     def retire(self) -> None:
         """Sync the file once more, and close it."""
@@ -62,19 +66,20 @@ class GroupSync:
             if self._current >= 0:
                 self._retired.append(self._current)
                 self._current = -1
-        self._work.set()
+        self.wake()
 
-    def wrote(self) -> bool:
-        """Say that there is something to sync; False if the disk refused the last of it."""
-        if not self._work.is_set():
-            self._work.set()
-        return self._failed < 0
+    def wake(self) -> None:
+        """Say that there is something to sync."""
+        self.is_woken = True
+        self._work.set()
 
     def _run(self) -> None:
         while not self._stop.is_set():
             self._work.wait()
             self._stop.wait(self._interval_seconds)
+            # In this order: whoever still sees it woken has written before the sync.
             self._work.clear()
+            self.is_woken = False
             self._sync()
 
     def _sync(self) -> None:
@@ -97,14 +102,14 @@ class GroupSync:
             except OSError as error:
                 self._note(error)
             os.close(file)
-        if current < 0 or self._failed >= 0:
+        if current < 0 or self.is_refused:
             return
         try:
             # Closed by this thread alone, so that the number still means the same file.
             os.fdatasync(current)
         except OSError as error:
             # The kernel may have dropped what it could not write; to try again proves nothing.
-            self._failed = current
+            self.is_refused = True
             self._note(error)
 
     def _note(self, error: OSError) -> None:
@@ -129,6 +134,7 @@ class LaneWriter:
         folder: Where the lanes are.
         worker: How the lane's name begins.
         max_segment_bytes: The size of a segment; its space is taken when it begins.
+        maps: Whether segments whose space was taken are written through a mapping of them.
         sync: When records are brought onto the disk.
         group: The thread that does so for ``group``.
 
@@ -142,19 +148,21 @@ class LaneWriter:
         worker: str,
         *,
         max_segment_bytes: int,
+        maps: bool,
         sync: Sync,
         group: GroupSync | None,
     ) -> None:
         self._max_segment_bytes = max_segment_bytes
+        self._half_segment = max_segment_bytes // 2
+        self._maps = maps
         self._always = sync == "always"
         self._group = group
         self._file = -1
+        self._map: mmap.mmap | None = None
         self._capacity = 0
-        self.pid = os.getpid()
         self.acknowledged = START
         """Up to where the ledger has the rows."""
-        self.end = START
-        """Behind the last whole record."""
+        self._number, self._offset = START
         self._first = 1
         self._reserved = 0
         # By intent: its segment, offset, length, and the room that is kept for its outcome.
@@ -165,6 +173,11 @@ class LaneWriter:
         self.path, self._lock = create_lane(folder, worker)
         if sync != "never":
             _sync_folder(folder)
+
+    @property
+    def end(self) -> Position:
+        """Behind the last whole record."""
+        return Position(self._number, self._offset)
 
     @property
     def open_intents(self) -> int:
@@ -187,12 +200,13 @@ class LaneWriter:
         Raises:
             OSError: It is not written.
         """
-        room = 2 * len(record) + 512
+        length = len(record)
+        room = 2 * length + 512
+        reserved = self._reserved + room
         # Beyond half a segment nothing more is kept: then every intent would begin a new one.
-        keep = min(self._reserved + room, self._max_segment_bytes // 2)
-        self._append(record, keep)
-        self._reserved += room
-        self._open[intent] = (*self._span(record), room)
+        self._append(record, reserved if reserved < self._half_segment else self._half_segment)
+        self._reserved = reserved
+        self._open[intent] = (self._number, self._offset - length, length, room)
 
     def append_outcome(self, intent: str, record: bytes) -> None:
         """Write what came of an intent.
@@ -201,34 +215,51 @@ class LaneWriter:
             OSError: It is not written.
         """
         self._append(record, 0)
-        self._told.pop(intent, None)
+        if self._told:
+            self._told.pop(intent, None)
         if (found := self._open.pop(intent, None)) is not None:
             self._reserved -= found[3]
 
-    def _span(self, record: bytes) -> tuple[int, int, int]:
-        return self.end.segment, self.end.offset - len(record), len(record)
-
     def _append(self, record: bytes, keep: int) -> None:
-        if self._file < 0 or self.end.offset + len(record) + keep > self._capacity:
+        end = self._offset + len(record)
+        if end + keep > self._capacity or self._file < 0:
             self._begin_segment(len(record) + keep)
-        number, offset = self.end
+            end = self._offset + len(record)
+        if self._map is not None:
+            # The kernel has the bytes as soon as they are copied, without being called.
+            self._map[self._offset : end] = record
+        else:
+            self._write(record)
+        if self._always:
+            self._sync_file()
+        self._offset = end
+        group = self._group
+        if group is not None:
+            if not group.is_woken:
+                group.wake()
+            if group.is_refused:
+                self._leave_segment(whole=False)
+
+    def _write(self, record: bytes) -> None:
         try:
-            _write(self._file, record, offset)
-            if self._always:
-                os.fdatasync(self._file)
+            _write(self._file, record, self._offset)
         except OSError:
             self._leave_segment(whole=False)
             raise
-        self.end = Position(number, offset + len(record))
-        if self._group is not None and not self._group.wrote():
+
+    def _sync_file(self) -> None:
+        try:
+            os.fdatasync(self._file)
+        except OSError:
             self._leave_segment(whole=False)
+            raise
 
     def _begin_segment(self, needed: int) -> None:
         """Go on in a new segment. The old one stays in use if there can be none."""
-        number = self.end.segment + 1
+        number = self._number + 1
         if not self._open and self.acknowledged >= self.end and self._file >= 0:
             # Nothing in the old one is wanted: its space may be all that there is.
-            old = segment_path(self.path, self.end.segment)
+            old = segment_path(self.path, self._number)
             self._leave_segment(whole=True)
             # At once, also where the syncing thread still has it open.
             os.truncate(old, 0)
@@ -238,24 +269,31 @@ class LaneWriter:
         path = segment_path(self.path, number)
         size = max(self._max_segment_bytes, len(MAGIC) + needed + len(END_RECORD))
         file = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
+        mapped = None
         try:
+            is_taken = True
             try:
                 os.posix_fallocate(file, 0, size)
             except OSError as error:
                 if error.errno not in _NO_PREALLOCATION:
                     raise
+                is_taken = False
             _write(file, MAGIC, 0)
+            if self._maps and is_taken:
+                mapped = _mapped(file, size)
             if self._always:
                 os.fsync(file)
                 _sync_folder(self.path)
         except OSError:
+            if mapped is not None:
+                mapped.close()
             os.close(file)
             path.unlink()
             raise
         self._leave_segment(whole=True)
-        self._file = file
+        self._file, self._map = file, mapped
         self._capacity = size - len(END_RECORD)
-        self.end = Position(number, len(MAGIC))
+        self._number, self._offset = number, len(MAGIC)
         if self._group is not None:
             self._group.adopt(file, self.path)
 
@@ -264,7 +302,11 @@ class LaneWriter:
         file, self._file = self._file, -1
         if file < 0:
             return
-        offset = self.end.offset
+        if self._map is not None:
+            # Before the file is cut: to touch what is behind its end would be the process' end.
+            self._map.close()
+            self._map = None
+        offset = self._offset
         with contextlib.suppress(OSError):
             # What stays behind the last whole record is no record, and is read as none.
             if whole:
@@ -309,7 +351,7 @@ class LaneWriter:
             for intent, (_, offset, length, room) in mine:
                 record = os.pread(file, length, offset)
                 self._append(record, 0)
-                self._open[intent] = (*self._span(record), room)
+                self._open[intent] = (self._number, self._offset - length, length, room)
         finally:
             os.close(file)
         if self._sync == "group" and self._file >= 0:
@@ -329,9 +371,19 @@ class LaneWriter:
 
     def forget(self) -> None:
         """After a fork: close what the parent goes on to use, and leave its lane alone."""
+        if self._map is not None:
+            self._map.close()
         for file in (self._file, self._lock):
             if file >= 0:
                 os.close(file)
+
+
+def _mapped(file: int, size: int) -> mmap.mmap | None:
+    """The file in memory; None where its file system has no such thing."""
+    try:
+        return mmap.mmap(file, size)
+    except (OSError, ValueError):
+        return None
 
 
 def _write(file: int, data: bytes, offset: int) -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, TypeVar
+from decimal import Decimal
+from typing import Final, TypeVar, cast
 
 from asgi_llm.stores.base import KeyRecord
 from asgi_llm.stores.directory import Budget, Entity, Key, Organization, Team, User
-from asgi_llm.types import Limit, Principal, Role
+from asgi_llm.types import BudgetPeriod, BudgetRule, BudgetScope, Limit, Principal, Role
 
-__all__ = ["ROLE_ORDER", "merge_budgets", "merge_limits", "resolve", "resolve_principal"]
+__all__ = [
+    "ROLE_ORDER",
+    "budget_rules",
+    "merge_budgets",
+    "merge_limits",
+    "resolve",
+    "resolve_principal",
+]
 
 T = TypeVar("T")
 
@@ -69,6 +77,12 @@ def resolve_principal(
         models=_first((key.models, team.models if team else None)),
         scopes=key.scopes,
         limits=merge_limits(inner),
+        budgets=(
+            *budget_rules("key", key.budgets),
+            *(budget_rules("user", user.budgets) if user else ()),
+            *(budget_rules("team", team.budgets) if team else ()),
+            *(budget_rules("organization", organization.budgets) if organization else ()),
+        ),
         metadata=key.metadata,
     )
 
@@ -80,6 +94,21 @@ def merge_limits(inner: Iterable[Entity]) -> tuple[Limit, ...]:
         for limit in one.limits:
             limits.setdefault((limit.scope, limit.unit, limit.window_seconds), limit)
     return tuple(limits.values())
+
+
+def budget_rules(scope: BudgetScope, budgets: Iterable[Budget]) -> tuple[BudgetRule, ...]:
+    """The budgets of one member as a layer asks for them: all who belong to it share them."""
+    return tuple(
+        [
+            BudgetRule(
+                scope=scope,
+                amount_usd=Decimal(budget.amount_usd),
+                period=cast("BudgetPeriod", budget.period),
+                hard=budget.hard,
+            )
+            for budget in budgets
+        ]
+    )
 
 
 def merge_budgets(inner: Iterable[Entity]) -> tuple[Budget, ...]:

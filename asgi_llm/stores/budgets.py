@@ -9,11 +9,12 @@ import hashlib
 import zoneinfo
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, Context, Decimal
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Protocol, get_args
 
 import msgspec
 
 from asgi_llm.errors import ConfigurationError
+from asgi_llm.types import BudgetPeriod, BudgetRule, BudgetScope
 
 __all__ = [
     "PICO",
@@ -37,13 +38,6 @@ PICO: Final = 10**12
 MAX_AMOUNT_USD: Final = Decimal(10) ** 12
 MAX_DAYS: Final = 3660
 
-BudgetScope = Literal["key", "user", "team", "organization", "model", "tag", "everyone"]
-"""Who shares a budget."""
-
-BudgetPeriod = Literal["day", "week", "month", "rolling", "total"]
-"""``day``, ``week`` (from Monday) and ``month`` are the calendar's, in a time zone; ``rolling`` is
-the last ``days`` days; ``total`` never begins anew."""
-
 _WIDE: Final = Context(prec=80, rounding=ROUND_CEILING)
 
 
@@ -55,29 +49,6 @@ def to_pico(amount_usd: Decimal) -> int:
 def from_pico(amount: int) -> Decimal:
     """Pico-USD as USD, exactly."""
     return Decimal(amount).scaleb(-12, _WIDE)
-
-
-class BudgetRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """So much money in a period, for all who share the scope."""
-
-    scope: BudgetScope
-    amount_usd: Decimal
-    """At least 0; 0 lets nothing pass that costs something."""
-    period: BudgetPeriod = "month"
-    days: int | None = None
-    """Length of a ``rolling`` period, from 1."""
-    time_zone: str = "UTC"
-    """Where the calendar's periods begin, as in ``Europe/Berlin``."""
-    of: str | None = None
-    """The one id, or the pattern of models or of a tag's values (as in ``fnmatch``, case kept),
-    that the budget is for. None: each id has one of its own, as does each model and each value.
-    With a pattern all that fit it share one."""
-    tag: str | None = None
-    """Name of the tag, for the scope ``tag``."""
-    hard: bool = True
-    """Whether it refuses; a soft one only tells when its shares are reached."""
-    alert_shares: tuple[Decimal, ...] = ()
-    """Shares of the amount, above 0, at which somebody is told: 0.8 is four fifths."""
 
 
 def check_budget(rule: BudgetRule, option: str = "budgets") -> None:

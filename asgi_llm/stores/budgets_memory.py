@@ -130,12 +130,44 @@ class MemoryBudgets:
             ):
                 refused_by = place
         if refused_by is None or not enforce:
-            deadline = now + lease_seconds * SECOND
-            for account in accounts:
-                account.holds[lease] = _Hold(amount, account.start, deadline)
-                account.reserved += amount
-                account.next_lapse = min(account.next_lapse, deadline)
+            self._hold(accounts, amount, lease, now + lease_seconds * SECOND)
         return BudgetDecision(refused_by is None, refused_by, tuple(statuses))
+
+    def hold_at_once(
+        self, demands: Sequence[BudgetDemand], amount: int, lease: str, lease_seconds: float
+    ) -> bool:
+        """``reserve`` for the usual answer, without a coroutine or a decision.
+
+        Returns:
+            Whether ``amount`` is held; if not, nothing was done, and ``reserve`` says why.
+
+        Raises:
+            StoreError: As for ``reserve``.
+        """
+        now = round(self._clock() * SECOND)
+        now = self._latest = now if now > self._latest else self._latest
+        known = self._accounts
+        accounts = []
+        for demand in demands:
+            account = known.get(demand.key)
+            if account is None or now >= account.end or now >= account.next_lapse:
+                account = self._account(demand, now)
+            if (
+                account.spent + account.reserved + amount > demand.limit
+                and amount
+                and demand.rule.hard
+            ):
+                return False
+            accounts.append(account)
+        self._hold(accounts, amount, lease, now + lease_seconds * SECOND)
+        return True
+
+    def _hold(self, accounts: Sequence[_Account], amount: int, lease: str, deadline: float) -> None:
+        for account in accounts:
+            account.holds[lease] = _Hold(amount, account.start, deadline)
+            account.reserved += amount
+            if deadline < account.next_lapse:
+                account.next_lapse = deadline
 
     async def renew(
         self, demands: Sequence[BudgetDemand], *, lease: str, lease_seconds: float
@@ -160,15 +192,30 @@ class MemoryBudgets:
         Raises:
             StoreError: A budget was forgotten meanwhile, and there is no room.
         """
-        now = self._now()
+        return self.settle_at_once(demands, lease, actual)
+
+    def settle_at_once(
+        self, demands: Sequence[BudgetDemand], lease: str, actual: int
+    ) -> tuple[BudgetUse, ...]:
+        """``settle`` without a coroutine.
+
+        Raises:
+            StoreError: As for ``settle``.
+        """
+        now = round(self._clock() * SECOND)
+        now = self._latest = now if now > self._latest else self._latest
+        known = self._accounts
         uses = []
         for demand in demands:
-            account = self._account(demand, now)
+            account = known.get(demand.key)
+            if account is None or now >= account.end or now >= account.next_lapse:
+                account = self._account(demand, now)
             hold = account.holds.pop(lease, None)
             before = account.spent
-            if hold is None or account.is_current(hold):
-                if hold is not None:
-                    account.reserved -= hold.amount
+            if hold is None:
+                account.add(actual)
+            elif account.parts is not None or hold.start == account.start:
+                account.reserved -= hold.amount
                 account.add(actual)
             uses.append(BudgetUse(before, account.spent))
         return tuple(uses)

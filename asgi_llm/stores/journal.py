@@ -21,7 +21,9 @@ from typing import Final, Literal
 from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores._journal_format import (
     INTENT,
+    MAX_RECORD_BYTES,
     OUTCOME,
+    decode_rows,
     encode_rows,
     pack,
 )
@@ -43,6 +45,18 @@ logger = logging.getLogger(__name__)
 
 _WORKER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SMALLEST_SEGMENT: Final = 4096
+_MOST_BYTES: Final = MAX_RECORD_BYTES - 1024
+
+# How often this process has come out of a fork: to ask for its id would be a call into the kernel.
+_forks = 0
+
+
+def _note_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 class JournalBatch:
@@ -97,6 +111,11 @@ class FileJournal:
         fsync_interval_seconds: How long ``group`` gathers writes, above 0.
         on_full: What ``intend`` does when it cannot write: ``deny`` raises StoreError, ``allow``
             lets the call be made, of which nothing is known if the worker dies before its end.
+        map_segments: Whether segments are written through memory, which takes no call into the
+            kernel. False for a folder where the space of a file that was taken in advance can still
+            be missing when it is written, which would end the process: a network or copy-on-write
+            file system (NFS, ZFS, btrfs with compression). Where a file system refuses one of both
+            they are written by ``pwrite`` in any case.
         max_unwritten_rows: Rows of outcomes that could not be written and wait in memory, from 1.
         clock: Unix time in seconds.
 
@@ -113,6 +132,7 @@ class FileJournal:
         fsync: Sync = "group",
         fsync_interval_seconds: float = 0.05,
         on_full: Literal["deny", "allow"] = "deny",
+        map_segments: bool = True,
         max_unwritten_rows: int = 10_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -143,6 +163,7 @@ class FileJournal:
         self._fsync: Sync = fsync
         self._fsync_interval_seconds = fsync_interval_seconds
         self._on_full = on_full
+        self._map_segments = map_segments
         self._max_unwritten_rows = max_unwritten_rows
         self._clock = clock
         self._listener: Callable[[], None] | None = None
@@ -150,7 +171,7 @@ class FileJournal:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._fork = _forks
         self._writer: LaneWriter | None = None
         self._group: GroupSync | None = None
         self._written_rows = 0
@@ -172,6 +193,11 @@ class FileJournal:
     def unwritten_rows(self) -> int:
         """Those of them that are in memory only, because the disk refused them."""
         return self._unwritten_rows
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the disk refused what was written last."""
+        return self._failing
 
     @property
     def open_intents(self) -> int:
@@ -201,17 +227,25 @@ class FileJournal:
         Raises:
             StoreError: It cannot be written, and ``on_full`` is ``deny``.
         """
-        if self._pid != os.getpid():
+        self.intend_packed(fit_row_id(row.id), _packed([row]))
+
+    def intend_packed(self, intent: str, row: bytes) -> None:
+        """``intend`` for a row that is bytes already, of ``_journal_rows.join_rows``.
+
+        Args:
+            intent: The row's id, at most 64 characters.
+            row: The row.
+
+        Raises:
+            StoreError: It cannot be written, and ``on_full`` is ``deny``.
+            ValueError: It is too large.
+        """
+        if self._fork != _forks:
             self._leave_to_parent()
-        now = self._clock()
-        intent = fit_row_id(row.id)
-        try:
-            record = pack(INTENT, intent, 0, encode_rows([row]), now)
-        except (ValueError, OverflowError):
-            record = pack(INTENT, intent, 0, encode_rows([clean_row(row)]), now)
+        record = pack(INTENT, intent, 0, row, self._clock())
         with self._lock:
             try:
-                self._lane().append_intent(intent, record)
+                (self._writer or self._lane()).append_intent(intent, record)
             except OSError as error:
                 self._refused(error)
                 if self._on_full == "deny":
@@ -228,31 +262,42 @@ class FileJournal:
         Raises:
             StoreError: There are too many of those already; the rows are lost, and counted.
         """
-        if self._pid != os.getpid():
+        self.settle_packed(_packed(rows), len(rows), intent=fit_row_id(intent))
+
+    def settle_packed(self, rows: bytes, count: int, *, intent: str) -> None:
+        """``settle`` for rows that are bytes already, of ``_journal_rows.join_rows``.
+
+        Args:
+            rows: The rows.
+            count: How many they are.
+            intent: The intent's id, at most 64 characters.
+
+        Raises:
+            StoreError: As for ``settle``.
+            ValueError: They are too large.
+        """
+        if self._fork != _forks:
             self._leave_to_parent()
         now = self._clock()
-        intent = fit_row_id(intent)
+        record = pack(OUTCOME, intent, count, rows, now)
         with self._lock:
             if self._unwritten:
                 self._write_kept()
             try:
-                self._write(rows, intent, now)
+                (self._writer or self._lane()).append_outcome(intent, record)
             except OSError as error:
                 self._refused(error)
-                self._keep(rows, intent, now)
+                self._keep(decode_rows(rows), intent, now)
             else:
                 self._failing = False
-            if self._oldest is None and rows:
+                self._written_rows += count
+            if self._oldest is None and count:
                 self._oldest = now
         if self._listener is not None:
             self._listener()
 
     def _write(self, rows: Sequence[LedgerRow], intent: str, now: float) -> None:
-        try:
-            record = pack(OUTCOME, intent, len(rows), encode_rows(rows), now)
-        except (ValueError, OverflowError):
-            rows = [clean_row(row) for row in rows]
-            record = pack(OUTCOME, intent, len(rows), encode_rows(rows), now)
+        record = pack(OUTCOME, intent, len(rows), encode_rows(rows), now)
         self._lane().append_outcome(intent, record)
         self._written_rows += len(rows)
 
@@ -264,6 +309,7 @@ class FileJournal:
                     self.folder,
                     self._worker,
                     max_segment_bytes=self._max_segment_bytes,
+                    maps=self._map_segments,
                     sync=self._fsync,
                     group=group,
                 )
@@ -425,3 +471,14 @@ class FileJournal:
                     self._refused(error)
             if self._unwritten_rows:
                 logger.error("%d rows are in memory only", self._unwritten_rows)
+
+
+def _packed(rows: Sequence[LedgerRow]) -> bytes:
+    """The rows as bytes, in a form that fits a record."""
+    try:
+        packed = encode_rows(rows)
+    except (ValueError, OverflowError):
+        packed = b""
+    if packed and len(packed) <= _MOST_BYTES:
+        return packed
+    return encode_rows([clean_row(row) for row in rows])

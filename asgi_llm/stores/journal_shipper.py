@@ -194,12 +194,16 @@ class JournalShipper:
                 self._lane = None
 
     async def _drain_lane(self, lane: AbandonedLane) -> None:
+        found = 0
         while not self._closing:
             batch = await asyncio.to_thread(lane.read, self._max_batch_rows)
             if batch is None:
                 await asyncio.to_thread(lane.remove)
                 self.taken_over_lanes += 1
+                if found:
+                    logger.info("recorded %d rows of a worker that is gone", found)
                 return
+            found += len(batch.rows)
             await self._record(batch.rows)
             lane.acknowledge(batch)
             await self._drain()

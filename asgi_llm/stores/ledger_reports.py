@@ -86,6 +86,7 @@ class LedgerReports(Protocol):
         start: datetime.datetime,
         end: datetime.datetime,
         where: Mapping[str, str | bool | None] = ...,
+        tags: Mapping[str, str] = ...,
         group_by: Sequence[Dimension] = ...,
         max_groups: int = ...,
     ) -> UsageSummary:
@@ -96,6 +97,7 @@ class LedgerReports(Protocol):
         self,
         *,
         where: Mapping[str, str | bool | None] = ...,
+        tags: Mapping[str, str] = ...,
         start: datetime.datetime | None = ...,
         end: datetime.datetime | None = ...,
         limit: int = ...,
@@ -108,6 +110,7 @@ class LedgerReports(Protocol):
         self,
         *,
         where: Mapping[str, str | bool | None] = ...,
+        tags: Mapping[str, str] = ...,
         start: datetime.datetime | None = ...,
         end: datetime.datetime | None = ...,
     ) -> AsyncIterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -19,10 +20,12 @@ __all__ = [
     "IMAGE_TOKENS",
     "LOW_DETAIL_IMAGE_TOKENS",
     "MEDIA_TOKENS",
+    "UNUSUAL_FIELDS",
     "BPETokens",
     "EstimatedTokens",
     "TokenCount",
     "TokenCounter",
+    "estimate_messages",
 ]
 
 IMAGE_TOKENS: Final = 1000
@@ -42,6 +45,8 @@ _LARGE_CHARACTERS: Final = 1024 * 1024
 
 _TEXTS: Final = ("prompt", "input", "query", "instructions", "suffix", "documents")
 _SCHEMAS: Final = ("tools", "functions", "response_format")
+UNUSUAL_FIELDS: Final = frozenset((*_TEXTS, *_SCHEMAS))
+"""Fields beside the messages whose tokens count."""
 _MEDIA: Final = frozenset(
     ("input_audio", "file", "file_url", "document_url", "video_url", "audio_url")
 )
@@ -72,6 +77,10 @@ class EstimatedTokens:
 
     async def count(self, document: Document, model: str) -> TokenCount:
         """The estimate; ``model`` makes no difference."""
+        if UNUSUAL_FIELDS.isdisjoint(document):
+            tokens = estimate_messages(document.get("messages"))
+            if tokens >= 0:
+                return TokenCount(tokens, False)
         found = _Contents(document)
         return TokenCount(found.fixed + estimate_text(found.texts), False)
 
@@ -155,6 +164,26 @@ def _pieces(text: str) -> Iterator[str]:
         yield text[start:end]
         start = end
     yield text[start:] if start else text
+
+
+_content_of: Final = itemgetter("content")
+
+
+def estimate_messages(messages: Any) -> int:
+    """The tokens of a chat whose messages are but a role and a plain text each; else -1."""
+    if type(messages) is not list:
+        return -1
+    try:
+        if max(map(len, messages)) > 2:
+            return -1
+        texts = list(map(_content_of, messages))
+        # Of what is no text these raise TypeError, as do messages that are none.
+        if not all(map(str.isascii, texts)):
+            return -1
+        size = sum(map(len, texts))
+    except (TypeError, KeyError, ValueError):
+        return -1
+    return _ANSWER_TOKENS + _MESSAGE_TOKENS * len(texts) - (-size // _BYTES_A_TOKEN)
 
 
 def estimate_text(texts: list[str]) -> int:

@@ -34,40 +34,70 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@contextmanager
-def running_gateway(folder: Path, *arguments: str, **environment: str) -> Iterator[str]:
-    """``asgi-llm serve`` in ``folder``: its origin, once it accepts connections."""
-    port = free_port()
-    command = [COMMAND, "serve", "--port", str(port)]
-    log = folder / "gateway.log"
-    with log.open("w") as output:
-        child = subprocess.Popen(
-            [*command, *arguments],
-            cwd=folder,
-            env=clean_environment() | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
+class GatewayProcess:
+    """``asgi-llm serve`` in ``folder``; it accepts connections when this is made.
+
+    Attributes:
+        origin: As in ``http://127.0.0.1:4000``.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        port = free_port()
+        self.origin = f"http://127.0.0.1:{port}"
+        self._log = folder / "gateway.log"
+        with self._log.open("w") as output:
+            self._child = subprocess.Popen(
+                [COMMAND, "serve", "--port", str(port), *arguments],
+                cwd=folder,
+                env=clean_environment() | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            self._wait_for(port)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_for(self, port: int) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not _accepts(port):
             try:
-                child.wait(0.05)
+                self._child.wait(0.05)
             except subprocess.TimeoutExpired:
                 if time.monotonic() < deadline:
                     continue
-            raise RuntimeError(f"the gateway did not start:\n{log.read_text()}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        child.terminate()
+            raise RuntimeError(f"the gateway did not start:\n{self.log()}")
+
+    def log(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        """End it as the kernel does that needs memory: now."""
+        self._child.kill()
+        self._child.wait()
+
+    def stop(self) -> None:
+        """End it as a supervisor does, and see that it ends well."""
+        self._child.terminate()
         try:
-            child.wait(STOP_SECONDS)
+            self._child.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-            raise RuntimeError(f"the gateway did not stop:\n{log.read_text()}") from None
-    assert 0 == child.returncode, log.read_text()
+            self.kill()
+            raise RuntimeError(f"the gateway did not stop:\n{self.log()}") from None
+        assert 0 == self._child.returncode, self.log()
+
+
+@contextmanager
+def running_gateway(folder: Path, *arguments: str, **environment: str) -> Iterator[str]:
+    """``asgi-llm serve`` in ``folder``: its origin, once it accepts connections."""
+    gateway = GatewayProcess(folder, *arguments, **environment)
+    try:
+        yield gateway.origin
+    finally:
+        gateway.stop()
 
 
 def _accepts(port: int) -> bool:

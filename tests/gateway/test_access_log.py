@@ -5,6 +5,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from asgi_llm.errors import ConfigurationError, RateLimitError
 from asgi_llm.gateway.access_log import AccessLogMiddleware, write_to
 from asgi_llm.state import (
     ATTEMPTS,
+    COST,
     DEPLOYMENT,
     FAILURE,
     LIMIT_STATUS,
@@ -26,7 +28,7 @@ from asgi_llm.state import (
     enter,
 )
 from asgi_llm.testing import Exchange, ManualClock, call, http_scope
-from asgi_llm.types import Attempt, Deployment, LimitReport, Principal, Usage
+from asgi_llm.types import Attempt, Cost, Deployment, LimitReport, PriceSource, Principal, Usage
 
 SSE = (b"content-type", b"text/event-stream")
 PROMPT = b'{"model": "m", "messages": [{"role": "user", "content": "my secret"}]}'
@@ -297,3 +299,35 @@ async def check_identity(
     await layer(scope, receive, send)
     given = seen.pop()
     assert (given[0] is scope, given[1] is receive, given[2] is send) == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [
+        (
+            Cost(
+                amount_usd=Decimal("0.003215"),
+                source=PriceSource(table="genai-prices", version="0.2.3", row="openai/gpt-4o"),
+            ),
+            {"cost_usd": 0.003215, "price_source": "genai-prices 0.2.3 openai/gpt-4o"},
+        ),
+        (
+            Cost(amount_usd=Decimal(0), estimated=True),
+            {"cost_usd": 0.0, "cost_estimated": True},
+        ),
+        (Cost(amount_usd=None, unknown="no_price"), {"cost_unknown": "no_price"}),
+    ],
+)
+async def test_the_cost_and_where_its_price_is_from_are_told(
+    lines: io.StringIO, cost: Cost, expected: dict[str, Any]
+) -> None:
+    """A number; one that is not known has its reason, and is never zero."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        enter(scope)[1].set(COST, cost)
+        await answering(scope, receive, send)
+
+    await call(AccessLogMiddleware(app), http_scope(), body=PROMPT)
+    (line,) = read(lines)
+    names = ("cost_usd", "cost_unknown", "cost_estimated", "price_source")
+    assert expected == {name: line[name] for name in names if name in line}

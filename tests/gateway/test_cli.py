@@ -428,3 +428,35 @@ def test_the_model_to_try_costs_nothing_where_that_is_possible() -> None:
 def test_columns_are_aligned() -> None:
     """Two spaces between the widest cells, none at the end of a line."""
     assert columns([("a", "bb", "c"), ("aaa", "b", "")]) == ["a    bb  c", "aaa  b"]
+
+
+def test_prices_of_the_layer_count(tmp_path: Path) -> None:
+    """What the command tells is what calls are charged."""
+    text = GOOD + (
+        "stack:\n  - cost: {prices: {overrides: {lab: {qwen: {input: 1, output: 2}}}}}\n"
+    )
+    told = invoke("prices", "-c", file(tmp_path, text), "lab/qwen").stdout
+    assert ["input", "$1"] == told.splitlines()[1].split()[:2]
+    wrong = text.replace("output: 2", "output: x")
+    refused = invoke("prices", "-c", file(tmp_path, wrong), "lab/qwen")
+    assert 2 == refused.exit_code
+    assert ": stack[0].cost.prices.overrides.lab.qwen.output: " in refused.stderr
+
+
+def test_the_welcome_says_where_the_ledger_is(tmp_path: Path) -> None:
+    """One line, and nothing that the database's address keeps to itself."""
+    shown = {}
+    for name, storage in (
+        ("file", "database: 'sqlite:////var/lib/gateway.db'"),
+        ("default", "redis: null"),
+        ("server", "database: 'postgresql://user:canary@host/name'"),
+    ):
+        loaded = load(file(tmp_path, GOOD + f"storage: {{{storage}}}\nstack: [cost]\n"))
+        text = welcome(loaded, build(loaded), url="http://x", workers=1, exposed=False)
+        (shown[name],) = [line.split(None, 1)[1] for line in text.splitlines() if "Ledger" in line]
+        assert "canary" not in text
+    assert {
+        "file": "/var/lib/gateway.db: what each call used and cost",
+        "default": "asgi-llm.db: what each call used and cost",
+        "server": "PostgreSQL: what each call used and cost",
+    } == shown

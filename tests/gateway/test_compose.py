@@ -603,3 +603,34 @@ async def test_other_scopes_pass() -> None:
     scope: Scope = {"type": "webtransport"}
     await compose([], app)(scope, _no_body, Recorder())
     assert seen[0] is scope
+
+
+async def test_what_has_something_to_do_before_the_first_request_is_started_once() -> None:
+    """With the first of several lifespans, after the app inside; the others have nothing to do."""
+    told: list[str] = []
+
+    class Books:
+        def start(self) -> None:
+            told.append("started")
+
+        async def aclose(self) -> None:
+            told.append("closed")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        told.append("inside")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    gateway = compose([], app, resources=[Books(), Closed()])
+    async with gateway.lifespan(), gateway.lifespan():
+        assert ["inside", "started"] == told
+    assert ["inside", "started", "closed"] == told
+
+
+class Closed:
+    """A resource that needs no start."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""

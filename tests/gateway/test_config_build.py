@@ -19,7 +19,12 @@ import pytest
 import trustme
 
 from asgi_llm.errors import ConfigurationError
-from asgi_llm.gateway._provider_definitions import PROVIDERS, LiteLLMDefinition, NativeDefinition
+from asgi_llm.gateway._provider_definitions import (
+    PROVIDERS,
+    LiteLLMDefinition,
+    LocalEmbeddingsDefinition,
+    NativeDefinition,
+)
 from asgi_llm.gateway.build import load_gateway
 from asgi_llm.providers.capabilities import PROVIDER_TYPES
 from asgi_llm.testing import Recorder, Upstream, Wait, call, chat_answer, http_scope, json_reply
@@ -232,7 +237,7 @@ def is_option_of(adapter: Any, option: str) -> bool:
 IMPORTED = [
     name
     for name, definition in PROVIDERS.items()
-    if issubclass(definition, NativeDefinition | LiteLLMDefinition)
+    if issubclass(definition, NativeDefinition | LiteLLMDefinition | LocalEmbeddingsDefinition)
 ]
 
 

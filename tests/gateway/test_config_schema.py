@@ -57,7 +57,8 @@ BOTH: list[tuple[Any, bool]] = [
     ({"providers": {"a": {"type": "litellm", "options": {"api_key": 1}}}}, False),
     ({"providers": {"a": {"type": "bedrock", "region": "r", "access_key_id": "i"}}}, True),
     ({"providers": {"e": {"type": "echo"}}, "stack": ["access_log", {"cors": None}]}, True),
-    ({"providers": {"e": {"type": "echo"}}, "stack": [{"cost": {}}]}, False),
+    ({"providers": {"e": {"type": "echo"}}, "stack": [{"telemetry": {}}]}, False),
+    ({"providers": {"e": {"type": "echo"}}, "stack": ["cost", {"rate_limit": {}}]}, True),
     ({"providers": {"e": {"type": "echo"}}, "stack": [{"cors": {"x": 1}}]}, False),
     ({"providers": {"e": {"type": "echo"}}, "models": {"m": {"targets": []}}}, False),
     (

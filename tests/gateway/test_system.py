@@ -145,6 +145,16 @@ async def test_a_part_that_it_does_without_makes_it_degraded() -> None:
     assert (503, "not_ready") == (ready.status, ready.json()["status"])
 
 
+async def test_parts_tell_their_figures() -> None:
+    """Beside what is well and what is not; a part that has nothing to tell is left out."""
+    health = Health(checks={"ledger": lambda: True})
+    health.facts |= {"ledger": lambda: {"pending_rows": 3}, "quiet": dict}
+    ready = await get(layer(health=health), "/health/ready")
+    assert {"status": "ready", "details": {"ledger": {"pending_rows": 3}}} == ready.json()
+    summary = await get(layer(health=health), "/health")
+    assert {"ledger": {"pending_rows": 3}} == summary.json()["details"]
+
+
 async def test_a_draining_process_is_not_ready() -> None:
     """From ``drain()`` on no new requests are asked for, while the process stays alive."""
     health = Health()

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_llm.errors import InvalidRequestError
-from asgi_llm.providers._addresses import IPAddress, is_public, safe_url, system_addresses
 from asgi_llm.providers._fetch import FetchImages, ImageFetcher
 from asgi_llm.testing import Reply, Upstream
+from asgi_llm.transports._addresses import IPAddress, is_public, safe_url, system_addresses
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PICTURE = Reply(headers={"content-type": "image/png"}, body=PNG)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
 from starlette.types import Receive, Scope, Send
@@ -26,9 +26,11 @@ from asgi_llm.gateway.admin._answers import (
     member_document,
 )
 from asgi_llm.gateway.admin._bodies import Body, CreateKey, NoBody, RotateKey
+from asgi_llm.gateway.admin._download import Download, send_download
 from asgi_llm.gateway.admin._grants import require_role
 from asgi_llm.gateway.admin._management import Management
 from asgi_llm.gateway.admin._records import Caller
+from asgi_llm.gateway.admin._requests import Act, Request
 from asgi_llm.gateway.admin._routes import Operation
 from asgi_llm.state import FAILURE, PRINCIPAL, State, enter
 from asgi_llm.stores.directory import ConflictError, Entity, Key
@@ -56,13 +58,6 @@ class Limits(NamedTuple):
     body_timeout_seconds: float
 
 
-class _Request(NamedTuple):
-    caller: Caller
-    id: str
-    body: Body
-    listing: _reading.Listing
-
-
 class Endpoint:
     """All methods of one path, as an ASGI app.
 
@@ -70,17 +65,23 @@ class Endpoint:
         operations: One for each method.
         management: What they do it with.
         limits: For bodies.
+        more: What is done for actions beyond those on the directory.
     """
 
     def __init__(
-        self, operations: Mapping[str, Operation], management: Management, limits: Limits
+        self,
+        operations: Mapping[str, Operation],
+        management: Management,
+        limits: Limits,
+        more: Mapping[str, Act],
     ) -> None:
         self._operations = operations
         self._management = management
         self._limits = limits
         allowed = sorted({*operations, *(("HEAD",) if "GET" in operations else ())})
         self._allow = ", ".join(allowed)
-        self._actions: dict[str, Callable[[Operation, _Request], Awaitable[Any]]] = {
+        self._actions: dict[str, Act] = {
+            **more,
             "create": self._create,
             "import": self._create,
             "list": self._list,
@@ -106,13 +107,17 @@ class Endpoint:
             logger.error("a management request failed:\n%s", describe(error))
             await _refuse(send, state, InternalError("The request failed."))
         else:
-            if answer is not None:
-                status, content = answer
+            if answer is None:
+                return
+            status, content = answer
+            if isinstance(content, Download):
+                await send_download(content, receive, send, state, head=method == "HEAD")
+            else:
                 await _send(send, state, status, _json.encode(content), head=method == "HEAD")
 
     async def _answer(
         self, scope: Scope, receive: Receive, state: State
-    ) -> tuple[int, dict[str, Any]] | None:
+    ) -> tuple[int, dict[str, Any] | Download] | None:
         """Status and content; None: the client left."""
         principal = _identify(state)
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
@@ -138,58 +143,60 @@ class Endpoint:
             body = _reading.read_body(data, operation.body)
         # Parameters that are not known are refused everywhere.
         if operation.filters is not None:
-            listing = _reading.read_query(scope["query_string"], operation.filters)
+            listing = _reading.read_query(
+                scope["query_string"], operation.filters, paged=operation.paged
+            )
         elif scope["query_string"]:
             raise InvalidRequestError(
                 "This path takes no query.", code="unknown_parameter", status=422
             )
         caller = Caller(principal=principal, actor=_actor(principal), request_id=state.request_id)
         id: str = scope["path_params"].get("id", "")
-        request = _Request(caller, id, body, listing)
+        request = Request(caller, id, body, listing)
         return operation.status, await self._actions[operation.action](operation, request)
 
-    async def _create(self, operation: Operation, request: _Request) -> Any:
+    async def _create(self, operation: Operation, request: Request) -> Any:
         if isinstance(request.body, CreateKey):
             key, text = await self._management.create_key(request.caller, request.body)
             return member_document(key, key=text)
         kind = cast("type[Entity]", operation.kind)
         return member_document(await self._management.create(kind, request.caller, request.body))
 
-    async def _list(self, operation: Operation, request: _Request) -> Any:
+    async def _list(self, operation: Operation, request: Request) -> Any:
         kind = cast("type[Entity]", operation.kind)
         page = await self._management.list(kind, request.caller, request.listing)
         return listing_document(page.items, page.next)
 
-    async def _show(self, operation: Operation, request: _Request) -> Any:
+    async def _show(self, operation: Operation, request: Request) -> Any:
         kind = cast("type[Entity]", operation.kind)
         return member_document(await self._management.get(kind, request.caller, request.id))
 
-    async def _update(self, operation: Operation, request: _Request) -> Any:
+    async def _update(self, operation: Operation, request: Request) -> Any:
         kind = cast("type[Entity]", operation.kind)
         return member_document(
             await self._management.update(kind, request.caller, request.id, request.body)
         )
 
-    async def _delete(self, operation: Operation, request: _Request) -> Any:
+    async def _delete(self, operation: Operation, request: Request) -> Any:
         if operation.kind is Key:
             return await self._revoke(operation, request)
         kind = cast("type[Entity]", operation.kind)
         await self._management.remove(kind, request.caller, request.id)
         return deleted(kind, request.id)
 
-    async def _rotate(self, operation: Operation, request: _Request) -> Any:
+    async def _rotate(self, operation: Operation, request: Request) -> Any:
         grace = cast("RotateKey", request.body).grace_seconds
         key, text = await self._management.rotate(request.caller, request.id, grace)
         return member_document(key, key=text)
 
-    async def _revoke(self, operation: Operation, request: _Request) -> Any:
+    async def _revoke(self, operation: Operation, request: Request) -> Any:
         return member_document(await self._management.revoke(request.caller, request.id))
 
-    async def _tell_limits(self, operation: Operation, request: _Request) -> Any:
+    async def _tell_limits(self, operation: Operation, request: Request) -> Any:
         principal, states = await self._management.limits(request.caller, request.id)
         return limits_document(request.id, principal, states)
 
-    async def _audit(self, operation: Operation, request: _Request) -> Any:
+    async def _audit(self, operation: Operation, request: Request) -> Any:
         page = await self._management.audit(request.listing)
         return listing_document(page.items, page.next)
 

@@ -5,13 +5,16 @@ Source: OpenAPI 3.1.1.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Collection
+from typing import Any, Final, get_args
 
 import msgspec
 
 from asgi_llm.gateway.admin._judge import LimitState
-from asgi_llm.gateway.admin._routes import ROUTES, Operation
+from asgi_llm.gateway.admin._money_openapi import MONEY_ANSWERS, money_schemas
+from asgi_llm.gateway.admin._routes import ALL_PARTS, ROUTES, Operation, Part
 from asgi_llm.stores.directory import AuditEntry, Key
+from asgi_llm.stores.ledger_reports import Dimension
 
 __all__ = ["admin_components", "admin_paths"]
 
@@ -28,6 +31,14 @@ _SUMMARIES: Final = {
     "revoke": "End a key for good",
     "limits": "Limits of a key and how they stand",
     "audit": "Changes and who made them",
+    "summary": "What was used and what it cost, in all and by group",
+    "rows": "List attempts at providers and answers out of caches",
+    "export": "The same as CSV, all of them",
+    "create_budget": "Add a budget",
+    "list_budgets": "List budgets",
+    "show_budget": "Show a budget and how it stands",
+    "update_budget": "Change a budget; what was spent stays spent",
+    "delete_budget": "Remove a budget",
 }
 _SHOWS_KEY: Final = frozenset(("create", "import", "rotate"))
 _ROLES: Final = {
@@ -35,16 +46,43 @@ _ROLES: Final = {
     "team_admin": "For admins; team admins see and change what is of their own team.",
     "member": "For everybody; members see and change what is their own.",
 }
+_OPERATION_IDS: Final = {
+    "audit": "adminListAuditEntries",
+    "summary": "adminSummarizeCosts",
+    "rows": "adminListUsage",
+    "export": "adminExportUsage",
+    "create_budget": "adminCreateBudget",
+    "list_budgets": "adminListBudgets",
+    "show_budget": "adminShowBudget",
+    "update_budget": "adminUpdateBudget",
+    "delete_budget": "adminDeleteBudget",
+}
 
 
-def admin_paths() -> dict[str, Any]:
-    """Path items, for ``paths``.
+_KINDS: Final[dict[str, dict[str, Any]]] = {
+    "flag": {"type": "boolean"},
+    "time": {
+        "type": "string",
+        "description": "A day in UTC, or a time with its zone. A day at the end is included.",
+        "examples": ["2027-01-31", "2027-01-31T00:00:00Z"],
+    },
+    "tag": {"type": "string", "description": "NAME=VALUE"},
+    "groups": {
+        "type": "string",
+        "default": "model",
+        "description": f"By commas, of {', '.join(get_args(Dimension))}.",
+    },
+}
+
+
+def admin_paths(parts: Collection[Part] = ALL_PARTS) -> dict[str, Any]:
+    """Path items, for ``paths``, of the routes that there are with ``parts``.
 
     They refer to components of the gateway's document: the schema ``Error``, the header
     ``RequestID`` and the responses that it has for the same statuses.
     """
     paths: dict[str, Any] = {}
-    for operation in ROUTES:
+    for operation in _routes(parts):
         item = paths.setdefault(operation.path, {})
         if "{id}" in operation.path:
             item["parameters"] = [
@@ -54,10 +92,11 @@ def admin_paths() -> dict[str, Any]:
     return paths
 
 
-def admin_components() -> dict[str, dict[str, Any]]:
+def admin_components(parts: Collection[Part] = ALL_PARTS) -> dict[str, dict[str, Any]]:
     """What ``admin_paths`` refers to and the gateway's document lacks, by section."""
-    bodies = [operation.body for operation in ROUTES if operation.body is not None]
-    kinds = [operation.kind for operation in ROUTES]
+    routes = _routes(parts)
+    bodies = [operation.body for operation in routes if operation.body is not None]
+    kinds = [operation.kind for operation in routes if operation.part == "directory"]
     _, schemas = msgspec.json.schema_components(
         list(dict.fromkeys([*bodies, *kinds, LimitState])), ref_template=_TEMPLATE
     )
@@ -88,6 +127,7 @@ def admin_components() -> dict[str, dict[str, Any]]:
         },
     }
     schemas["KeyLimits"] = _limits_schema()
+    schemas |= money_schemas(parts)
     return {
         "schemas": schemas,
         "responses": {
@@ -95,6 +135,10 @@ def admin_components() -> dict[str, dict[str, Any]]:
             "Unprocessable": _error("A field or a parameter is not allowed; param names it."),
         },
     }
+
+
+def _routes(parts: Collection[Part]) -> list[Operation]:
+    return [operation for operation in ROUTES if operation.part in parts]
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
@@ -111,13 +155,13 @@ def _operation(operation: Operation) -> dict[str, Any]:
             str(operation.status): {
                 "description": "The answer.",
                 "headers": _request_id(),
-                "content": {"application/json": {"schema": _answer(operation)}},
+                "content": _content(operation),
             },
             **_refusals(operation),
         },
     }
     if operation.filters is not None:
-        described["parameters"] = _parameters(operation.filters)
+        described["parameters"] = _parameters(operation)
     if operation.body is not None and operation.body.__struct_fields__:
         described["requestBody"] = {
             "required": operation.action not in ("rotate",),
@@ -127,8 +171,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 def _operation_id(operation: Operation) -> str:
-    if operation.action == "audit":
-        return "adminListAuditEntries"
+    if operation.action in _OPERATION_IDS:
+        return _OPERATION_IDS[operation.action]
     name = operation.kind.__name__
     if operation.action in ("list", "limits"):
         name = f"{name}s" if operation.action == "list" else f"{name}Limits"
@@ -136,7 +180,15 @@ def _operation_id(operation: Operation) -> str:
     return f"admin{verb.title()}{name}"
 
 
+def _content(operation: Operation) -> dict[str, Any]:
+    if operation.action == "export":
+        return {"text/csv": {"schema": {"type": "string"}}}
+    return {"application/json": {"schema": _answer(operation)}}
+
+
 def _answer(operation: Operation) -> dict[str, Any]:
+    if operation.action in MONEY_ANSWERS:
+        return _schema(MONEY_ANSWERS[operation.action])
     name = operation.kind.__name__
     match operation.action:
         case "list" | "audit":
@@ -157,7 +209,11 @@ def _refusals(operation: Operation) -> dict[str, Any]:
         "500": "InternalError",
         "503": "Unavailable",
     }
-    if "{id}" in operation.path or operation.action in ("create", "import"):
+    if (
+        "{id}" in operation.path
+        or operation.action in ("create", "import")
+        or operation.part == "ledger"
+    ):
         statuses["404"] = "NotFound"
     if operation.method != "GET":
         statuses["409"] = "Conflict"
@@ -169,11 +225,13 @@ def _refusals(operation: Operation) -> dict[str, Any]:
     }
 
 
-def _parameters(filters: Any) -> list[dict[str, Any]]:
-    page = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
-    schemas: dict[str, dict[str, Any]] = {"limit": page, "after": {"type": "string"}}
-    for name, kind in filters.items():
-        schemas[name] = {"type": "boolean" if kind == "flag" else "string"}
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    schemas: dict[str, dict[str, Any]] = {}
+    if operation.paged:
+        page = {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+        schemas = {"limit": page, "after": {"type": "string"}}
+    for name, kind in (operation.filters or {}).items():
+        schemas[name] = _KINDS.get(kind, {"type": "string"})
     return [{"name": name, "in": "query", "schema": schema} for name, schema in schemas.items()]
 
 

@@ -6,7 +6,7 @@ import datetime
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -17,6 +17,7 @@ from asgi_llm.errors import ConfigurationError, InvalidRequestError
 from asgi_llm.gateway.admin._bodies import ID_PATTERN, Body, BudgetBody, LimitBody
 from asgi_llm.middleware._limit_rules import check_limit, parse_limit
 from asgi_llm.stores.directory import Budget
+from asgi_llm.stores.ledger_reports import Dimension
 from asgi_llm.types import Limit
 from asgi_llm.wire._explain import name_kind
 
@@ -27,6 +28,7 @@ __all__ = [
     "convert_body",
     "fields_of",
     "is_id",
+    "read_amount",
     "read_body",
     "read_query",
     "unprocessable",
@@ -37,6 +39,7 @@ B = TypeVar("B", bound=Body)
 MAX_PAGE: Final = 200
 DEFAULT_PAGE: Final = 50
 MAX_EXPIRY: Final = datetime.timedelta(days=3653)
+_FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 2999
 NO_CURSOR: Final = "expected the next of an earlier answer"
 
@@ -46,6 +49,8 @@ _DIGITS = re.compile(r"[0-9]{1,4}")
 _PLACE = re.compile(r"(.*) - at (`key` in )?`\$(.*)`\Z", re.DOTALL)
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`\Z", re.DOTALL)
 _MISSING_FIELD = re.compile(r"Object missing required field `(\w+)`\Z")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d([.]\d{1,6})?)?(Z|[+-]\d\d:\d\d))?", re.ASCII)
+_TAG = re.compile(r'[^"\\\x00-\x1f\x7f-\x9f]{1,200}')
 _PLAIN = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
@@ -215,13 +220,18 @@ def _limits(given: Sequence[LimitBody | str]) -> tuple[Limit, ...]:
 def _budgets(given: Sequence[BudgetBody]) -> tuple[Budget, ...]:
     budgets: dict[str, Budget] = {}
     for index, one in enumerate(given):
-        amount = one.amount_usd
-        if not isinstance(amount, str):
-            amount = format(Decimal(repr(amount)).quantize(Decimal("1e-12")).normalize(), "f")
+        amount = read_amount(one.amount_usd)
         budget = Budget(amount_usd=amount, period=one.period, hard=one.hard)
         if budgets.setdefault(one.period, budget) is not budget:
             raise unprocessable(f"budgets[{index}]", "there is one for this period already")
     return tuple(budgets.values())
+
+
+def read_amount(amount: str | float) -> str:
+    """An amount of money in digits and a point alone."""
+    if isinstance(amount, str):
+        return amount
+    return format(Decimal(repr(amount)).quantize(Decimal("1e-12")).normalize(), "f")
 
 
 def _expiry(given: datetime.datetime, now: datetime.datetime) -> datetime.datetime:
@@ -241,12 +251,14 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     after: str | None
 
 
-def read_query(query: bytes, filters: Mapping[str, str]) -> Listing:
+def read_query(query: bytes, filters: Mapping[str, str], *, paged: bool = True) -> Listing:
     """The query of a listing.
 
     Args:
         query: As in the scope.
-        filters: Fields to filter by, and of what kind each is: ``id``, ``text`` or ``flag``.
+        filters: Fields to filter by, and of what kind each is: ``id``, ``text``, ``flag``,
+            ``time`` (a day or a time with its zone), ``tag`` (``NAME=VALUE``) or ``groups``.
+        paged: Whether ``limit`` and ``after`` are known.
 
     Raises:
         InvalidRequestError: 422: a parameter that is not known, comes twice, or has a bad value.
@@ -261,7 +273,7 @@ def read_query(query: bytes, filters: Mapping[str, str]) -> Listing:
         ) from error
     given: dict[str, str] = {}
     for name, value in pairs:
-        if name not in filters and name not in ("limit", "after"):
+        if name not in filters and not (paged and name in ("limit", "after")):
             shown = name if _PLAIN.fullmatch(name) else "(another name)"
             raise unprocessable(shown, "unknown parameter", "unknown_parameter")
         if name in given:
@@ -276,13 +288,52 @@ def read_query(query: bytes, filters: Mapping[str, str]) -> Listing:
     return Listing(where=where, limit=int(limit), after=after)
 
 
-def _filter(name: str, kind: str, value: str) -> str | bool:
+def _filter(name: str, kind: str, value: str) -> Any:
     if kind == "flag":
         if value not in ("true", "false"):
             raise unprocessable(name, "expected true or false")
         return value == "true"
+    if kind == "time":
+        return _time(name, value)
+    if kind == "groups":
+        return _groups(name, value)
+    if kind == "tag":
+        return _tag(name, value)
     if kind == "id" and not is_id(value):
         raise unprocessable(name, "expected an id")
     if not value or len(value) > 200 or not value.isprintable():
         raise unprocessable(name, "expected a text of at most 200 characters")
     return value
+
+
+def _time(name: str, value: str) -> datetime.date:
+    """A day, or a time with its zone."""
+    problem = "expected a day or a time with its zone, as in 2027-01-31 or 2027-01-31T00:00:00Z"
+    if not _TIME.fullmatch(value):
+        raise unprocessable(name, problem)
+    try:
+        found = (datetime.datetime if "T" in value else datetime.date).fromisoformat(value)
+    except ValueError:
+        raise unprocessable(name, problem) from None
+    # Near the first year and the last one a change of zone overflows.
+    if not _FIRST_YEAR <= found.year <= _LAST_YEAR:
+        raise unprocessable(name, f"expected a year from {_FIRST_YEAR} to {_LAST_YEAR}")
+    return found
+
+
+def _groups(name: str, value: str) -> tuple[str, ...]:
+    """What to tell apart, by commas; nothing where the text is empty."""
+    known = get_args(Dimension)
+    groups = tuple(part.strip() for part in value.split(",")) if value else ()
+    if any(part not in known for part in groups):
+        raise unprocessable(name, f"expected of {', '.join(known)}, by commas")
+    if len(set(groups)) < len(groups) or {"day", "hour"} <= {*groups}:
+        raise unprocessable(name, "expected each once, and day or hour")
+    return groups
+
+
+def _tag(name: str, value: str) -> dict[str, str]:
+    tag, equals, wanted = value.partition("=")
+    if not equals or not _TAG.fullmatch(tag) or len(wanted) > 1000 or not wanted.isprintable():
+        raise unprocessable(name, "expected NAME=VALUE")
+    return {tag: wanted}

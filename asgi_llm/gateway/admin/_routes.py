@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -15,13 +15,39 @@ from asgi_llm.gateway.admin._bodies import (
     NoBody,
     RotateKey,
 )
+from asgi_llm.gateway.admin._money_bodies import CreateBudget, UpdateBudget
+from asgi_llm.stores.budget_rules import StoredBudget
 from asgi_llm.stores.directory import AuditEntry, Entity, Key, Organization, Team, User
+from asgi_llm.stores.ledger import LedgerRow
+from asgi_llm.stores.ledger_reports import UsageSummary
 from asgi_llm.types import Role
 
-__all__ = ["ROUTES", "Action", "Operation", "templates"]
+__all__ = ["ALL_PARTS", "ROUTES", "Action", "Operation", "Part", "filters_of", "templates"]
+
+Part = Literal["directory", "ledger", "budgets"]
+"""What has to be there for a route to be."""
+
+ALL_PARTS: Final[frozenset[Part]] = frozenset(get_args(Part))
 
 Action = Literal[
-    "create", "list", "show", "update", "delete", "import", "rotate", "revoke", "limits", "audit"
+    "create",
+    "list",
+    "show",
+    "update",
+    "delete",
+    "import",
+    "rotate",
+    "revoke",
+    "limits",
+    "audit",
+    "summary",
+    "rows",
+    "export",
+    "create_budget",
+    "list_budgets",
+    "show_budget",
+    "update_budget",
+    "delete_budget",
 ]
 
 _FLAG_AND_NAME: Final = {"active": "flag", "name": "text"}
@@ -33,13 +59,16 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     method: Literal["GET", "POST", "PATCH", "DELETE"]
     path: str
     action: Action
-    kind: type[Entity] | type[AuditEntry]
+    kind: type[Entity | AuditEntry | StoredBudget | LedgerRow | UsageSummary]
     role: Role
     """The least that a caller has to be. What they may touch is a further question."""
     body: type[Body] | None = None
     filters: Mapping[str, str] | None = None
     """Of a listing: query parameters and what kind of value each takes."""
+    paged: bool = True
+    """Whether a listing goes page by page."""
     status: int = 200
+    part: Part = "directory"
 
 
 def _members(
@@ -70,6 +99,102 @@ def _members(
         Operation(method="DELETE", path=one, action="delete", kind=kind, role=writer),
     )
 
+
+_SPAN: Final = {"start_date": "time", "end_date": "time"}
+_WHOSE: Final = dict.fromkeys(("key_id", "user_id", "team_id", "organization_id"), "text")
+_WHAT: Final = {
+    "provider": "text",
+    "model": "text",
+    "operation": "text",
+    "cached": "flag",
+    "tag": "tag",
+}
+_OF_ROWS: Final = {
+    **_SPAN,
+    **_WHOSE,
+    **_WHAT,
+    "requested_model": "text",
+    "request_id": "text",
+    "outcome": "text",
+}
+
+_MONEY: Final[tuple[Operation, ...]] = (
+    Operation(
+        method="GET",
+        path="/admin/costs/summary",
+        action="summary",
+        kind=UsageSummary,
+        role="member",
+        filters={**_SPAN, "group_by": "groups", **_WHOSE, **_WHAT},
+        paged=False,
+        part="ledger",
+    ),
+    Operation(
+        method="GET",
+        path="/admin/usage",
+        action="rows",
+        kind=LedgerRow,
+        role="member",
+        filters=_OF_ROWS,
+        part="ledger",
+    ),
+    Operation(
+        method="GET",
+        path="/admin/usage.csv",
+        action="export",
+        kind=LedgerRow,
+        role="member",
+        filters=_OF_ROWS,
+        paged=False,
+        part="ledger",
+    ),
+    Operation(
+        method="POST",
+        path="/admin/budgets",
+        action="create_budget",
+        kind=StoredBudget,
+        role="admin",
+        body=CreateBudget,
+        status=201,
+        part="budgets",
+    ),
+    Operation(
+        method="GET",
+        path="/admin/budgets",
+        action="list_budgets",
+        kind=StoredBudget,
+        role="member",
+        filters=dict.fromkeys(("scope", "of", "tag", "period"), "text"),
+        part="budgets",
+    ),
+    Operation(
+        method="GET",
+        path="/admin/budgets/{id}",
+        action="show_budget",
+        kind=StoredBudget,
+        role="member",
+        filters={"of": "text"},
+        paged=False,
+        part="budgets",
+    ),
+    Operation(
+        method="PATCH",
+        path="/admin/budgets/{id}",
+        action="update_budget",
+        kind=StoredBudget,
+        role="admin",
+        body=UpdateBudget,
+        part="budgets",
+    ),
+    Operation(
+        method="DELETE",
+        path="/admin/budgets/{id}",
+        action="delete_budget",
+        kind=StoredBudget,
+        role="admin",
+        part="budgets",
+    ),
+)
 
 ROUTES: Final[tuple[Operation, ...]] = (
     *_members("organizations", Organization, "admin", "admin", {}),
@@ -124,7 +249,14 @@ ROUTES: Final[tuple[Operation, ...]] = (
         role="admin",
         filters={"actor": "text", "action": "text", "target": "text"},
     ),
+    *_MONEY,
 )
+
+
+def filters_of(action: str) -> tuple[Mapping[str, str], bool]:
+    """What a listing can be asked for, and whether it goes page by page."""
+    [operation] = [one for one in ROUTES if one.action == action and one.part != "directory"]
+    return operation.filters or {}, operation.paged
 
 
 def templates() -> frozenset[str]:

@@ -13,12 +13,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_llm._asgi import route_path
 from asgi_llm.errors import ConfigurationError
+from asgi_llm.gateway.admin._budgets import BudgetManagement
 from asgi_llm.gateway.admin._endpoints import Endpoint, Limits, Nowhere
 from asgi_llm.gateway.admin._forgetting import Invalidate
 from asgi_llm.gateway.admin._judge import ReadLimits
 from asgi_llm.gateway.admin._management import Management
-from asgi_llm.gateway.admin._routes import ROUTES, Operation
+from asgi_llm.gateway.admin._money_endpoints import budget_actions, usage_actions
+from asgi_llm.gateway.admin._requests import Act
+from asgi_llm.gateway.admin._routes import ROUTES, Operation, Part
+from asgi_llm.gateway.admin._usage import UsageReports
+from asgi_llm.stores.budget_rules import BudgetRules
+from asgi_llm.stores.budgets import BudgetStore
 from asgi_llm.stores.directory import Directory
+from asgi_llm.stores.ledger_reports import LedgerReports
 
 __all__ = ["build_admin_app"]
 
@@ -29,11 +36,14 @@ def build_admin_app(
     invalidate: Invalidate | None = None,
     limit_state: ReadLimits | None = None,
     members_create_keys: bool = False,
+    ledger: LedgerReports | None = None,
+    budgets: BudgetRules | None = None,
+    budget_store: BudgetStore | None = None,
     max_body_bytes: int = 65_536,
     body_timeout_seconds: float = 30.0,
     clock: Callable[[], float] = time.time,
 ) -> Starlette:
-    """Organizations, teams, users, keys and the audit log under ``/admin``.
+    """Organizations, teams, users, keys, the audit log, costs and budgets under ``/admin``.
 
     Who is calling is ``state.PRINCIPAL``, which AuthMiddleware or a host sets; without it every
     path is a 401.
@@ -46,6 +56,11 @@ def build_admin_app(
             and how each stands. Left out, limits of the directory are told, without their state,
             and a team's admin may set only limits that they have themselves.
         members_create_keys: Whether members may make keys of their own.
+        ledger: Answers what was used and what it cost. Left out, there are no such paths.
+        budgets: Where budgets are kept that are made here, as in ``StoredBudgets``. Left out, there
+            are no such paths.
+        budget_store: Where spending is kept, the one of ``CostMiddleware``. Left out, nobody tells
+            how a budget stands.
         max_body_bytes: Cap on a body, at least 1.
         body_timeout_seconds: For a whole body to arrive, above 0.
         clock: Unix time in seconds.
@@ -67,11 +82,21 @@ def build_admin_app(
         clock=clock,
     )
     limits = Limits(max_body_bytes, body_timeout_seconds)
+    more: dict[str, Act] = {}
+    parts: set[Part] = {"directory"}
+    if ledger is not None:
+        parts.add("ledger")
+        more |= usage_actions(UsageReports(ledger, directory, clock=clock))
+    if budgets is not None:
+        parts.add("budgets")
+        more |= budget_actions(BudgetManagement(budgets, store=budget_store, clock=clock))
     paths: dict[str, dict[str, Operation]] = {}
     for operation in ROUTES:
-        paths.setdefault(operation.path, {})[operation.method] = operation
+        if operation.part in parts:
+            paths.setdefault(operation.path, {})[operation.method] = operation
     routes = [
-        Route(path, Endpoint(operations, management, limits)) for path, operations in paths.items()
+        Route(path, Endpoint(operations, management, limits, more))
+        for path, operations in paths.items()
     ]
     app = Starlette(
         routes=[*routes, Route("/{path:path}", Nowhere())], middleware=[Middleware(_OnePath)]

@@ -63,7 +63,7 @@ class Database:
             )
         self._reader = engine.execution_options(**{BEGIN_OPTION: ""})
         self._writer = engine
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     async def read(self, work: Work[T]) -> T:
@@ -104,7 +104,7 @@ class Database:
         """
         task = asyncio.create_task(work)
         try:
-            done, _ = await asyncio.wait((task,), timeout=self._timeout_seconds)
+            done, _ = await asyncio.wait((task,), timeout=self.timeout_seconds)
         except asyncio.CancelledError:
             self._abandon(task)
             raise

@@ -12,6 +12,7 @@ from sqlalchemy import (
     RowMapping,
     Select,
     and_,
+    false,
     func,
     or_,
     select,
@@ -24,7 +25,15 @@ from asgi_llm.stores.sql._ledger_rows import BUCKETS, DIMENSIONS, SUMS, money
 from asgi_llm.stores.sql.ledger_models import DailyUsage, HourlyUsage
 from asgi_llm.types import Usage
 
-__all__ = ["check_range", "group_of", "groups_query", "totals_of", "totals_query"]
+__all__ = [
+    "check_range",
+    "conditions",
+    "group_of",
+    "groups_query",
+    "kept_sums",
+    "totals_of",
+    "totals_query",
+]
 
 _PERIODS: Final = ("day", "hour")
 _DAY: Final = datetime.timedelta(days=1)
@@ -60,25 +69,34 @@ def check_range(
     return bounds[0], bounds[1]
 
 
-def _conditions(table: FromClause, where: Mapping[str, str | bool | None]) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = []
+def conditions(table: FromClause, where: Mapping[str, str | bool | None]) -> ColumnElement[bool]:
+    """What ``where`` asks of columns that have empty text where there is nothing.
+
+    Raises:
+        ValueError: It names what sums are not kept by, or has a value of another type.
+    """
+    parts: list[ColumnElement[bool]] = []
     for field, value in where.items():
         if field not in DIMENSIONS:
             raise ValueError(f"where must be of {', '.join(DIMENSIONS)}")
         if isinstance(value, bool) is not (field == "cached"):
             raise ValueError(f"{field} must be {'true or false' if field == 'cached' else 'text'}")
         wanted = value if isinstance(value, bool) else fit_id(value) or ""
-        conditions.append(table.c[field] == wanted)
-    return and_(True, *conditions)
+        parts.append(table.c[field] == wanted)
+    return and_(True, *parts)
 
 
-def _sums(
+def kept_sums(
     where: Mapping[str, str | bool | None],
     start: datetime.datetime,
     end: datetime.datetime,
     group_by: Sequence[str],
 ) -> FromClause:
-    """Sums of whole days where there are such, and of the hours before and behind them."""
+    """Sums of whole days where there are such, and of the hours before and behind them.
+
+    Raises:
+        ValueError: As ``conditions``.
+    """
     hourly, daily = HourlyUsage.__table__, DailyUsage.__table__
     parts: list[Select[Any]] = []
     first, last = start, end
@@ -99,7 +117,7 @@ def _sums(
     if "hour" in group_by:
         edges = [and_(hourly.c.at >= start, hourly.c.at < end)]
     if edges or not parts:
-        parts.append(_part(hourly, where, or_(*edges) if edges else hourly.c.at < start))
+        parts.append(_part(hourly, where, or_(*edges) if edges else false()))
     return union_all(*parts).subquery("sums")
 
 
@@ -107,42 +125,26 @@ def _part(
     table: FromClause, where: Mapping[str, str | bool | None], period: ColumnElement[bool]
 ) -> Select[Any]:
     names = ("at", *DIMENSIONS, *SUMS)
-    return select(*(table.c[name] for name in names)).where(_conditions(table, where), period)
+    return select(*(table.c[name] for name in names)).where(conditions(table, where), period)
 
 
-def totals_query(
-    where: Mapping[str, str | bool | None], start: datetime.datetime, end: datetime.datetime
-) -> Select[Any]:
-    """One row: the sums of everything.
-
-    Raises:
-        ValueError: ``where`` names what sums are not kept by, or has a value of another type.
-    """
-    sums = _sums(where, start, end, ())
+def totals_query(sums: FromClause) -> Select[Any]:
+    """One row: the sums of everything."""
     return select(*(func.sum(sums.c[name]).label(name) for name in SUMS))
 
 
-def groups_query(
-    where: Mapping[str, str | bool | None],
-    start: datetime.datetime,
-    end: datetime.datetime,
-    group_by: Sequence[Dimension],
-    max_groups: int,
-) -> Select[Any]:
-    """The dearest groups, one more than ``max_groups``.
-
-    Raises:
-        ValueError: As ``totals_query``.
-    """
-    sums = _sums(where, start, end, group_by)
+def groups_query(sums: FromClause, group_by: Sequence[Dimension], max_groups: int) -> Select[Any]:
+    """The dearest groups, one more than ``max_groups``."""
     by = [sums.c["at" if name in _PERIODS else name] for name in group_by]
+    # In whole pico-USD: the small parts of many rows are a large one.
+    cost = func.sum(sums.c.cost_micros) * 1_000_000 + func.sum(sums.c.cost_picos)
     return (
         select(
             *(part.label(f"by_{name}") for part, name in zip(by, group_by, strict=True)),
             *(func.sum(sums.c[name]).label(name) for name in SUMS),
         )
         .group_by(*by)
-        .order_by(func.sum(sums.c.cost_micros).desc(), *by)
+        .order_by(cost.desc(), *by)
         .limit(max_groups + 1)
     )
 

@@ -15,11 +15,13 @@ from sqlalchemy import Row, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from asgi_llm.errors import ConfigurationError, StoreError
+from asgi_llm.stores._resolution import budget_rules
 from asgi_llm.stores.base import KeyRecord
+from asgi_llm.stores.directory import Budget
 from asgi_llm.stores.sql._database import Database
 from asgi_llm.stores.sql._rows import table_of
 from asgi_llm.stores.sql.models import CredentialRow, KeyRow, OrganizationRow, TeamRow, UserRow
-from asgi_llm.types import Limit, Principal, Role
+from asgi_llm.types import BudgetRule, BudgetScope, Limit, Principal, Role
 
 __all__ = ["SQLKeys"]
 
@@ -58,6 +60,7 @@ _FIND = (
                 ("active", table.active),
                 ("tier", table.tier),
                 ("limits", table.limits),
+                ("budgets", table.budgets),
             )
         ),
     )
@@ -87,7 +90,8 @@ class SQLKeys:
 
     A key inherits: limits of its user, team and organization where it has none of the same scope,
     unit and window (the nearest wins), the first tier that is set on that way, and its team's
-    models. It can do no more than its user's role allows, and nothing while any of them is
+    models. Budgets are not inherited: those of each level hold, and all that belong to it spend
+    from them. A key can do no more than its user's role allows, and nothing while any of them is
     inactive.
 
     Args:
@@ -207,6 +211,12 @@ def _record(row: _Found) -> KeyRecord:
             limits=_nearest(
                 (row.key_limits, row.user_limits, row.team_limits, row.organization_limits)
             ),
+            budgets=(
+                *_rules("key", row.key_budgets),
+                *_rules("user", row.user_budgets),
+                *_rules("team", row.team_budgets),
+                *_rules("organization", row.organization_budgets),
+            ),
             metadata=row.metadata,
         ),
         active=row.revoked_at is None and False not in active,
@@ -221,3 +231,7 @@ def _nearest(levels: Iterable[list[dict[str, Any]] | None]) -> tuple[Limit, ...]
         for limit in msgspec.convert(level or [], list[Limit]):
             chosen.setdefault((limit.scope, limit.unit, limit.window_seconds), limit)
     return tuple(chosen.values())
+
+
+def _rules(scope: BudgetScope, budgets: list[dict[str, Any]] | None) -> tuple[BudgetRule, ...]:
+    return budget_rules(scope, msgspec.convert(budgets, list[Budget])) if budgets else ()

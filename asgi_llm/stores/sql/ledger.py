@@ -20,11 +20,13 @@ from asgi_llm.stores.sql._ledger_reports import (
     check_range,
     group_of,
     groups_query,
+    kept_sums,
     totals_of,
     totals_query,
 )
 from asgi_llm.stores.sql._ledger_rows import add_up, as_text, columns_of, row_from_columns
 from asgi_llm.stores.sql._ledger_statements import ROWS, insert_missing, insert_or_add
+from asgi_llm.stores.sql._ledger_tags import has_tags, rows_as_sums
 from asgi_llm.stores.sql._paging import filtered, following, next_cursor
 from asgi_llm.stores.sql.ledger_models import DailyUsage, HourlyUsage, LedgerEntry
 
@@ -111,16 +113,21 @@ class SQLLedger:
         start: datetime.datetime,
         end: datetime.datetime,
         where: Mapping[str, str | bool | None] | None = None,
+        tags: Mapping[str, str] | None = None,
         group_by: Sequence[Dimension] = (),
         max_groups: int = 1000,
     ) -> UsageSummary:
         """Sums from ``start`` up to, not including, ``end``, out of the kept sums alone.
+
+        The sums are not told apart by tags: those of some tags are made of the rows, as far as
+        these are kept.
 
         Args:
             start: A whole hour in UTC; a whole day, to group by day.
             end: The same.
             where: What the rows must have: ids, provider, model, operation (None: they must not
                 have it), ``cached``.
+            tags: Names and values of tags that the rows must have.
             group_by: What to tell apart; with nothing there are only totals.
             max_groups: From 1 to 10,000; the dearest are given.
 
@@ -132,10 +139,13 @@ class SQLLedger:
             raise ValueError("max_groups must be from 1 to 10000")
         start, end = check_range(start, end, group_by)
         wanted = where or {}
-        totals_statement = totals_query(wanted, start, end)
-        groups_statement = (
-            groups_query(wanted, start, end, group_by, max_groups) if group_by else None
+        source = (
+            rows_as_sums(wanted, tags, start, end, group_by, self._dialect)
+            if tags
+            else kept_sums(wanted, start, end, group_by)
         )
+        totals_statement = totals_query(source)
+        groups_statement = groups_query(source, group_by, max_groups) if group_by else None
 
         async def work(connection: AsyncConnection) -> UsageSummary:
             totals = totals_of((await connection.execute(totals_statement)).mappings().one())
@@ -156,6 +166,7 @@ class SQLLedger:
         self,
         *,
         where: Mapping[str, str | bool | None] | None = None,
+        tags: Mapping[str, str] | None = None,
         start: datetime.datetime | None = None,
         end: datetime.datetime | None = None,
         limit: int = 100,
@@ -165,6 +176,7 @@ class SQLLedger:
 
         Args:
             where: What the rows must have: ids, provider, models, operation, outcome, ``cached``.
+            tags: Names and values of tags that they must have.
             start: The earliest.
             end: Behind the latest.
             limit: From 1 to 1,000.
@@ -187,6 +199,8 @@ class SQLLedger:
         for bound, name in ((start, "start"), (end, "end")):
             if bound is not None and bound.tzinfo is None:
                 raise ValueError(f"{name} must be a time with a zone")
+        if tags:
+            statement = statement.where(has_tags(tags))
         if start is not None:
             statement = statement.where(table.c.at >= start)
         if end is not None:
@@ -206,6 +220,7 @@ class SQLLedger:
         self,
         *,
         where: Mapping[str, str | bool | None] | None = None,
+        tags: Mapping[str, str] | None = None,
         start: datetime.datetime | None = None,
         end: datetime.datetime | None = None,
     ) -> AsyncIterator[str]:
@@ -217,13 +232,15 @@ class SQLLedger:
             ValueError: An argument is out of range.
             StoreError: The database did not answer in time, or with an error.
         """
-        page = await self.rows(where=where, start=start, end=end, limit=_PAGE)
+        page = await self.rows(where=where, tags=tags, start=start, end=end, limit=_PAGE)
         yield csv_header()
         while True:
             yield csv_lines(page.rows)
             if page.next is None:
                 return
-            page = await self.rows(where=where, start=start, end=end, limit=_PAGE, after=page.next)
+            page = await self.rows(
+                where=where, tags=tags, start=start, end=end, limit=_PAGE, after=page.next
+            )
 
     async def retain(
         self, before: datetime.datetime, *, batch_rows: int = 1000, sums: bool = False

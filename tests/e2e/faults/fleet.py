@@ -99,6 +99,16 @@ class Fleet:
             assert 0 == self._process.returncode, self.log()
             assert "Traceback" not in self.log(), self.log()
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started; with one worker it is that."""
+        return self._process.pid
+
+    def terminate(self) -> None:
+        """Ask it to end, and wait until it has."""
+        self._process.terminate()
+        self._process.wait(STOP_SECONDS)
+
     def _kill(self) -> None:
         """End the whole session, its workers too; where it ended by itself there is none."""
         with suppress(ProcessLookupError):

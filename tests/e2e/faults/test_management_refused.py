@@ -19,6 +19,8 @@ ROUTES: list[tuple[str, str, dict[str, Any] | None]] = [
     ("POST", "/admin/keys", {"name": "mine"}),
     ("POST", "/admin/users", {"name": "me", "role": "admin"}),
     ("DELETE", "/admin/teams/any", None),
+    ("POST", "/admin/budgets", {"scope": "everyone", "amount_usd": "1000000"}),
+    ("DELETE", "/admin/budgets/any", None),
 ]
 AS_WRITTEN = ["{}", "{}/", "{}?", "/%61dmin{rest}", "/adm%69n{rest}", "http://x{}"]
 """Ways that mean the same path."""
@@ -55,7 +57,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     configuration = {
         "providers": {"e": {"type": "echo"}},
         "storage": {"database": f"sqlite:///{folder}/keys.db"},
-        "stack": ["access_log", {"auth": {"master_key": MASTER}}],
+        "stack": ["access_log", {"auth": {"master_key": MASTER}}, "cost"],
     }
     with Fleet(folder, configuration, workers=1) as fleet:
         yield fleet

@@ -13,6 +13,8 @@ from asgi_llm.stores.directory_memory import MemoryDirectory
 from asgi_llm.stores.sql.directory import SQLDirectory
 from asgi_llm.stores.sql.engine import open_engine
 from asgi_llm.stores.sql.migrations import create_schema
+from asgi_llm.stores.sql.models import Base
+from tests.gateway.admin.money import fill_money
 from tests.gateway.admin.world import API, fill
 
 
@@ -36,8 +38,13 @@ async def api(directory: Directory) -> API:
 
 
 @pytest_asyncio.fixture
-async def memory_api() -> API:
-    """The same in memory, for tests of what is decided before the directory is asked."""
+async def memory_api() -> AsyncIterator[API]:
+    """The same in memory, with a ledger and budgets of both tenants."""
     directory = MemoryDirectory()
     await fill(directory)
-    return API(directory)
+    engine = open_engine("sqlite://")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    money = await fill_money(engine)
+    yield API(directory, **money)
+    await engine.dispose()

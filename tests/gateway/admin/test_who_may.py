@@ -32,6 +32,7 @@ OF_TENANT_B = {
     "teams": ["team_b"],
     "users": ["user_b_boss", "user_b_member"],
     "keys": ["key_b_boss", "key_b_member"],
+    "budgets": ["budget_team_b", "budget_user_b", "budget_key_b", "budget_org_b", "budget_all"],
 }
 
 OTHERS = [b"org_b", b"team_b", b"user_b", b"key_b", b"team_a2"]
@@ -52,6 +53,10 @@ def body_for(operation: Operation) -> dict[str, Any] | None:
             return {"name": "changed"}
         case "rotate" | "revoke":
             return {}
+        case "create_budget":
+            return {"scope": "user", "amount_usd": "1"}
+        case "update_budget":
+            return {"amount_usd": "1"}
     return None
 
 
@@ -64,12 +69,12 @@ async def test_every_route_is_refused_without_identity(
     memory_api: API, operation: Operation
 ) -> None:
     """401, and nothing changes."""
-    before = await snapshot(memory_api.directory)
+    before = await memory_api.snapshot()
     for body in (body_for(operation), None):
         answer = await memory_api.ask(None, operation.method, path_for(operation), body)
         assert (401, "missing_api_key", None) == answer.error
         assert "Bearer" == answer.headers["www-authenticate"]
-    assert before == await snapshot(memory_api.directory)
+    assert before == await memory_api.snapshot()
 
 
 @pytest.mark.parametrize("operation", ROUTES, ids=name_of)
@@ -83,13 +88,13 @@ async def test_every_route_is_refused_with_too_small_a_role(
         # A team's admin without a team has nothing to manage.
         below.append(replace(TEAM_ADMIN, team_id=None))
     unknown: Any = "owner"
-    before = await snapshot(memory_api.directory)
+    before = await memory_api.snapshot()
     for caller in (*below, Principal(role=unknown), replace(ADMIN, role="")):
         answer = await memory_api.ask(
             caller, operation.method, path_for(operation), body_for(operation)
         )
         assert (403, "role_required", None) == answer.error
-    assert before == await snapshot(memory_api.directory)
+    assert before == await memory_api.snapshot()
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS", "TRACE"])
@@ -115,7 +120,7 @@ async def test_what_is_anothers_is_not_there(
     memory_api: API, caller: str, operation: Operation, id: str
 ) -> None:
     """404 as for an id that nobody has, or 403 for all ids alike; nothing changes."""
-    before = await snapshot(memory_api.directory)
+    before = await memory_api.snapshot()
     answers = [
         await memory_api.ask(
             CALLERS[caller], operation.method, path_for(operation, one), body_for(operation)
@@ -124,7 +129,7 @@ async def test_what_is_anothers_is_not_there(
     ]
     assert answers[0].status in (403, 404)
     assert answers[0].json == answers[1].json
-    assert before == await snapshot(memory_api.directory)
+    assert before == await memory_api.snapshot()
 
 
 @pytest.mark.parametrize("plural", ["teams", "users", "keys"])
@@ -234,13 +239,13 @@ async def test_nobody_gives_more_than_their_own(
         role="team_admin",
         expires_at=moment(10**7),
     )
-    before = await snapshot(memory_api.directory)
+    before = await memory_api.snapshot()
     body = {"name": "new"} if method == "POST" else {}
     path = f"/admin/{plural}" + (f"/{id}" if id else "")
     answer = await memory_api.ask(own_key_that_ends(), method, path, {**body, field: value})
     assert answer.status in (403, 404, 422)
     assert field == answer.error[2]
-    assert before == await snapshot(memory_api.directory)
+    assert before == await memory_api.snapshot()
 
 
 @pytest.mark.parametrize(("plural", "method", "id", "field", "value"), cases(WITHIN), ids=str)

@@ -21,6 +21,7 @@ from asgi_llm.stores.directory import (
     User,
 )
 from asgi_llm.stores.key_material import digest_key
+from asgi_llm.stores.sql.budget_rules import StoredBudgets
 from asgi_llm.testing import Recorder, call, http_scope
 from asgi_llm.types import Limit, Principal
 
@@ -130,6 +131,7 @@ class API:
 
     Attributes:
         forgotten: Digests that caches were told to forget, in order.
+        budgets: Those that were given to it.
         now: What its clock says, in Unix seconds.
     """
 
@@ -137,8 +139,16 @@ class API:
         self.directory = directory
         self.forgotten: list[bytes] = []
         self.now = START
+        self.budgets: StoredBudgets | None = options.get("budgets")
         options.setdefault("invalidate", self._invalidate)
         self.app = build_admin_app(directory, clock=lambda: self.now, **options)
+
+    async def snapshot(self) -> list[Any]:
+        """All that there is, the log and the stored budgets too."""
+        found = await snapshot(self.directory)
+        if self.budgets is not None:
+            found.append(list((await self.budgets.list(where={}, limit=1000)).items))
+        return found
 
     async def _invalidate(self, digests: Sequence[bytes]) -> None:
         self.forgotten.extend(digests)

@@ -14,7 +14,6 @@ import pytest
 import trustme
 
 from asgi_llm.errors import ConfigurationError, InvalidRequestError
-from asgi_llm.providers._addresses import IPAddress
 from asgi_llm.providers._fetch import ImageFetcher
 from asgi_llm.providers.anthropic import Anthropic
 from asgi_llm.providers.app import FetchImages, ProviderApp
@@ -31,6 +30,7 @@ from asgi_llm.testing import (
     http_scope,
     json_reply,
 )
+from asgi_llm.transports._addresses import IPAddress
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 JPEG = b"\xff\xd8\xff\xe0" + b"j" * 60

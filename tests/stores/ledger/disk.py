@@ -1,7 +1,7 @@
 """A journal on a disk that fills up: run in a process of its own, whose files cannot grow.
 
-``python -m tests.stores.ledger.disk FOLDER deny|allow SEGMENT_BYTES FILE_BYTES`` writes until the
-disk refuses, and prints what came of it as JSON.
+``python -m tests.stores.ledger.disk FOLDER deny|allow SEGMENT_BYTES FILE_BYTES map|write`` writes
+until the disk refuses, and prints what came of it as JSON.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from tests.stores.ledger.rows import make_row
 
 def main() -> None:
     logging.disable()
-    folder, on_full, segment_bytes, file_bytes = sys.argv[1:]
+    folder, on_full, segment_bytes, file_bytes, way = sys.argv[1:]
     journal = FileJournal(
         folder,
         max_segment_bytes=int(segment_bytes),
         on_full=on_full,  # type: ignore[arg-type]
         fsync="never",
+        map_segments=way == "map",
     )
     journal.intend(make_row("first"))
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_bytes), resource.RLIM_INFINITY))

@@ -12,6 +12,7 @@ import pytest
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.stores._journal_format import MAGIC
 from asgi_llm.stores._journal_lane import lanes_of, segment_path, segments_of
+from asgi_llm.stores._journal_writer import Sync
 from asgi_llm.stores.journal import FileJournal
 from asgi_llm.stores.ledger import LedgerRow
 from asgi_llm.testing import ManualClock
@@ -40,10 +41,11 @@ def outcomes(rows: list[LedgerRow]) -> list[tuple[str, str]]:
     return [(row.id, row.outcome) for row in rows]
 
 
+@pytest.mark.parametrize("map_segments", [True, False])
 @pytest.mark.parametrize("fsync", ["always", "group", "never"])
-def test_rows_come_back_in_order_and_once(tmp_path: Path, fsync: str) -> None:
+def test_rows_come_back_in_order_and_once(tmp_path: Path, fsync: Sync, map_segments: bool) -> None:
     """What was settled is read as it was, in batches, and not again once it is acknowledged."""
-    journal = FileJournal(tmp_path, fsync=fsync)  # type: ignore[arg-type]
+    journal = FileJournal(tmp_path, fsync=fsync, map_segments=map_segments)
     rows = [make_row(f"r{number}", attempt=number) for number in range(1, 8)]
     for row in rows:
         journal.intend(row)
@@ -137,10 +139,11 @@ def test_a_taken_over_lane_is_resumed_where_it_was_acknowledged(tmp_path: Path) 
     assert rows == list(FileJournal(tmp_path).replay())
 
 
-def test_segments_go_when_their_rows_are_acknowledged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("map_segments", [True, False])
+def test_segments_go_when_their_rows_are_acknowledged(tmp_path: Path, map_segments: bool) -> None:
     """The disk holds what the ledger does not have, and one segment."""
-    journal = FileJournal(tmp_path, max_segment_bytes=4096)
-    rows = [make_row(f"r{number}") for number in range(50)]
+    journal = FileJournal(tmp_path, max_segment_bytes=4096, map_segments=map_segments)
+    rows = [make_row(f"r{number}") for number in range(60)]
     for row in rows:
         journal.intend(row)
         journal.settle((row,), intent=row.id)

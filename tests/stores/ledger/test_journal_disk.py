@@ -18,9 +18,11 @@ from asgi_llm.stores.journal import FileJournal
 from tests.stores.ledger.rows import make_row
 
 
-def fill(folder: Path, on_full: str, segment_bytes: int, file_bytes: int) -> dict[str, Any]:
+def fill(
+    folder: Path, on_full: str, segment_bytes: int, file_bytes: int, way: str
+) -> dict[str, Any]:
     """What a process saw whose files may not grow beyond ``file_bytes``."""
-    arguments = ["-m", "tests.stores.ledger.disk", folder, on_full, segment_bytes, file_bytes]
+    arguments = ["-m", "tests.stores.ledger.disk", folder, on_full, segment_bytes, file_bytes, way]
     done = subprocess.run(
         [sys.executable, *map(str, arguments)], check=True, capture_output=True, timeout=60
     )
@@ -28,9 +30,10 @@ def fill(folder: Path, on_full: str, segment_bytes: int, file_bytes: int) -> dic
     return found
 
 
-def test_calls_are_denied_and_those_let_through_find_room(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["map", "write"])
+def test_calls_are_denied_and_those_let_through_find_room(tmp_path: Path, way: str) -> None:
     """No new segment: an intent is refused; every outcome still fits, for its room was kept."""
-    found = fill(tmp_path, "deny", 64 * 1024, 4096)
+    found = fill(tmp_path, "deny", 64 * 1024, 4096, way)
     assert found["refused"] > 0
     assert 0 == found["unwritten_intents"]
     assert 201 == found["intended"] + found["refused"]
@@ -40,9 +43,10 @@ def test_calls_are_denied_and_those_let_through_find_room(tmp_path: Path) -> Non
     assert [] == lanes_of(tmp_path)
 
 
-def test_calls_go_on_where_that_is_declared(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["map", "write"])
+def test_calls_go_on_where_that_is_declared(tmp_path: Path, way: str) -> None:
     """Nothing is refused; outcomes wait in memory, reach the ledger, and are rows once each."""
-    found = fill(tmp_path, "allow", 64 * 1024, 8192)
+    found = fill(tmp_path, "allow", 64 * 1024, 8192, way)
     assert (201, 0) == (found["intended"], found["refused"])
     assert found["unwritten_intents"] > 0
     assert found["unwritten_rows"] > 0
@@ -54,7 +58,7 @@ def test_calls_go_on_where_that_is_declared(tmp_path: Path) -> None:
 
 def test_a_partial_record_is_cut_away(tmp_path: Path) -> None:
     """A write that the disk takes in part leaves no torn record before later ones."""
-    found = fill(tmp_path, "allow", 64 * 1024, 10_001)
+    found = fill(tmp_path, "allow", 64 * 1024, 10_001, "write")
     assert found["expected"] == sorted(found["rows"])
 
 

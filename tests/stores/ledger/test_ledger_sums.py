@@ -114,8 +114,14 @@ async def check(
                     tuple(group.by[name] for name in by): group.totals for group in found.groups
                 }
                 assert grouped(members, by) == groups
-                costs = [int(group.totals.cost_usd * 10**6) for group in found.groups]
+                costs = [group.totals.cost_usd for group in found.groups]
                 assert sorted(costs, reverse=True) == costs
+            # All of them have the tag; by tags it is the rows that are read.
+            tags = {"project": "apollo"}
+            tagged = await ledger.summary(start=first, end=last, group_by=by, tags=tags)
+            assert found == tagged
+    nothing = await ledger.summary(start=since, end=until, tags={"project": "none"})
+    assert totals([]) == nothing.totals
     of_u1 = [row for row in inside if row.user_id == "u1" and not row.cached]
     found = await ledger.summary(start=since, end=until, where={"user_id": "u1", "cached": False})
     assert totals(of_u1) == found.totals

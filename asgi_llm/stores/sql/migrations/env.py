@@ -5,10 +5,11 @@ from __future__ import annotations
 from alembic import context
 
 from asgi_llm.stores.sql.budget_models import BudgetAccount
+from asgi_llm.stores.sql.budget_rule_models import BudgetRuleRow
 from asgi_llm.stores.sql.ledger_models import LedgerEntry
 from asgi_llm.stores.sql.migrations import VERSION_TABLE
 
-MODELS = (LedgerEntry, BudgetAccount)
+MODELS = (LedgerEntry, BudgetAccount, BudgetRuleRow)
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,0 +1,210 @@
+"""The short ways of usual requests come to what the ways for all requests come to."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from asgi_llm.errors import InternalError
+from asgi_llm.middleware.cost import CostMiddleware
+from asgi_llm.state import ATTEMPTS, CACHE_STATUS, FAILURE, OPERATION, USAGE, State
+from asgi_llm.stores._journal_lane import unknown_row
+from asgi_llm.stores.budgets import BudgetDecision, BudgetRule
+from asgi_llm.stores.budgets_memory import MemoryBudgets
+from asgi_llm.stores.journal import FileJournal
+from asgi_llm.stores.ledger import LedgerRow
+from asgi_llm.testing import chat_answer
+from asgi_llm.types import Attempt, CacheReport, Document, Usage
+from asgi_llm.wire.tokens import EstimatedTokens, TokenCount
+from tests.middleware.cost.conftest import HELLO, PRICES, App, As, Notes, Stream, ask
+
+
+class Counted(EstimatedTokens):
+    """The same counter by another name, for which the layer takes no short way."""
+
+    async def count(self, document: Document, model: str) -> TokenCount:
+        return await super().count(document, model)
+
+
+class Held(MemoryBudgets):
+    """Budgets that keep what was reserved. Not the layer's own class: it asks in the long way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.amounts: list[int] = []
+
+    async def reserve(
+        self, demands: Any, amount: int, *, lease: str, lease_seconds: float, enforce: bool = True
+    ) -> BudgetDecision:
+        self.amounts.append(amount)
+        return await super().reserve(
+            demands, amount, lease=lease, lease_seconds=lease_seconds, enforce=enforce
+        )
+
+
+PLAIN: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi there"}]}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        PLAIN,
+        {**PLAIN, "max_tokens": 0},
+        {**PLAIN, "max_tokens": 77},
+        {**PLAIN, "max_completion_tokens": 88},
+        {**PLAIN, "max_completion_tokens": None},
+        {**PLAIN, "max_tokens": None, "max_completion_tokens": 5},
+        {**PLAIN, "max_tokens": 5, "max_completion_tokens": 9},
+        {**PLAIN, "max_tokens": 10, "n": 3},
+        {**PLAIN, "max_tokens": 10, "service_tier": "priority"},
+        {**PLAIN, "max_tokens": 10, "tools": [{"type": "function"}]},
+        {**PLAIN, "messages": [{"role": "user", "content": "Grüße"}]},
+        {**PLAIN, "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]},
+        {**PLAIN, "messages": [{"role": "user", "content": "Hi", "name": "ada"}]},
+        {**PLAIN, "messages": ["Hi", {"content": 7}]},
+        {**PLAIN, "messages": []},
+        {**PLAIN, "messages": "Hi"},
+        {"model": "gpt-4o"},
+    ],
+    ids=lambda document: msgspec.json.encode(document).decode(),
+)
+@pytest.mark.parametrize("model", ["gpt-4o", "free/any", "unheard/of"])
+async def test_the_same_is_reserved(document: dict[str, Any], model: str) -> None:
+    """Whether the layer goes the short way, or counts and bounds each request in full."""
+    amounts = []
+    for counter in (EstimatedTokens(), Counted()):
+        store = Held()
+        plenty = BudgetRule(scope="everyone", amount_usd=Decimal(1000))
+        inside = CostMiddleware(
+            App(), prices=PRICES, budgets=[plenty], budget_store=store, token_counter=counter
+        )
+        assert 200 == (await ask(inside, {**document, "model": model})).status
+        amounts.append(store.amounts)
+    assert amounts[0] == amounts[1]
+
+
+@pytest.mark.parametrize("value", [-1, True, "9", 2**31])
+async def test_a_limit_of_the_output_that_is_none_is_refused(value: object) -> None:
+    """Also where nothing else about the request is unusual."""
+    inside = CostMiddleware(App(), prices=PRICES)
+    assert 400 == (await ask(inside, {**PLAIN, "max_tokens": value})).status
+
+
+def sets(*pairs: Any) -> Callable[[State], None]:
+    def write(state: State) -> None:
+        for key, value in pairs:
+            state.set(key, value)
+
+    return write
+
+
+def tried(**fields: Any) -> Attempt:
+    given: dict[str, Any] = {
+        "provider": "openai",
+        "model": "gpt-4o",
+        "status": 200,
+        "error_code": None,
+        "duration_seconds": 0.5,
+        "time_to_first_byte_seconds": 0.25,
+    }
+    return Attempt(**{**given, **fields})
+
+
+TOOK = Usage(input_uncached=5, input_cached=3, output_text=2)
+CASES: dict[str, Any] = {
+    "it says its usage": App(),
+    "the app says its usage": App(before=sets((USAGE, TOOK), (ATTEMPTS, (tried(),)))),
+    "another place": App(before=sets((USAGE, TOOK), (ATTEMPTS, (tried(model="gpt-5"),)))),
+    "a service tier": App(
+        {**chat_answer(), "service_tier": "flex"},
+        before=sets((USAGE, TOOK), (ATTEMPTS, (tried(),))),
+    ),
+    "no price": App(before=sets((USAGE, TOOK), (ATTEMPTS, (tried(provider="unheard"),)))),
+    "several attempts": App(
+        before=sets((USAGE, TOOK), (ATTEMPTS, (tried(status=500, error_code="x"), tried())))
+    ),
+    "refused": App({"error": {}}, status=429, before=sets((OPERATION, "chat"), (ATTEMPTS, ()))),
+    "failed": App({"error": {}}, status=500),
+    "out of a cache": App(
+        before=sets(
+            (
+                CACHE_STATUS,
+                CacheReport(
+                    status="hit", type="exact", provider="openai", model="gpt-4o", usage=TOOK
+                ),
+            )
+        )
+    ),
+    "a stream": Stream([{"choices": [{"index": 0, "delta": {"content": "Hi"}}]}]),
+}
+
+
+def seen(row: LedgerRow) -> LedgerRow:
+    """A row but for what no two requests have in common."""
+    return msgspec.structs.replace(
+        row, id="", request_id="", latency_seconds=None, time_to_first_token_seconds=None
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "principal",
+    [{}, {"key_id": "k", "user_id": "ü", "metadata": {"project": "apollo"}}],
+    ids=["nobody", "somebody"],
+)
+async def test_the_journal_on_disk_has_the_rows_of_any_journal(
+    case: str, principal: dict[str, Any], tmp_path: Path
+) -> None:
+    """It gets bytes, and others get rows: they are the same rows."""
+    app, notes, journal = CASES[case], Notes(), FileJournal(tmp_path)
+    document = {**HELLO, "stream": case == "a stream", "metadata": {"team": "blue"}}
+    options: dict[str, Any] = {"prices": PRICES, "wall_clock": lambda: 1_795_250_000.123456}
+    await ask(As(CostMiddleware(app, journal=notes, **options), **principal), document)
+    await ask(As(CostMiddleware(app, journal=journal, **options), **principal), document)
+    assert 0 == journal.open_intents
+    batch = journal.read(100)
+    found = [] if batch is None else batch.rows
+    journal.close()
+    assert [seen(row) for row in notes.rows] == [seen(row) for row in found]
+
+
+async def test_what_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
+    """The id of a caller that UTF-8 has no bytes for loses that, and no row is lost by it."""
+    journal = FileJournal(tmp_path)
+    inside = As(CostMiddleware(App(), prices=PRICES, journal=journal), key_id="no \udcff text")
+    assert 200 == (await ask(inside)).status
+    batch = journal.read(100)
+    assert batch is not None
+    assert ["no \ufffd text"] == [(row.key_id or "")[:9] for row in batch.rows]
+    assert 0 == journal.open_intents
+    journal.close()
+
+
+async def test_an_intent_on_disk_is_that_of_any_journal(tmp_path: Path) -> None:
+    """What is found of a call whose worker dies does not depend on how it was written."""
+    notes, journal = Notes(), FileJournal(tmp_path / "live")
+    options: dict[str, Any] = {"prices": PRICES, "wall_clock": lambda: 1_795_250_000.5}
+
+    def keep(state: State) -> None:
+        shutil.copytree(tmp_path / "live", tmp_path / "dead")
+
+    await ask(CostMiddleware(App(before=keep), journal=journal, **options))
+    journal.close()
+    await ask(CostMiddleware(App(), journal=notes, **options))
+    found = list(FileJournal(tmp_path / "dead").replay())
+    assert [seen(unknown_row(row)) for row in notes.intents] == [seen(row) for row in found]
+
+
+async def test_a_failure_is_never_taken_for_a_usual_answer() -> None:
+    """An app that says that its whole answer is wrong has a row that says so."""
+    notes = Notes()
+    failure = InternalError("no")
+    app = App(before=sets((USAGE, TOOK), (ATTEMPTS, (tried(),)), (FAILURE, failure)))
+    await ask(CostMiddleware(app, prices=PRICES, journal=notes))
+    assert "failed" == notes.row.outcome
