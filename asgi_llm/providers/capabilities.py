@@ -369,6 +369,15 @@ _NOT_COMPATIBLE: Final[Mapping[str, ProviderType]] = {
         requires="litellm",
         source="what passes is up to litellm and the provider behind it",
     ),
+    "local_embeddings": ProviderType(
+        title="embeddings by a model of this process",
+        adapter="asgi_llm.providers.local_embeddings:local_embeddings",
+        capabilities=Capabilities(
+            operations=frozenset(("embeddings",)), streaming=False, embeddings=Embeddings()
+        ),
+        needs_key=False,
+        source="asgi_llm.providers.local_embeddings; dimensions are up to the model",
+    ),
     "echo": ProviderType(
         title="offline and deterministic",
         adapter="asgi_llm.providers.echo:Echo",

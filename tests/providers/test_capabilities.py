@@ -29,13 +29,15 @@ OTHERS: dict[str, dict[str, Any]] = {
     "bedrock": {"region": "us-east-1"},
     "vertex": {"project": "p", "location": "global"},
     "litellm": {"models": ["openai/*"]},
+    "local_embeddings": {"model": "all-MiniLM-L6-v2", "engine": "sentence_transformers"},
 }
 """Options that a type needs besides its key."""
 
 NATIVE = [
     name
     for name in PROVIDER_TYPES
-    if name not in COMPATIBLE and name not in ("openai", "azure", "echo", "litellm")
+    if name not in COMPATIBLE
+    and name not in ("openai", "azure", "echo", "litellm", "local_embeddings")
 ]
 CHATTING = [name for name in NATIVE if "chat" in PROVIDER_TYPES[name].capabilities.operations]
 EMBEDDING = [name for name in NATIVE if PROVIDER_TYPES[name].capabilities.embeddings]

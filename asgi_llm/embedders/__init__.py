@@ -1,0 +1,1 @@
+"""Text to unit vectors: the Protocol in ``base``, one driver a file."""

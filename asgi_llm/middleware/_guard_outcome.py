@@ -1,0 +1,57 @@
+"""What others are told of what the guards did: layers, clients, and clients that are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from asgi_llm.errors import ContentFilterError, LLMError
+from asgi_llm.middleware._guard_checks import Hit, Notes
+from asgi_llm.middleware._guard_texts import Text
+from asgi_llm.state import ANSWER_CHANGED, VERDICTS, State
+from asgi_llm.types import Document
+
+__all__ = ["publish", "refusal", "verdict_header", "without_echoes"]
+
+_MOST_TOLD: Final = 16
+
+
+def publish(state: State, notes: Notes) -> None:
+    """Tell the other layers what was found."""
+    if notes.verdicts:
+        state.set(VERDICTS, notes.verdicts)
+    if notes.changed:
+        state.set(ANSWER_CHANGED, True)
+
+
+def refusal(hit: Hit, path: str, *, is_request: bool) -> LLMError:
+    """What a client is told of a block: which guard and what for, and nothing of the text."""
+    what = "request" if is_request else "answer"
+    return ContentFilterError(
+        f"The {what} was blocked by the guard {hit.rail.name!r} ({hit.category}).",
+        param=path or None,
+    )
+
+
+def verdict_header(notes: Notes) -> bytes:
+    """The header's value: what was done for which category, each once, in the order it came."""
+    told = {
+        f"{verdict.category}={verdict.action}": None
+        for verdict in notes.verdicts
+        if verdict.enforced
+    }
+    return ", ".join(list(told)[:_MOST_TOLD]).encode("ascii", "replace")
+
+
+def without_echoes(document: Document, changes: Sequence[tuple[Text, str]]) -> Document:
+    """Without what says a changed text once more: its tokens, and its sound."""
+    for text, _ in changes:
+        if text.path[0] != "choices" or len(text.path) < 3:
+            continue
+        choice = document["choices"][text.path[1]]
+        if choice.get("logprobs") is not None:
+            choice["logprobs"] = None
+        message = choice.get("message")
+        if type(message) is dict and type(message.get("audio")) is dict:
+            choice["message"] = {**message, "audio": None}
+    return document

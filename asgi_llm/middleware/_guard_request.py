@@ -1,0 +1,266 @@
+"""One request on its way through the guards, and the calls of the app that answer it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from asgi_llm import _json
+from asgi_llm._asgi import BufferedBody, send_error
+from asgi_llm.errors import InvalidRequestError, LLMError
+from asgi_llm.middleware._guard_answer import Guarded, GuardedAnswer, Settings
+from asgi_llm.middleware._guard_checks import Asked, Notes
+from asgi_llm.middleware._guard_outcome import publish, refusal, verdict_header
+from asgi_llm.middleware._guard_quick import Judged
+from asgi_llm.middleware._guard_rules import Panel, Panels, Rail
+from asgi_llm.middleware._guard_texts import Text, path_text, read_texts, system_texts, with_texts
+from asgi_llm.middleware._guard_vault import Vault
+from asgi_llm.middleware._guard_whole import (
+    Found,
+    chains_of,
+    check_inline,
+    check_slowly,
+    first_block,
+    is_large,
+    note,
+    rewrite,
+)
+from asgi_llm.middleware._limit_plan import model_of
+from asgi_llm.middleware._model_access import is_upload
+from asgi_llm.state import FAILURE, PRINCIPAL, State
+from asgi_llm.types import Document
+from asgi_llm.wire._explain import name_kind
+from asgi_llm.wire.upload import Upload
+
+__all__ = ["GuardedRequest", "Guards"]
+
+_ANSWERS_WITHOUT_TEXT: Final = frozenset(("/v1/embeddings", "/v1/moderations"))
+_NOBODY: Final = Panel((), (), None)
+
+
+class Guards(NamedTuple):
+    """What all requests of a layer share."""
+
+    app: ASGIApp
+    input: Panels
+    output: Panels
+    settings: Settings
+    parallel: bool
+    enforce: bool
+    max_body_bytes: int
+    body_timeout_seconds: float
+
+
+class GuardedRequest:
+    """One request.
+
+    Args:
+        guards: Of the layer.
+        state: Of the request.
+        path: Its route.
+        vault: Its placeholders.
+        notes: What is found in it, and in its answer.
+
+    Attributes:
+        asked: What guards are told of it.
+        notes: As given.
+        state: As given.
+    """
+
+    __slots__ = ("_guards", "_path", "_vault", "asked", "notes", "state")
+
+    def __init__(self, guards: Guards, state: State, path: str, vault: Vault, notes: Notes) -> None:
+        self._guards = guards
+        self._path = path
+        self._vault = vault
+        self.asked = Asked("", ())
+        self.notes = notes
+        self.state = state
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check the request, have it answered, and check the answer."""
+        guards, state = self._guards, self.state
+        try:
+            body = await BufferedBody.read(
+                scope,
+                receive,
+                max_bytes=guards.max_body_bytes,
+                timeout_seconds=guards.body_timeout_seconds,
+            )
+            if body is None:
+                return
+            if is_upload(scope, self._path):
+                document, texts = None, await self._read_form(scope, body.data)
+            else:
+                document, texts = self._read(body.data)
+        except LLMError as error:
+            state.set(FAILURE, error)
+            await send_error(send, state, error)
+            return
+        model = model_of(document)
+        principal = state.get(PRINCIPAL)
+        panel = guards.input.choose(model, principal)
+        answers = guards.output.choose(model, principal)
+        self.asked = Asked(model, system_texts(texts))
+        found: list[Found] = []
+        judged: Judged = "unknown"
+        if panel.quick is not None:
+            judged = panel.quick.judge([text.text for text in texts], chains_of(texts))
+        if judged != "clean":
+            found = await self._look(texts, panel, plain=judged == "plain")
+        first, beside = self._in_order(panel.slow)
+        if first and first_block(found) is None:
+            found += await check_slowly(texts, first, "input", self.asked, guards.settings.threads)
+        is_form = document is None
+        block = self._judge(found, texts, may_change=not is_form)
+        if block is not None:
+            await self._refuse(block, texts, send)
+            return
+        if found and document is not None:
+            changes = rewrite(found, texts, self._vault, keep=True, restore=False)
+            if changes:
+                scope = body.replace(scope, _json.encode(with_texts(document, changes)))
+        if self._path in _ANSWERS_WITHOUT_TEXT:
+            answers = _NOBODY
+        guarded = Guarded(answers, self.asked, self.notes, self._vault, state)
+        if beside:
+            await self._run_beside(texts, beside, guarded, scope, receive, body, send)
+        elif answers.retries:
+            await self._answer(guarded, scope, receive, body, send, None)
+        else:
+            answer = GuardedAnswer(guards.settings, guarded, send, gate=None, may_retry=False)
+            await answer.run(guards.app, scope, body.receive)
+
+    async def _read_form(self, scope: Scope, data: bytes) -> list[Text]:
+        upload = await Upload.read_head(
+            scope,
+            BufferedBody(data, _nothing_more).receive,
+            max_bytes=self._guards.max_body_bytes,
+        )
+        if upload is None:
+            return []
+        async with upload:
+            return read_texts(upload.document(), role="user")
+
+    def _read(self, data: bytes) -> tuple[Document | None, list[Text]]:
+        """The document of a body, and its texts; none where it has none and nothing is enforced."""
+        try:
+            document: Any = self.state.document(data)
+            if type(document) is not dict:
+                raise InvalidRequestError(
+                    f"The body has to be a JSON object, got {name_kind(document)}.",
+                    code="invalid_type",
+                )
+        except InvalidRequestError:
+            if self._guards.enforce:
+                raise
+            return None, []
+        return document, read_texts(document)
+
+    async def _look(self, texts: Sequence[Text], panel: Panel, *, plain: bool) -> list[Found]:
+        if panel.scanner is None and not panel.inline:
+            return []
+        if is_large(texts):
+            return await self._guards.settings.threads.run(
+                lambda: check_inline(texts, panel, "input", self.asked)
+            )
+        return check_inline(texts, panel, "input", self.asked, plain=plain)
+
+    def _in_order(self, slow: Sequence[Rail]) -> tuple[Sequence[Rail], Sequence[Rail]]:
+        """Those that are asked before the app is called, and those that are asked meanwhile."""
+        if not self._guards.parallel:
+            return slow, ()
+        redacting = [rail for rail in slow if rail.acts and not rail.blocks]
+        return redacting, [rail for rail in slow if rail not in redacting]
+
+    def _judge(
+        self, found: Sequence[Found], texts: Sequence[Text], *, may_change: bool
+    ) -> Found | None:
+        """Note what was found; what the request is refused for, if it is."""
+        if not found:
+            return None
+        note(found, texts, self.notes, "input")
+        publish(self.state, self.notes)
+        block = first_block(found)
+        if block is None and not may_change:
+            # A form goes on as it came, or not at all.
+            block = next((one for one in found if one.hit.redacts), None)
+        return block
+
+    async def _refuse(self, block: Found, texts: Sequence[Text], send: Send) -> None:
+        self.notes.blocked = True
+        path = path_text(texts[block.parts[0][0]].path) if block.parts else ""
+        error = refusal(block.hit, path, is_request=True)
+        if self._guards.settings.tell_header:
+            error.headers = ((b"x-guardrail", verdict_header(self.notes)),)
+        self.state.set(FAILURE, error)
+        await send_error(send, self.state, error)
+
+    async def _answer(
+        self,
+        guarded: Guarded,
+        scope: Scope,
+        receive: Receive,
+        body: BufferedBody,
+        send: Send,
+        gate: asyncio.Task[Found | None] | None,
+    ) -> None:
+        """Have the app answer; once more where a guard that asks for it blocks the answer."""
+        guards = self._guards
+        may_retry = guarded.panel.retries
+        answer = GuardedAnswer(guards.settings, guarded, send, gate=gate, may_retry=may_retry)
+        await answer.run(guards.app, scope, body.receive)
+        if answer.wants_retry:
+            again = BufferedBody(body.data, receive)
+            answer = GuardedAnswer(guards.settings, guarded, send, gate=None, may_retry=False)
+            await answer.run(guards.app, scope, again.receive)
+
+    async def _run_beside(
+        self,
+        texts: Sequence[Text],
+        beside: Sequence[Rail],
+        guarded: Guarded,
+        scope: Scope,
+        receive: Receive,
+        body: BufferedBody,
+        send: Send,
+    ) -> None:
+        """Have the app answer while guards still look at the request."""
+        loop = asyncio.get_running_loop()
+        checking = loop.create_task(self._check_beside(texts, beside))
+        running = loop.create_task(self._answer(guarded, scope, receive, body, send, checking))
+        try:
+            await asyncio.wait((checking, running), return_when=asyncio.FIRST_COMPLETED)
+            block = await checking
+            if block is None:
+                await running
+                return
+            # Nothing of the answer has left, and nothing will.
+            await _ended(running)
+            await self._refuse(block, texts, send)
+        finally:
+            await _ended(checking, running)
+
+    async def _check_beside(self, texts: Sequence[Text], beside: Sequence[Rail]) -> Found | None:
+        threads = self._guards.settings.threads
+        found = await check_slowly(texts, beside, "input", self.asked, threads)
+        return self._judge(found, texts, may_change=True)
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel ``tasks`` and wait for their end; what they raise is nobody's any more."""
+    left = [task for task in tasks if not task.done()]
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
+
+
+async def _nothing_more() -> Message:
+    return {"type": "http.disconnect"}

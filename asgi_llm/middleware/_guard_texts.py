@@ -1,0 +1,274 @@
+"""Where the text is in a document of the wire, and how it is put back changed.
+
+A document is walked whole: what is not known to be something else is text, so that a field which
+nobody has heard of hides nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
+
+from asgi_llm.types import Document
+
+__all__ = [
+    "STRUCTURE",
+    "Path",
+    "Text",
+    "is_structure",
+    "path_text",
+    "read_texts",
+    "system_texts",
+    "with_texts",
+]
+
+TextKind = Literal["text", "json", "key", "number", "data"]
+Path = tuple[str | int, ...]
+
+
+class Text(msgspec.Struct, gc=False):
+    """A text of a document.
+
+    Attributes:
+        path: The keys and indexes that lead to it.
+        role: Whose it is.
+        text: What it says; of a data URL, what is in that.
+        kind: ``json`` is JSON inside a string, ``key`` the name of a field, ``number`` a long
+            integer, ``data`` what a data URL holds.
+    """
+
+    path: Path
+    role: str
+    text: str
+    kind: TextKind = "text"
+
+
+STRUCTURE: Final = frozenset(
+    (
+        "model", "type", "role", "object", "id", "tool_call_id", "finish_reason", "format",
+        "detail", "service_tier", "system_fingerprint", "reasoning_effort", "encoding_format",
+        "verbosity", "file_id", "voice", "size", "quality", "style", "background", "tool_choice",
+        "call_id", "item_id", "obfuscation", "signature", "encrypted_content", "thought_signature",
+        "native_finish_reason", "stop_reason", "provider", "effort", "mode", "status",
+    )
+)  # fmt: skip
+"""Fields that hold a word of the API, or an id."""
+
+_SHORT_ROLE: Final = {"developer": "system", "function": "tool"}
+_OF_SYSTEM: Final = frozenset(("system", "instructions"))
+_OF_USER: Final = frozenset(("prompt", "input", "suffix", "query", "documents"))
+_SEALED: Final = frozenset(("signature", "encrypted_content", "thought_signature", "obfuscation"))
+_LONGEST_WORD: Final = 64
+_LONGEST_PLAIN_KEY: Final = 16
+_LONG_KEYS: Final = frozenset(
+    (
+        "additionalProperties", "allowed_tools", "completion_tokens", "completion_tokens_details",
+        "encrypted_content", "frequency_penalty", "include_obfuscation", "max_completion_tokens",
+        "parallel_tool_calls", "patternProperties", "presence_penalty", "prompt_cache_retention",
+        "prompt_tokens_details", "reasoning_content", "reasoning_details", "safety_identifier",
+        "system_fingerprint", "thought_signature", "unevaluatedProperties", "web_search_options",
+    )
+)  # fmt: skip
+_LEAST_LONG_NUMBER: Final = 10**9
+_LEAST_DATA: Final = 256
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\r\n"
+_TEXT_MEDIA: Final = (
+    "text/", "application/json", "application/xml", "application/yaml", "application/x-yaml",
+    "application/javascript", "application/csv", "application/x-ndjson", "application/rtf",
+    "image/svg+xml",
+)  # fmt: skip
+
+
+def read_texts(document: Document, *, role: str = "") -> list[Text]:
+    """Every text of ``document``, in its order, but for the tokens of ``logprobs``.
+
+    Args:
+        document: A request, or an answer.
+        role: Whose texts are those for which nothing else is said.
+    """
+    found: list[Text] = []
+    for key, value in document.items():
+        kind = type(value)
+        if kind is str:
+            if key not in STRUCTURE or len(value) > _LONGEST_WORD:
+                _read_string(found, (key,), _role_of(key, role), key, value)
+        elif kind is list or kind is dict:
+            _read(found, (key,), _role_of(key, role), value)
+        elif kind is int and not -_LEAST_LONG_NUMBER < value < _LEAST_LONG_NUMBER:
+            found.append(Text((key,), role, str(value), "number"))
+        if not (len(key) <= _LONGEST_PLAIN_KEY and key.isidentifier()) and key not in _LONG_KEYS:
+            found.append(Text((key,), role, key, "key"))
+    return found
+
+
+def _role_of(key: str, role: str) -> str:
+    if key in _OF_SYSTEM:
+        return "system"
+    return "user" if key in _OF_USER and not role else role
+
+
+def _read(found: list[Text], path: Path, role: str, value: Any) -> None:
+    if type(value) is list:
+        for index, one in enumerate(value):
+            kind = type(one)
+            if kind is dict or kind is list:
+                _read(found, (*path, index), role, one)
+            elif kind is str:
+                _read_string(found, (*path, index), role, "", one)
+            elif kind is float:
+                # A vector holds nothing else.
+                return
+            elif kind is int and not -_LEAST_LONG_NUMBER < one < _LEAST_LONG_NUMBER:
+                found.append(Text((*path, index), role, str(one), "number"))
+        return
+    said = value.get("role")
+    if type(said) is str:
+        role = _SHORT_ROLE.get(said, said)
+        if len(value) == 2 and len(said) <= _LONGEST_WORD:
+            # Most messages are no more than this.
+            one = value.get("content")
+            if type(one) is str:
+                _read_string(found, (*path, "content"), role, "content", one)
+                return
+    for key, one in value.items():
+        kind = type(one)
+        if kind is str:
+            if key not in STRUCTURE or (len(one) > _LONGEST_WORD and key not in _SEALED):
+                _read_string(found, (*path, key), role, key, one)
+        elif kind is dict or kind is list:
+            if key != "logprobs":
+                _read(found, (*path, key), role, one)
+        elif kind is int and not -_LEAST_LONG_NUMBER < one < _LEAST_LONG_NUMBER:
+            found.append(Text((*path, key), role, str(one), "number"))
+        if not (len(key) <= _LONGEST_PLAIN_KEY and key.isidentifier()) and key not in _LONG_KEYS:
+            found.append(Text((*path, key), role, key, "key"))
+
+
+def _read_string(found: list[Text], path: Path, role: str, key: str, value: str) -> None:
+    if not value:
+        return
+    if key == "arguments":
+        found.append(Text(path, role, value, "json"))
+        return
+    if value.startswith("data:"):
+        media = value[5:].partition(",")[0].lower()
+        # No media type means text/plain.
+        if media.startswith((*_TEXT_MEDIA, ";")) or not media:
+            said = _text_of_data_url(value)
+            found.append(
+                Text(path, role, value) if said is None else Text(path, role, said, "data")
+            )
+        return
+    if len(value) >= _LEAST_DATA and _is_binary(value):
+        return
+    found.append(Text(path, role, value))
+
+
+def _is_binary(value: str) -> bool:
+    """Whether all of ``value`` is base64 of something that is no text, such as a sound."""
+    if " " in value[:_LEAST_DATA] or not value.isascii():
+        return False
+    if value.encode().translate(None, _BASE64):
+        return False
+    try:
+        data = base64.b64decode(value[:128].replace("-", "+").replace("_", "/"))
+    except (binascii.Error, ValueError):
+        return False
+    return not _is_text(data)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        text = data[:-3].decode() if len(data) > 3 else data.decode()
+    except UnicodeDecodeError:
+        return False
+    return all(one >= " " or one in "\t\r\n" for one in text)
+
+
+def _text_of_data_url(value: str) -> str | None:
+    """What a data URL of text holds; None where it cannot be read."""
+    head, _, rest = value.partition(",")
+    try:
+        data = (
+            base64.b64decode(rest) if head.lower().endswith(";base64") else unquote_to_bytes(rest)
+        )
+    except (binascii.Error, ValueError):
+        return None
+    return data.decode("utf-8", "replace")
+
+
+def _as_data_url(before: str, text: str) -> str:
+    head = before.partition(",")[0]
+    if head.lower().endswith(";base64"):
+        return f"{head},{base64.b64encode(text.encode()).decode()}"
+    return f"{head},{quote(text)}"
+
+
+def with_texts(document: Document, changes: Iterable[tuple[Text, str]]) -> Document:
+    """``document`` with other texts in their places; what is not changed is shared with it."""
+    root: Document = dict(document)
+    copies: dict[Path, Any] = {(): root}
+    keys: list[tuple[Path, str]] = []
+    for text, new in changes:
+        holder = _copied(copies, text.path[:-1])
+        last = text.path[-1]
+        if text.kind == "key":
+            keys.append((text.path, new))
+        elif text.kind == "data":
+            holder[last] = _as_data_url(holder[last], new)
+        else:
+            holder[last] = new
+    # Names change last and from within, since they are part of the paths of what they hold.
+    for path, new in sorted(keys, key=lambda change: -len(change[0])):
+        holder = _copied(copies, path[:-1])
+        items = [(new if key == path[-1] else key, value) for key, value in holder.items()]
+        holder.clear()
+        holder.update(items)
+    return root
+
+
+def _copied(copies: dict[Path, Any], path: Path) -> Any:
+    """The container at ``path``, in a copy of its own."""
+    if path in copies:
+        return copies[path]
+    holder = _copied(copies, path[:-1])
+    inner = holder[path[-1]]
+    copy = dict(inner) if isinstance(inner, dict) else list(inner)
+    holder[path[-1]] = copy
+    copies[path] = copy
+    return copy
+
+
+def path_text(path: Path) -> str:
+    """A path as it is written in errors, such as ``messages[2].content``.
+
+    Names of fields that may hold somebody's text are written as ``*``.
+    """
+    out = ""
+    for step in path:
+        if isinstance(step, int):
+            out += f"[{step}]"
+        else:
+            step = step if is_plain_key(step) else "*"
+            out += f".{step}" if out else step
+    return out
+
+
+def is_plain_key(key: str) -> bool:
+    """Whether the name of a field is too short, or too well known, to hold a text."""
+    return (len(key) <= _LONGEST_PLAIN_KEY and key.isidentifier()) or key in _LONG_KEYS
+
+
+def system_texts(texts: Iterable[Text]) -> tuple[str, ...]:
+    """The texts of those who set the rules."""
+    return tuple([text.text for text in texts if text.role == "system" and text.kind == "text"])
+
+
+def is_structure(key: str, value: str) -> bool:
+    """Whether a field holds a word of the API, or an id, and no text."""
+    return key in STRUCTURE and (len(value) <= _LONGEST_WORD or key in _SEALED)

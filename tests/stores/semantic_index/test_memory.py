@@ -1,0 +1,347 @@
+"""What the index in process promises beyond the others: its bounds, and its file."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import stat
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from asgi_llm.errors import ConfigurationError
+from asgi_llm.stores._index_snapshot import MAGIC
+from asgi_llm.stores.semantic_index import Learning, Selection
+from asgi_llm.stores.semantic_index_memory import MemorySemanticIndex
+from tests.stores.semantic_index.conftest import START, SetClock, at_angle, entry, unit
+
+FIRST = unit(1)
+HERE = b"P" * 32
+MEBIBYTE = 1024 * 1024
+
+
+def file_of(folder: Path) -> Path:
+    return folder / "index.bin"
+
+
+def kept_index(folder: Path, **options: Any) -> MemorySemanticIndex:
+    return MemorySemanticIndex(snapshot_path=file_of(folder), clock=SetClock(), **options)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def filled(folder: Path, count: int = 3) -> bytes:
+    """The bytes of a snapshot of so many entries."""
+    index = kept_index(folder)
+    for number in range(count):
+        await index.add(entry(f"e{number}"), at_angle(1 - number / count))
+    await index.aclose()
+    return file_of(folder).read_bytes()
+
+
+async def test_entries_survive_a_restart(tmp_path: Path) -> None:
+    """Everything of them, in the order of use, but for those that ran out meanwhile."""
+    clock = SetClock()
+    index = MemorySemanticIndex(snapshot_path=file_of(tmp_path), clock=clock)
+    for number in range(2500):
+        # Several chunks of the file, and many partitions.
+        await index.add(entry(f"e{number:04}", b"%d" % (number % 7)), at_angle(number / 2500))
+    await index.add(entry("short", expires=START + 10), FIRST)
+    await index.touch("e0003")
+    await index.update_learning("e0004", expected_version=0, state=b"learned")
+    before = await index.find(Selection(), limit=1000)
+    await index.aclose()
+
+    clock.now = START + 10
+    again = MemorySemanticIndex(
+        snapshot_path=file_of(tmp_path), max_entries_per_partition=358, clock=clock
+    )
+    assert before == await again.find(Selection(), limit=1000)
+    assert None is await again.get("short")
+    assert Learning(b"learned", 1) == await again.learning("e0004")
+    matches = await again.search(b"3", at_angle(0.9004), 1)
+    assert ["e2250"] == [match.entry.id for match in matches]
+    # Partition 3 is full: what goes is not what was used last.
+    await again.add(entry("new1", b"3"), FIRST)
+    await again.add(entry("new2", b"3"), FIRST)
+    assert None is not await again.get("e0003")
+    assert None is await again.get("e0010")
+
+
+async def test_no_file_is_an_empty_index(tmp_path: Path) -> None:
+    """The first start finds nothing, and an index that nobody wrote to leaves nothing."""
+    index = kept_index(tmp_path)
+    assert () == await index.search(HERE, FIRST)
+    await index.aclose()
+    assert [] == names(tmp_path)
+
+
+async def test_the_file_is_for_its_user_alone(tmp_path: Path) -> None:
+    """It holds prompts and answers; and nothing is left beside it."""
+    await filled(tmp_path)
+    assert 0o600 == stat.S_IMODE(file_of(tmp_path).stat().st_mode)
+    assert ["index.bin"] == names(tmp_path)
+
+
+async def start_with(folder: Path, data: bytes) -> int:
+    """How many entries an index finds that starts with a file of ``data``."""
+    file_of(folder).write_bytes(data)
+    index = kept_index(folder)
+    return (await index.statistics()).entries
+
+
+async def test_a_file_cut_anywhere_starts_an_empty_index(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At each length it is refused, put aside, and told to the log."""
+    whole = await filled(tmp_path)
+    for length in range(0, len(whole), 7):
+        caplog.clear()
+        assert 0 == await start_with(tmp_path, whole[:length])
+        assert "starts empty" in caplog.text
+        assert whole[:length] == (tmp_path / "index.bin.damaged").read_bytes()
+        assert not file_of(tmp_path).exists()
+    assert 3 == await start_with(tmp_path, whole)
+
+
+async def test_a_changed_byte_anywhere_starts_an_empty_index(tmp_path: Path) -> None:
+    """The checksum covers all of the file."""
+    whole = await filled(tmp_path)
+    for place in range(0, len(whole), 11):
+        changed = bytearray(whole)
+        changed[place] ^= 0x10
+        assert 0 == await start_with(tmp_path, bytes(changed))
+    assert 0 == await start_with(tmp_path, whole + b"\0")
+
+
+def sealed(body: bytes) -> bytes:
+    return body + hashlib.sha256(body).digest()
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (sealed(b"asgi-llm semantic index 2\n"), "another version"),
+        (sealed(b"something else entirely, and long enough"), "no snapshot"),
+        (sealed(MAGIC + b"\x01"), "no head"),
+        (sealed(MAGIC + b"\xff" * 16), "no whole body"),
+        (sealed(MAGIC + b"\x01\0\0\0" + b"\x01\0\0\0" + b"\x01" + b"\0" * 7 + b"\xc1" + b"\0" * 4),
+         "cannot be read"),
+        (sealed(MAGIC + b"\x01\0\0\0" + b"\x01\0\0\0" + b"\x01" + b"\0" * 7 + b"\x90" + b"\0" * 4),
+         "more or fewer"),
+        (b"", "no snapshot"),
+    ],
+)  # fmt: skip
+async def test_a_file_of_another_kind_starts_an_empty_index(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, data: bytes, told: str
+) -> None:
+    """Also one with a checksum that fits: it says what is wrong."""
+    assert 0 == await start_with(tmp_path, data)
+    assert told in caplog.text
+
+
+async def test_a_file_that_cannot_be_read_or_written_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An index works all the same, and says in the log that nothing of it lasts."""
+    file_of(tmp_path).mkdir()
+    (file_of(tmp_path) / "in the way").touch()
+    (tmp_path / "index.bin.damaged").mkdir()
+    (tmp_path / "index.bin.damaged" / "too").touch()
+    index = kept_index(tmp_path)
+    await index.add(entry(), FIRST)
+    assert 1 == len(await index.search(HERE, FIRST))
+    await index.aclose()
+    for told in ("starts empty", "could not be put aside", "could not be written"):
+        assert told in caplog.text
+    assert ["index.bin", "index.bin.damaged"] == names(tmp_path)
+
+
+async def test_a_snapshot_is_written_now_and_then(tmp_path: Path) -> None:
+    """By the first change after the interval; a process that is killed then keeps it."""
+    clock = SetClock()
+    index = MemorySemanticIndex(snapshot_path=file_of(tmp_path), snapshot_seconds=60, clock=clock)
+    await index.add(entry("one"), FIRST)
+    tasks = asyncio.all_tasks()
+    clock.now += 60
+    await index.add(entry("two"), FIRST)
+    (writing,) = asyncio.all_tasks() - tasks
+    await index.add(entry("three"), FIRST)
+    assert {writing} == asyncio.all_tasks() - tasks
+    async with asyncio.timeout(30):
+        await writing
+    again = MemorySemanticIndex(snapshot_path=file_of(tmp_path), clock=clock)
+    assert {"one", "two"} <= {one.id for one in await again.find(Selection())}
+    await index.aclose()
+
+
+async def test_a_snapshot_taken_under_changes_is_whole(tmp_path: Path) -> None:
+    """Each vector in it is that of its entry, whatever came and went while it was written."""
+    index = kept_index(tmp_path, max_entries_per_partition=400)
+    numbers = np.random.default_rng(3)
+
+    def vector_of(number: int) -> Any:
+        return at_angle(number / 4000)
+
+    for number in range(400):
+        await index.add(entry(f"e{number}"), vector_of(number))
+    # Whatever is evicted meanwhile, these stay.
+    for number in range(5):
+        await index.add(entry(f"s{number}", b"stable"), vector_of(number))
+    saving = asyncio.create_task(index.save())
+    number = 400
+    while not saving.done():
+        await index.add(entry(f"e{number}"), vector_of(number))
+        if numbers.random() < 0.01:
+            await index.remove(Selection(ids=tuple(f"e{n}" for n in range(number - 390, number))))
+        number = number + 1 if number < 3999 else 400
+        await asyncio.sleep(0)
+    await saving
+    again = kept_index(tmp_path)
+    found = await again.find(Selection(), limit=1000)
+    assert {f"s{number}" for number in range(5)} <= {one.id for one in found}
+    for one in found:
+        (match,) = [
+            match
+            for match in await again.search(one.partition, vector_of(int(one.id[1:])), 1000)
+            if match.entry.id == one.id
+        ]
+        assert 1.0 == pytest.approx(match.similarity, abs=1e-6)
+
+
+async def test_the_first_calls_at_once_load_the_file_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A caller that gives up does not stop the others; nobody sees half an index."""
+    await filled(tmp_path, 2000)
+    index = kept_index(tmp_path)
+    impatient = asyncio.create_task(index.get("e0"))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    found = await asyncio.gather(*[index.statistics() for _ in range(20)])
+    assert {2000} == {one.entries for one in found}
+    assert impatient.cancelled()
+    assert "" == caplog.text
+
+
+async def test_all_entries_together_stay_under_the_bound() -> None:
+    """In bytes that Python really takes, with payloads of all sizes and many partitions."""
+    bound = 8 * MEBIBYTE
+    numbers = np.random.default_rng(5)
+    clock = SetClock()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        index = MemorySemanticIndex(max_bytes=bound, clock=clock)
+        for number in range(6000):
+            vector = numbers.normal(size=384).astype(np.float32)
+            await index.add(
+                entry(
+                    f"e{number}",
+                    b"%d" % numbers.integers(0, 2000),
+                    payload=bytes(numbers.integers(0, 4000)),
+                    text="x" * int(numbers.integers(0, 2000)),
+                    expires=START + float(numbers.integers(1, 10**6)),
+                ),
+                vector / np.linalg.norm(vector),
+            )
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    stands = await index.statistics()
+    assert stands.size_bytes is not None
+    assert 0.9 * bound < stands.size_bytes <= bound
+    assert stands.evicted == 6000 - stands.entries > 0
+    assert after - before <= bound
+
+
+async def test_removal_gives_the_memory_back() -> None:
+    """An index that was emptied counts nothing, and what is left of a large partition is found."""
+    index = MemorySemanticIndex(clock=SetClock())
+    for number in range(2000):
+        await index.add(entry(f"e{number}"), at_angle(number / 2000))
+    full = (await index.statistics()).size_bytes
+    await index.remove(Selection(ids=tuple(f"e{number}" for number in range(1990))))
+    few = await index.statistics()
+    assert 10 == few.entries
+    assert few.size_bytes is not None and full is not None
+    assert few.size_bytes < full / 50
+    found = await index.search(HERE, FIRST, 100)
+    assert [f"e{number}" for number in range(1999, 1989, -1)] == [m.entry.id for m in found]
+    await index.remove(Selection())
+    assert (0, 0, 0) == (
+        (await index.statistics()).entries,
+        (await index.statistics()).partitions,
+        (await index.statistics()).size_bytes,
+    )
+
+
+async def test_what_is_larger_than_the_index_is_not_kept() -> None:
+    """And evicts nothing that is there."""
+    index = MemorySemanticIndex(max_bytes=MEBIBYTE, clock=SetClock())
+    await index.add(entry("small"), FIRST)
+    await index.add(entry("large", payload=bytes(MEBIBYTE)), FIRST)
+    assert ["small"] == [one.id for one in await index.find(Selection())]
+    assert 1 == (await index.statistics()).evicted
+
+
+async def test_the_least_recently_used_of_all_goes_first() -> None:
+    """Where memory is short, partitions share it."""
+    index = MemorySemanticIndex(max_bytes=MEBIBYTE, clock=SetClock())
+    for number in range(10):
+        await index.add(entry(f"e{number}", b"%d" % number, payload=bytes(90_000)), FIRST)
+    await index.touch("e0")
+    await index.add(entry("big", payload=bytes(250_000)), FIRST)
+    assert ["big", "e0", "e3", "e4", "e5", "e6", "e7", "e8", "e9"] == [
+        one.id for one in await index.find(Selection())
+    ]
+
+
+async def test_a_large_partition_is_searched_while_it_changes() -> None:
+    """Searches that run in a thread never give what is gone, nor another's similarity."""
+    size, dimension = 9000, 512
+    index = MemorySemanticIndex(max_entries_per_partition=size, clock=SetClock())
+    numbers = np.random.default_rng(11)
+    vectors = numbers.normal(size=(2 * size, dimension)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for number in range(size):
+        await index.add(entry(f"e{number}"), vectors[number])
+    living = set(range(size))
+    for number in range(size, size + 300):
+        searches = [asyncio.create_task(index.search(HERE, vectors[number], 3)) for _ in range(2)]
+        await asyncio.sleep(0)
+        gone = min(living)
+        await index.remove(Selection(ids=(f"e{gone}",)))
+        living.remove(gone)
+        await index.add(entry(f"e{number}"), vectors[number])
+        living.add(number)
+        for matches in await asyncio.gather(*searches):
+            for match in matches:
+                found = int(match.entry.id[1:])
+                assert found in living
+                expected = float(vectors[found] @ vectors[number])
+                assert expected == pytest.approx(match.similarity, abs=1e-5)
+        (best,) = await index.search(HERE, vectors[number], 1)
+        assert f"e{number}" == best.entry.id
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"max_entries_per_partition": 0}, "max_entries_per_partition"),
+        ({"max_bytes": MEBIBYTE - 1}, "max_bytes"),
+        ({"snapshot_seconds": 0.5}, "snapshot_seconds"),
+        ({"snapshot_seconds": float("nan")}, "snapshot_seconds"),
+        ({"snapshot_path": "/no/such/folder/index"}, "snapshot_path"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], param: str) -> None:
+    """The error names the option."""
+    with pytest.raises(ConfigurationError) as caught:
+        MemorySemanticIndex(**options)
+    assert param == caught.value.param
