@@ -221,8 +221,8 @@ Readers: ProviderApp, logs."""
 
 USAGE: StateKey[Usage] = StateKey("usage")
 """Tokens as the provider reported them, set when the answer is over; an estimate, and flagged as
-one, where a stream broke off before they came. Writer: ProviderApp. Readers: whoever meters or
-logs."""
+one, where a stream broke off before they came. Writer: ProviderApp, or a cache that asked another
+app for a part of what was wanted. Readers: whoever meters or logs."""
 
 RESPONSE_MODEL: StateKey[str] = StateKey("response_model")
 """The model that was called, in the provider's words. Writer: ProviderApp. Readers: meters,
@@ -244,8 +244,8 @@ LIMIT_STATUS: StateKey[LimitReport] = StateKey("limit_status")
 """What the limits said of the request. Writer: RateLimitMiddleware. Readers: logs, meters."""
 
 UNCACHEABLE: StateKey[str] = StateKey("uncacheable")
-"""Why the answer must not be kept, in one word such as ``redacted``, set before it ends. Writer:
-whoever has changed it on its way. Readers: caches."""
+"""Why the answer must not be kept, in one word such as ``semantic``, set before it ends. Writer:
+whoever knows of a cause. Readers: caches."""
 
 CACHE_STATUS: StateKey[CacheReport] = StateKey("cache_status")
 """Whether the answer is a stored one. Writer: a cache, before the answer begins. Readers: meters,

@@ -5,13 +5,16 @@ The Redis server's URL comes in the environment variable ``PERFORMANCE_REDIS``.
 
 from __future__ import annotations
 
+import itertools
 import os
 
 from starlette.types import ASGIApp
 
 from asgi_llm.middleware.auth import AuthMiddleware
+from asgi_llm.middleware.exact_cache import ExactCacheMiddleware
 from asgi_llm.middleware.rate_limit import RateLimitMiddleware
 from asgi_llm.stores.base import KeyRecord, LimitStore
+from asgi_llm.stores.cache_redis import RedisCache
 from asgi_llm.stores.key_material import digest_key
 from asgi_llm.stores.keys_cached import CachedKeys
 from asgi_llm.stores.limits_guarded import GuardedLimits
@@ -57,3 +60,24 @@ def limits() -> ASGIApp:
 def limits_redis() -> ASGIApp:
     """The same limits in Redis, with a deadline and a breaker as the gateway has them."""
     return _limited(GuardedLimits(RedisLimits(os.environ["PERFORMANCE_REDIS"])))
+
+
+def cache_hit() -> ASGIApp:
+    """An answer out of memory."""
+    return ExactCacheMiddleware(hello(), cache_when="always")
+
+
+def cache_miss() -> ASGIApp:
+    """Auth, and an answer for each request's own partition: looked up, made, judged and kept."""
+    numbers = itertools.count()
+    return _authenticated(
+        ExactCacheMiddleware(
+            hello(), scope=lambda principal, scope: str(next(numbers)), cache_when="always"
+        )
+    )
+
+
+def cache_hit_redis() -> ASGIApp:
+    """Auth, and an answer out of Redis, with a deadline and a breaker."""
+    store = RedisCache(os.environ["PERFORMANCE_REDIS"])
+    return _authenticated(ExactCacheMiddleware(hello(), store=store, cache_when="always"))

@@ -11,7 +11,11 @@ from decimal import Decimal
 
 from starlette.types import ASGIApp
 
+from asgi_llm.guards.injection import InjectionGuard
+from asgi_llm.guards.pii import PiiGuard
+from asgi_llm.guards.secrets import SecretsGuard
 from asgi_llm.middleware.cost import CostMiddleware
+from asgi_llm.middleware.guardrails import Guardrail, GuardrailsMiddleware
 from asgi_llm.providers.anthropic import Anthropic
 from asgi_llm.providers.app import ProviderApp
 from asgi_llm.providers.openai import OpenAI
@@ -48,3 +52,14 @@ def cost() -> ASGIApp:
 
 # They are removed when the process ends.
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def guardrails() -> ASGIApp:
+    """``provider_app`` inside guards both ways: personal data, secrets and injections."""
+    pii = Guardrail(guard=PiiGuard(), action="redact")
+    secrets = Guardrail(guard=SecretsGuard(), action="redact")
+    return GuardrailsMiddleware(
+        provider_app(),
+        input=[pii, secrets, Guardrail(guard=InjectionGuard(), roles=("user", "tool"))],
+        output=[pii, secrets],
+    )

@@ -31,5 +31,9 @@ TARGETS = {
     "auth": Target(factory="layers:auth", streams=False),
     "limits": Target(factory="layers:limits", streams=False),
     "limits-redis": Target(factory="layers:limits_redis", streams=False, redis=True),
+    "cache-hit": Target(factory="layers:cache_hit", streams=False),
+    "cache-miss": Target(factory="layers:cache_miss", streams=False),
+    "cache-hit-redis": Target(factory="layers:cache_hit_redis", streams=False, redis=True),
+    "guardrails": Target(factory="ours:guardrails", model="openai/gpt-4o-mini"),
     "gateway": Target(factory="prebuilt:gateway", model="openai/gpt-4o-mini"),
 }

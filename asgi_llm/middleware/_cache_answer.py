@@ -1,0 +1,263 @@
+"""Which answers may be kept, and what is kept of them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from asgi_llm import _sse
+from asgi_llm.errors import RawHeaders
+from asgi_llm.middleware._cache_request import CacheRequest
+from asgi_llm.state import (
+    ANSWER_CHANGED,
+    CACHE_STATUS,
+    DEPLOYMENT,
+    FAILURE,
+    PRINCIPAL,
+    RESPONSE_MODEL,
+    UNCACHEABLE,
+    USAGE,
+    State,
+)
+from asgi_llm.stores.cache import StoredAnswer
+from asgi_llm.types import Usage
+from asgi_llm.wire.usage import PlainUsage, usage_from_openai
+
+__all__ = ["AnswerHead", "Verdict", "judge_answer", "read_head", "usage_of"]
+
+KEPT_HEADERS: Final = frozenset((b"content-type", b"x-provider", b"x-model", b"x-translation-loss"))
+"""Headers of an answer that those who get it from a cache get too. What is about one request alone
+(ids, cookies, limits, prices) is not among them."""
+
+_GOOD_ENDS: Final = frozenset(("stop", "tool_calls", "function_call"))
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class AnswerHead(msgspec.Struct, frozen=True, gc=False):
+    """What the start of an answer says of the rest."""
+
+    is_stream: bool
+    headers: tuple[tuple[bytes, bytes], ...]
+    """Those that are kept."""
+    may_be_stored: bool
+    """Whether whoever made the answer has nothing against it."""
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """What became of an answer that is complete."""
+
+    answer: StoredAnswer
+    may_be_stored: bool
+    """False: it may be handed to those who asked the same at the same time, and no later."""
+
+
+def read_head(status: int, headers: RawHeaders) -> AnswerHead | None:
+    """Read the start of an answer; None: it is no answer that a cache could serve."""
+    if status != 200:
+        return None
+    kept: list[tuple[bytes, bytes]] = []
+    media: bytes | None = None
+    may_be_stored = True
+    for name, value in headers:
+        name = name.lower()
+        if name in KEPT_HEADERS:
+            kept.append((name, value))
+            if name == b"content-type":
+                media = value.lower()
+        elif name == b"content-encoding":
+            if value.lower() != b"identity":
+                return None
+        elif name == b"cache-control":
+            directives = value.lower()
+            # `no-cache` is on every stream, and means caches that are not asked.
+            if b"no-store" in directives or b"private" in directives:
+                may_be_stored = False
+        elif name == b"vary" and b"*" in value:
+            may_be_stored = False
+    if media is None:
+        return None
+    is_stream = media.startswith(b"text/event-stream")
+    if not is_stream and not media.startswith(b"application/json"):
+        return None
+    return AnswerHead(is_stream, tuple(kept), may_be_stored)
+
+
+class _Choice(msgspec.Struct, gc=False):
+    finish_reason: str | None = None
+    index: int = 0
+
+
+_ABSENT: Final = msgspec.Raw()
+
+
+class _Peek(msgspec.Struct, gc=False):
+    """What is read of an answer, or of an event; the rest is skipped."""
+
+    choices: list[_Choice] | None = None
+    usage: msgspec.Raw = _ABSENT
+    error: Any = None
+    x_groq: msgspec.Raw = _ABSENT
+
+
+class _Peeked(msgspec.Struct, gc=False):
+    usage: PlainUsage
+
+
+_peek = msgspec.json.Decoder(_Peek).decode
+_peek_usage = msgspec.json.Decoder(_Peeked).decode
+_AUDIO: Final = b'"audio":'
+
+
+def judge_answer(
+    request: CacheRequest,
+    head: AnswerHead,
+    body: bytes,
+    state: State,
+    *,
+    fresh_seconds: float,
+    keep_seconds: float,
+) -> Verdict | None:
+    """Judge an answer that was sent to its end; None: it is an error, or not whole.
+
+    It may be kept if every choice ended by itself (``stop``, ``tool_calls``): not where it was cut
+    off, filtered or changed on its way, not where it names a recording that expires, and not where
+    a cache further in had it, which then decides for how long.
+
+    Args:
+        request: Whose answer it is.
+        head: From ``read_head``.
+        body: All of it.
+        state: Of the request.
+        fresh_seconds: For ``StoredAnswer``.
+        keep_seconds: For ``StoredAnswer``.
+    """
+    said = state.values
+    if FAILURE in said:
+        return None
+    if head.is_stream:
+        read = _read_stream(body)
+        if read is None:
+            return None
+        ends_well, tells_usage = read
+    else:
+        try:
+            peek = _peek(body)
+        except _UNREADABLE:
+            return None
+        if peek.error is not None:
+            return None
+        choices = peek.choices
+        ends_well = False
+        if choices:
+            ends_well = _AUDIO not in body
+            for choice in choices:
+                if choice.finish_reason not in _GOOD_ENDS:
+                    ends_well = False
+        elif request.operation != "embeddings":
+            # Those are kept by item, by who knows the items.
+            return None
+        tells_usage = _is_told(peek.usage)
+    deployment = said.get(DEPLOYMENT)
+    principal = said.get(PRINCIPAL)
+    answer = StoredAnswer(
+        body=body,
+        operation=request.operation,
+        scope=request.partition,
+        model=request.model,
+        fresh_seconds=fresh_seconds,
+        keep_seconds=keep_seconds,
+        is_stream=head.is_stream,
+        tells_usage=tells_usage,
+        headers=head.headers,
+        namespace=request.controls.namespace,
+        written_by=None if principal is None else principal.key_id or principal.user_id,
+        provider=None if deployment is None else deployment.provider,
+        response_model=said.get(RESPONSE_MODEL)
+        or (None if deployment is None else deployment.model),
+        usage=said.get(USAGE),
+    )
+    if ends_well:
+        report = said.get(CACHE_STATUS)
+        ends_well = (
+            head.may_be_stored
+            and head.is_stream == request.streams
+            and UNCACHEABLE not in said
+            and not said.get(ANSWER_CHANGED)
+            and (report is None or report.status != "hit")
+        )
+    return Verdict(answer, ends_well)
+
+
+def _is_told(usage: msgspec.Raw) -> bool:
+    return usage is not _ABSENT and bytes(usage) != b"null"
+
+
+def usage_of(answer: StoredAnswer) -> Usage | None:
+    """What it took to make an answer: as was noted then, else as it says itself."""
+    if answer.usage is None and answer.tells_usage:
+        usage = _read_usage(answer)
+        if usage is not None:
+            # Read once for all who are served with it.
+            msgspec.structs.force_setattr(answer, "usage", usage)
+    return answer.usage
+
+
+def _read_usage(answer: StoredAnswer) -> Usage | None:
+    try:
+        if answer.is_stream:
+            return _usage_in_stream(answer.body)
+        return _peek_usage(answer.body).usage.to_usage() or _usage_in_body(answer.body)
+    except msgspec.ValidationError:
+        # Not OpenAI's own object.
+        return _usage_in_body(answer.body)
+    except (*_UNREADABLE, _sse.SSEError):
+        return None
+
+
+def _usage_in_body(body: bytes) -> Usage | None:
+    try:
+        return usage_from_openai(msgspec.json.decode(body))
+    except _UNREADABLE:
+        return None
+
+
+def _usage_in_stream(body: bytes) -> Usage | None:
+    decoder = _sse.Decoder(max_event_bytes=max(1, len(body)))
+    for event in reversed([*decoder.feed(body), *decoder.close()]):
+        if b'"usage"' in event.data:
+            usage = usage_from_openai(event.json())
+            if usage is not None:
+                return usage
+    return None
+
+
+def _read_stream(body: bytes) -> tuple[bool, bool] | None:
+    """Whether all choices ended well, and whether it tells the usage; None: no whole stream."""
+    decoder = _sse.Decoder(max_event_bytes=max(1, len(body)))
+    try:
+        events = [*decoder.feed(body), *decoder.close()]
+    except _sse.SSEError:
+        return None
+    if not events or not events[-1].done:
+        return None
+    ended: dict[int, bool] = {}
+    tells_usage = False
+    for event in events[:-1]:
+        try:
+            peek = _peek(event.data)
+        except _UNREADABLE:
+            return None
+        if peek.error is not None:
+            return None
+        if not tells_usage:
+            tells_usage = _is_told(peek.usage) or b'"usage"' in bytes(peek.x_groq)
+        for choice in peek.choices or ():
+            reason = choice.finish_reason
+            if reason is not None:
+                ended[choice.index] = reason in _GOOD_ENDS
+            elif choice.index not in ended:
+                ended[choice.index] = False
+    if not ended:
+        return None
+    return _AUDIO not in body and all(ended.values()), tells_usage

@@ -1,0 +1,230 @@
+"""One call for all who ask the same at the same time: who makes it, and who follows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from starlette.types import Message, Receive
+
+from asgi_llm import _sse
+from asgi_llm.middleware._cache_answer import AnswerHead
+from asgi_llm.stores.cache import StoredAnswer
+
+__all__ = ["Departure", "Flight", "Flights"]
+
+_MOST_DOUBLINGS: Final = 16
+
+
+class Flight:
+    """An answer that is being made, and those who wait for it.
+
+    Its bytes are kept once for all, up to ``max_bytes``. Of a longer answer only the last
+    ``max_bytes`` are kept for those who follow it already: a follower whose client is slower than
+    that is cut off, and slows nobody.
+
+    Attributes:
+        parts: Its bytes so far, as far as they are kept.
+        streams: Whether it is asked for as a stream.
+        tells_usage: Whether it is asked to tell the usage.
+        failures: Flights for the same answer, in a row before this one, of which nothing came.
+        followers: How many wait for it now.
+        head: Its start; None till it began.
+        answer: What came of it, once it is over; None: nothing that can be shared.
+        age_seconds: Of ``answer``.
+        over: Whether it is.
+        looking: Whether it is still being looked for in the store, which takes no time to speak of.
+        too_long: Whether it outgrew ``max_bytes``.
+        whole: Whether its end has come, whatever is in it.
+    """
+
+    # Of most flights nobody follows nothing is ever set but what `__init__` sets.
+    failures = 0
+    followers = 0
+    joined = 0
+    head: AnswerHead | None = None
+    answer: StoredAnswer | None = None
+    age_seconds = 0.0
+    over = False
+    looking = False
+    too_long = False
+    whole = False
+    _dropped = 0
+    _size = 0
+    _visible = 0
+    _waiting: list[asyncio.Future[None]] | None = None
+
+    def __init__(self, *, streams: bool, tells_usage: bool, max_bytes: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.streams = streams
+        self.tells_usage = tells_usage
+        self.max_bytes = max_bytes
+        self.parts: list[bytes] = []
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something of a stream for followers to send on."""
+        return self.head is not None and self.head.is_stream and self._visible > 0
+
+    def feed(self, chunk: bytes) -> None:
+        """A piece of the answer has come."""
+        self.parts.append(chunk)
+        self._size += len(chunk)
+        if self._size > self.max_bytes:
+            self._drop()
+        # The end is held back until it is known what came of the whole.
+        if self.followers and not chunk.endswith(_sse.DONE):
+            self._visible = self._dropped + len(self.parts)
+            self._wake()
+
+    def body(self) -> bytes:
+        """All of it; only for an answer that is not too long."""
+        parts = self.parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def finish(self, answer: StoredAnswer | None, age_seconds: float = 0.0) -> None:
+        """It is over, and ``answer`` came of it; None: nothing that can be shared."""
+        if self.over:
+            return
+        self.over = True
+        self.answer = answer
+        self.age_seconds = age_seconds
+        self._visible = self._dropped + len(self.parts)
+        self._wake()
+
+    def begin(self) -> None:
+        """The store does not have it: it is being made."""
+        self.looking = False
+        self._wake()
+
+    def join(self) -> int:
+        """Follow; how many did so before."""
+        if not self.followers and not self.over and self.parts:
+            last = self.parts[-1].endswith(_sse.DONE)
+            self._visible = self._dropped + len(self.parts) - last
+        self.followers += 1
+        self.joined += 1
+        return self.joined - 1
+
+    def leave(self) -> None:
+        """Follow no more."""
+        self.followers -= 1
+        if not self.followers:
+            self._wake()
+
+    def take(self, place: int) -> tuple[bytes, int] | None:
+        """What has come since ``place``, and the new place; None: it is not kept any more."""
+        if place < self._dropped:
+            return None
+        start, end = place - self._dropped, self._visible - self._dropped
+        return b"".join(self.parts[start:end]), self._visible
+
+    def change(self) -> asyncio.Future[None]:
+        """Done when something has happened. It must not be awaited from another loop."""
+        waiter = asyncio.get_running_loop().create_future()
+        if self._waiting is None:
+            self._waiting = []
+        self._waiting.append(waiter)
+        return waiter
+
+    async def until_deserted(self) -> None:
+        """Return when nobody follows any more, or there is nothing left to follow."""
+        while self.followers and not self.over:
+            await self.change()
+
+    def may_go_alone(self, ordinal: int) -> bool:
+        """Whether a follower of the flight before this one may call for itself beside this one.
+
+        Of so many failures in a row the number of those that call at once doubles with each: an
+        app that is in trouble meets no herd, and nobody waits for hundreds of others to fail.
+        """
+        return self.failures > 0 and ordinal < 2 ** min(self.failures - 1, _MOST_DOUBLINGS)
+
+    def _drop(self) -> None:
+        """Keep the last ``max_bytes`` for those who follow, and nothing for those who do not."""
+        self.too_long = True
+        parts, at = self.parts, 0
+        while at < len(parts) and (not self.followers or self._size > self.max_bytes):
+            self._size -= len(parts[at])
+            at += 1
+        del parts[:at]
+        self._dropped += at
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        for waiter in waiting or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Flights:
+    """The flights of one layer, by key."""
+
+    __slots__ = ("_flights",)
+
+    def __init__(self) -> None:
+        self._flights: dict[bytes, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def find(self, key: bytes) -> Flight | None:
+        """The flight for ``key`` that can be followed; None: there is none.
+
+        One that another event loop has begun cannot be.
+        """
+        flight = self._flights.get(key)
+        if (
+            flight is None
+            or flight.too_long
+            or (flight.over and flight.answer is None)
+            or flight.loop is not asyncio.get_running_loop()
+        ):
+            return None
+        return flight
+
+    def add(self, key: bytes, flight: Flight) -> None:
+        """Let ``flight`` be followed."""
+        self._flights[key] = flight
+
+    def remove(self, key: bytes, flight: Flight) -> None:
+        """Let it be followed no more."""
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+
+class Departure:
+    """Notices that a client has left while its request waits for something else.
+
+    Args:
+        receive: The host's own, after the body has been read.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, receive: Receive) -> None:
+        self._left: asyncio.Future[Message] = asyncio.ensure_future(_next_message(receive))
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the client has left."""
+        return self._left.done()
+
+    async def comes_before(self, other: asyncio.Future[Any]) -> bool:
+        """Wait for ``other``, or for the client to leave; whether that came first."""
+        if not self._left.done():
+            await asyncio.wait((self._left, other), return_when=asyncio.FIRST_COMPLETED)
+        return not other.done()
+
+    async def close(self) -> None:
+        """Look no more."""
+        if not self._left.done():
+            self._left.cancel()
+            await asyncio.wait((self._left,))
+        if not self._left.cancelled():
+            # What the host raises here it raises again to whoever asks next.
+            self._left.exception()
+
+
+async def _next_message(receive: Receive) -> Message:
+    return await receive()

@@ -1,0 +1,209 @@
+"""Answers kept in the memory of one process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final
+
+import msgspec
+
+from asgi_llm.errors import ConfigurationError
+from asgi_llm.stores.cache import CacheStatistics, Claim, Found, Selection, StoredAnswer
+
+__all__ = ["MemoryCache", "answer_size"]
+
+MIB: Final = 1024 * 1024
+
+# What an answer takes besides its texts: the objects themselves and their heads, a key of 32 bytes,
+# a place in an ordered dictionary and its hash table (twice, while that grows). Measured, and
+# rounded up.
+_ENTRY_BYTES: Final = 1000
+_PAIR_BYTES: Final = 132
+_PURGED_AT_ONCE: Final = 4096
+# Of a character in memory, at most.
+_WIDE: Final = 4
+
+
+class _Kept(msgspec.Struct, gc=False):
+    answer: StoredAnswer
+    made_at: float
+    gone_at: float
+    size: int
+
+
+def answer_size(answer: StoredAnswer) -> int:
+    """What an answer takes in memory, in bytes, with its place in a table. Rather too much."""
+    letters = len(answer.scope) + len(answer.model) + len(answer.namespace)
+    if answer.written_by is not None:
+        letters += len(answer.written_by)
+    if answer.provider is not None:
+        letters += len(answer.provider)
+    if answer.response_model is not None:
+        letters += len(answer.response_model)
+    total = _ENTRY_BYTES + len(answer.body) + _WIDE * letters
+    for name, value in answer.headers:
+        total += _PAIR_BYTES + len(name) + len(value)
+    return total
+
+
+class MemoryCache:
+    """A ``CacheStore`` for one process, bounded in bytes: the least recently used go first.
+
+    It is for one event loop: no two threads may use it at the same time. An answer that has run
+    out goes when it is asked for, when it has become the least recently used, or with ``purge``.
+
+    Args:
+        max_bytes: What all entries take together, keys and tables included, above 0. An answer of
+            more than an eighth of it is not kept.
+        clock: Seconds that never go back.
+
+    Raises:
+        ConfigurationError: ``max_bytes`` is out of range.
+    """
+
+    def __init__(
+        self, *, max_bytes: int = 256 * MIB, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        if not max_bytes > 0:
+            raise ConfigurationError(
+                f"max_bytes must be above 0, not {max_bytes!r}", param="max_bytes"
+            )
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._bytes = 0
+        self._hits = self._misses = self._writes = self._evictions = 0
+
+    def __len__(self) -> int:
+        """How many answers are kept, those that have run out and were not met since included."""
+        return len(self._kept)
+
+    def look(self, key: bytes) -> Found | None:
+        """What ``get`` does for one key, for who need not wait for it."""
+        kept = self._kept.get(key)
+        if kept is not None:
+            now = self._clock()
+            if now < kept.gone_at:
+                self._kept.move_to_end(key)
+                self._hits += 1
+                return Found(kept.answer, max(0.0, now - kept.made_at))
+            self._drop(key)
+        self._misses += 1
+        return None
+
+    def put(
+        self,
+        key: bytes,
+        answer: StoredAnswer,
+        age_seconds: float = 0.0,
+        keep_seconds: float = inf,
+    ) -> None:
+        """What ``set`` does for one key, for who need not wait for it.
+
+        Args:
+            key: Of the answer.
+            answer: To be kept.
+            age_seconds: How old it is already.
+            keep_seconds: The most that it is kept from now on.
+        """
+        if key in self._kept:
+            self._drop(key)
+        size = answer_size(answer)
+        if size > self._max_bytes // 8:
+            return
+        now = self._clock()
+        self._sweep(now)
+        made_at = now - age_seconds
+        gone_at = min(made_at + answer.keep_seconds, now + keep_seconds)
+        self._kept[key] = _Kept(answer, made_at, gone_at, size)
+        self._bytes += size
+        self._writes += 1
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._kept)))
+            self._evictions += 1
+
+    async def get(self, keys: Sequence[bytes]) -> list[Found | None]:
+        """The answers of ``keys`` in their order, stale ones too; None: there is none."""
+        return [self.look(key) for key in keys]
+
+    async def claim(
+        self,
+        key: bytes,
+        *,
+        owner: str,
+        lease_seconds: float,
+        max_age_seconds: float | None = None,
+    ) -> Claim:
+        """The answer of ``key``. The right to make it is never refused: nobody else has part."""
+        return Claim(self.look(key), leased=True)
+
+    async def renew(self, key: bytes, *, owner: str, lease_seconds: float) -> None:
+        """Nothing has to be renewed."""
+
+    async def release(self, key: bytes, *, owner: str) -> None:
+        """Nothing was taken."""
+
+    async def set(
+        self,
+        entries: Sequence[tuple[bytes, StoredAnswer]],
+        *,
+        owner: str | None = None,
+        age_seconds: float = 0.0,
+    ) -> None:
+        """Keep answers, in the place of what was there."""
+        for key, answer in entries:
+            self.put(key, answer, age_seconds)
+
+    async def delete(self, keys: Sequence[bytes]) -> int:
+        """Forget the answers of ``keys``; how many there were."""
+        there = [key for key in keys if key in self._kept]
+        for key in there:
+            self._drop(key)
+        return len(there)
+
+    async def purge(self, selection: Selection) -> int:
+        """Forget the answers that are meant; how many there were."""
+        now = self._clock()
+        purged = 0
+        for place, key in enumerate(list(self._kept)):
+            if place % _PURGED_AT_ONCE == _PURGED_AT_ONCE - 1:
+                # Other requests go on in between.
+                await asyncio.sleep(0)
+            kept = self._kept.get(key)
+            if kept is None:
+                continue
+            if now >= kept.gone_at:
+                self._drop(key)
+            elif selection.fits(kept.answer, now - kept.made_at):
+                self._drop(key)
+                purged += 1
+        return purged
+
+    async def statistics(self) -> CacheStatistics:
+        """How the store is doing."""
+        return CacheStatistics(
+            entries=len(self._kept),
+            bytes=self._bytes,
+            hits=self._hits,
+            misses=self._misses,
+            writes=self._writes,
+            evictions=self._evictions,
+        )
+
+    async def aclose(self) -> None:
+        """Forget everything."""
+        self._kept.clear()
+        self._bytes = 0
+
+    def _drop(self, key: bytes) -> None:
+        self._bytes -= self._kept.pop(key).size
+
+    def _sweep(self, now: float) -> None:
+        """Let go of the least recently used, if it has run out."""
+        key = next(iter(self._kept), None)
+        if key is not None and now >= self._kept[key].gone_at:
+            self._drop(key)
