@@ -85,15 +85,15 @@ class BudgetCalls:
     def reserve_at_once(self, demands: Sequence[BudgetDemand], amount: int, lease: str) -> bool:
         """``reserve`` where the store is the memory of this process, and there is room.
 
-        If not, nothing was done, and ``reserve`` is to be asked.
-
-        Raises:
-            StoreError: The store failed.
+        If not, nothing was done, and ``reserve`` is to be asked, which says why.
         """
         memory = self.memory
-        return memory is not None and memory.hold_at_once(
-            demands, amount, lease, self._lease_seconds
-        )
+        if memory is None:
+            return False
+        try:
+            return memory.hold_at_once(demands, amount, lease, self._lease_seconds)
+        except StoreError:
+            return False
 
     async def reserve(
         self, demands: Sequence[BudgetDemand], amount: int, lease: str, *, enforce: bool

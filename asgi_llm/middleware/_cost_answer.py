@@ -274,7 +274,7 @@ class CostedAnswer:
         if coding is None or coding.lower() == b"identity":
             media = media.lower()
             is_json = media.startswith(b"application/json")
-            is_stream = media.startswith(b"text/event-stream")
+            is_stream = not is_json and media.startswith(b"text/event-stream")
         else:
             is_json = is_stream = False
         self._meter = AnswerMeter(is_stream, is_json)
@@ -387,7 +387,8 @@ class CostedAnswer:
         books = self._meterage.books
         if not books.answer_at_once:
             return False
-        if self._held is not None and outcome is Outcome.COMPLETE:
+        # A start that is held back is that of a JSON answer that no cache had.
+        if outcome is Outcome.COMPLETE and (self._held is not None or self._is_untold()):
             entry = self._usual_entry()
             if entry is not None:
                 self._ended = True
@@ -406,27 +407,37 @@ class CostedAnswer:
         books.close_at_once(self._asked, entries, cost, self._lease)
         return True
 
+    def _is_untold(self) -> bool:
+        """Whether the start of such an answer was not held back, as nobody is told of costs."""
+        return not self._meterage.tells and not self._is_stream and self._hit() is None
+
     def _usual_entry(self) -> Entry | None:
         """What ``_noted`` makes of a whole JSON answer to one call that went well.
 
         It leaves out to look at all that can go wrong. None: something did.
         """
         get, meter = self._state.get, self._meter
-        usage, attempts = get(USAGE), get(ATTEMPTS)
-        if usage is None or attempts is None or len(attempts) != 1 or meter is None:
+        usage = get(USAGE)
+        if usage is None or meter is None or self._status != 200 or get(FAILURE) is not None:
             return None
-        attempt = attempts[0]
-        if (
-            attempt.status != 200
-            or self._status != 200
-            or attempt.error_code is not None
-            or get(FAILURE) is not None
-        ):
-            return None
-        _, service_tier, quantities = self._used_of(meter, usage, meter.service_tier())
+        now = self._meterage.clock()
         first = None if self._first is None else self._first - self._begun
+        attempts = get(ATTEMPTS)
+        if not attempts:
+            # As a rule an attempt is noted when it is over: this is the one.
+            made = get(DEPLOYMENT)
+            if made is None or (attempts is None and get(OPERATION) is None):
+                return None
+            provider, model, seconds = made.provider, made.model, now - self._begun
+        else:
+            attempt = attempts[0]
+            if len(attempts) > 1 or attempt.status != 200 or attempt.error_code is not None:
+                return None
+            provider, model, seconds = attempt.provider, attempt.model, attempt.duration_seconds
+            first = first or attempt.time_to_first_byte_seconds
+        used = self._used_of(meter, usage, meter.service_tier())
         pricer = self._meterage.pricer
-        return make_usual(self._asked, pricer, attempt, first, usage, service_tier, quantities)
+        return make_usual(self._asked, pricer, provider, model, seconds, first, *used)
 
     async def _end(self, outcome: Outcome) -> None:
         """Note the request. Not left undone by a cancellation."""

@@ -82,18 +82,25 @@ class BudgetPlanner:
         self._rules = tuple(rule for rule in budgets if rule.scope != "tag")
         self._tagged = tuple(rule for rule in budgets if rule.scope == "tag")
         self._budgets_of = budgets_of
-        self.has_own = budgets_of is not None
-        """Whether callers may have budgets of their own, which may change."""
         self._plans: dict[object, BudgetPlan] = {}
 
-    def find(self, principal: Principal | None, model: str, tags: Mapping[str, str]) -> BudgetPlan:
+    def own(self, principal: Principal | None) -> tuple[BudgetRule, ...]:
+        """The budgets that a caller has besides; the same tuple where ``budgets_of`` gives one."""
+        return () if self._budgets_of is None else tuple(self._budgets_of(principal or _NOBODY))
+
+    def find(
+        self,
+        principal: Principal | None,
+        model: str,
+        tags: Mapping[str, str],
+        own: tuple[BudgetRule, ...],
+    ) -> BudgetPlan:
         """The budgets that a call of ``model`` by ``principal`` spends from.
 
         Raises:
             ConfigurationError: A budget of the caller's own makes no sense.
         """
         principal = principal or _NOBODY
-        own = () if self._budgets_of is None else tuple(self._budgets_of(principal))
         if not (self._rules or self._tagged or own):
             return _NONE
         known = (

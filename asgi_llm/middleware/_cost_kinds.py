@@ -12,7 +12,7 @@ from asgi_llm.middleware._cost_prices import Pricer
 from asgi_llm.middleware._cost_request import NO_TAGS, OPERATIONS, read_tags
 from asgi_llm.pricing import CompiledPrice
 from asgi_llm.stores._journal_rows import pack_shared, pack_source
-from asgi_llm.types import Document, PriceSource, Principal
+from asgi_llm.types import BudgetRule, Document, PriceSource, Principal
 
 __all__ = ["Kind", "Kinds", "Place"]
 
@@ -67,7 +67,8 @@ class Kind:
         tags: Of the request and of its caller.
         resolved: Where it may be served.
         first: The first of these.
-        plan: The budgets that it spends from, where the caller has none of its own.
+        own: Budgets of the caller's own, as they were last.
+        plan: The budgets that it spends from, with these.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class Kind:
         "is_chat",
         "model",
         "operation",
+        "own",
         "path",
         "plan",
         "principal",
@@ -103,6 +105,7 @@ class Kind:
         self.model = model
         self.tags = tags
         self.resolved = pricer.resolve(model)
+        self.own: tuple[BudgetRule, ...] = ()
         self.plan: BudgetPlan | None = None
         self._pricer = pricer
         self._places: dict[tuple[str | None, str | None], Place] = {}
@@ -151,15 +154,21 @@ class Kinds:
         pricer: Knows where models are served.
         planner: Knows the budgets.
         tag_names: Tags that count; None is all.
+        has_own: Whether callers may have budgets of their own.
     """
 
     def __init__(
-        self, pricer: Pricer, planner: BudgetPlanner, tag_names: frozenset[str] | None
+        self,
+        pricer: Pricer,
+        planner: BudgetPlanner,
+        tag_names: frozenset[str] | None,
+        *,
+        has_own: bool,
     ) -> None:
         self._pricer = pricer
         self._planner = planner
         self._tag_names = tag_names
-        self._has_own = planner.has_own
+        self._has_own = has_own
         self._kinds: dict[tuple[int, str, str], Kind] = {}
 
     def find(
@@ -182,10 +191,10 @@ class Kinds:
                 self._kinds[id(asker), path, model] = known
             kind = known
         plan = kind.plan
-        if plan is None:
-            plan = self._planner.find(asker, model, kind.tags)
-            if not self._has_own:
-                kind.plan = plan
+        own = self._planner.own(asker) if self._has_own else ()
+        if plan is None or own is not kind.own:
+            kind.plan = plan = self._planner.find(asker, model, kind.tags, own)
+            kind.own = own
         return kind, plan
 
     def _make(self, asker: Principal | None, path: str, model: str, document: Document) -> Kind:

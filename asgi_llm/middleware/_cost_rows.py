@@ -383,7 +383,9 @@ def _attempted(
 def make_usual(
     asked: Asked,
     pricer: Pricer,
-    attempt: Attempt,
+    provider: str,
+    model: str,
+    latency_seconds: float,
     first_seconds: float | None,
     usage: Usage | None,
     service_tier: str | None,
@@ -391,8 +393,8 @@ def make_usual(
 ) -> Entry:
     """``make_entries`` for a whole answer of status 200 that one attempt has made."""
     place = asked.kind.first
-    if attempt.model != place.model or attempt.provider != place.provider:
-        place = asked.kind.place(attempt.provider, attempt.model)
+    if model != place.model or provider != place.provider:
+        place = asked.kind.place(provider, model)
     return Entry(
         asked.id,
         1,
@@ -402,8 +404,8 @@ def make_usual(
         "complete",
         200,
         None,
-        attempt.duration_seconds,
-        first_seconds or attempt.time_to_first_byte_seconds,
+        latency_seconds,
+        first_seconds,
     )
 
 

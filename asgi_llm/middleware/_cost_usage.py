@@ -28,7 +28,9 @@ _ERROR: Final = b'"error"'
 _BORDER: Final = b"\n\n"
 _SEARCHES: Final = b'"server_tool_use'
 # What stands behind the name of a tier that is none of its own.
-_STANDARD: Final = (b':"default"', b': "default"', b":null", b": null")
+_DEFAULT: Final = (b':"default"', b': "default"')
+_STANDARD: Final = (*_DEFAULT, b":null", b": null")
+_TIER_LENGTH: Final = len(_TIER)
 _NO_CHOICES: Final = (b'"choices":[]', b'"choices": []')
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -172,9 +174,9 @@ class AnswerMeter:
             body = self.parts[0] if len(self.parts) == 1 and not self._dropped else self._body()
             if body is None or (at := body.rfind(_TIER)) < 0:
                 return None
-            if body.startswith(_STANDARD, at + len(_TIER)) and body.find(_TIER, 0, at) < 0:
+            if body.startswith(_STANDARD, at + _TIER_LENGTH) and body.rfind(_TIER, 0, at) < 0:
                 # It is all that is said of a tier, wherever it stands: nothing has to be parsed.
-                return None if body.startswith(_STANDARD[2:], at + len(_TIER)) else "default"
+                return "default" if body.startswith(_DEFAULT, at + _TIER_LENGTH) else None
             return _read(body).service_tier
         for data in (b"".join(self.parts), self._usage):
             end = len(data)

@@ -92,7 +92,9 @@ def reserve_output(
             choices = max(choices, _number(value, field, 1, _MAX_CHOICES))
     if asked is None and path in _NO_OUTPUT:
         return 0, False
-    ceiling = next((most[pattern] for pattern in most if fnmatchcase(model, pattern)), None)
+    ceiling = None
+    if most:
+        ceiling = next((most[pattern] for pattern in most if fnmatchcase(model, pattern)), None)
     if asked is None:
         each = default if ceiling is None else ceiling
     else:

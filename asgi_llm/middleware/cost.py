@@ -214,6 +214,7 @@ class CostMiddleware:
             self._pricer,
             BudgetPlanner(budgets, budgets_of),
             None if tag_names is None else frozenset(tag_names),
+            has_own=budgets_of is not None,
         )
         self._alerts = Alerts(notify, now=self._utc, logger=logger)
         self._calls = BudgetCalls(

@@ -45,10 +45,9 @@ class GroupSync:
         self._folder: Path | None = None
         self._current = -1
         self._retired: list[int] = []
-        self.is_refused = False
-        """Whether the disk refused the file of now."""
-        self.is_woken = False
-        """Whether what is written now is synced without another ``wake``."""
+        self._is_refused = False
+        self.is_due = True
+        """Whether ``wrote`` is to be called after a write; if not, that is synced as it is."""
         self.failures = 0
         """How often the disk refused."""
         self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
@@ -57,8 +56,8 @@ class GroupSync:
     def adopt(self, file: int, folder: Path) -> None:
         """Sync ``file`` from now on, and ``folder`` for its name; the file before was retired."""
         with self._lock:
-            self._current, self._folder, self.is_refused = file, folder, False
-        self.wake()
+            self._current, self._folder, self._is_refused = file, folder, False
+        self._wake()
 
     def retire(self) -> None:
         """Sync the file once more, and close it."""
@@ -66,20 +65,24 @@ class GroupSync:
             if self._current >= 0:
                 self._retired.append(self._current)
                 self._current = -1
-        self.wake()
+        self._wake()
 
-    def wake(self) -> None:
-        """Say that there is something to sync."""
-        self.is_woken = True
+    def wrote(self) -> bool:
+        """Say that there is something to sync; False if the disk refused the last of it."""
+        self._wake()
+        return not self._is_refused
+
+    def _wake(self) -> None:
+        self.is_due = self._is_refused
         self._work.set()
 
     def _run(self) -> None:
         while not self._stop.is_set():
             self._work.wait()
             self._stop.wait(self._interval_seconds)
-            # In this order: whoever still sees it woken has written before the sync.
+            # In this order: whoever does not see it due yet has written before the sync.
             self._work.clear()
-            self.is_woken = False
+            self.is_due = True
             self._sync()
 
     def _sync(self) -> None:
@@ -102,14 +105,14 @@ class GroupSync:
             except OSError as error:
                 self._note(error)
             os.close(file)
-        if current < 0 or self.is_refused:
+        if current < 0 or self._is_refused:
             return
         try:
             # Closed by this thread alone, so that the number still means the same file.
             os.fdatasync(current)
         except OSError as error:
             # The kernel may have dropped what it could not write; to try again proves nothing.
-            self.is_refused = True
+            self._is_refused = self.is_due = True
             self._note(error)
 
     def _note(self, error: OSError) -> None:
@@ -134,7 +137,8 @@ class LaneWriter:
         folder: Where the lanes are.
         worker: How the lane's name begins.
         max_segment_bytes: The size of a segment; its space is taken when it begins.
-        maps: Whether segments whose space was taken are written through a mapping of them.
+        maps: Whether segments whose space was taken are written through a mapping of them; where
+            each record is synced, that call into the kernel is the smaller one.
         sync: When records are brought onto the disk.
         group: The thread that does so for ``group``.
 
@@ -159,7 +163,7 @@ class LaneWriter:
         self._group = group
         self._file = -1
         self._map: mmap.mmap | None = None
-        self._capacity = 0
+        self._capacity = -1
         self.acknowledged = START
         """Up to where the ledger has the rows."""
         self._number, self._offset = START
@@ -222,7 +226,7 @@ class LaneWriter:
 
     def _append(self, record: bytes, keep: int) -> None:
         end = self._offset + len(record)
-        if end + keep > self._capacity or self._file < 0:
+        if end + keep > self._capacity:
             self._begin_segment(len(record) + keep)
             end = self._offset + len(record)
         if self._map is not None:
@@ -230,26 +234,16 @@ class LaneWriter:
             self._map[self._offset : end] = record
         else:
             self._write(record)
-        if self._always:
-            self._sync_file()
         self._offset = end
         group = self._group
-        if group is not None:
-            if not group.is_woken:
-                group.wake()
-            if group.is_refused:
-                self._leave_segment(whole=False)
+        if group is not None and group.is_due and not group.wrote():
+            self._leave_segment(whole=False)
 
     def _write(self, record: bytes) -> None:
         try:
             _write(self._file, record, self._offset)
-        except OSError:
-            self._leave_segment(whole=False)
-            raise
-
-    def _sync_file(self) -> None:
-        try:
-            os.fdatasync(self._file)
+            if self._always:
+                os.fdatasync(self._file)
         except OSError:
             self._leave_segment(whole=False)
             raise
@@ -279,7 +273,7 @@ class LaneWriter:
                     raise
                 is_taken = False
             _write(file, MAGIC, 0)
-            if self._maps and is_taken:
+            if self._maps and is_taken and not self._always:
                 mapped = _mapped(file, size)
             if self._always:
                 os.fsync(file)
@@ -302,6 +296,8 @@ class LaneWriter:
         file, self._file = self._file, -1
         if file < 0:
             return
+        # Nothing fits any more.
+        self._capacity = -1
         if self._map is not None:
             # Before the file is cut: to touch what is behind its end would be the process' end.
             self._map.close()

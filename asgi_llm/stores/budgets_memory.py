@@ -130,7 +130,11 @@ class MemoryBudgets:
             ):
                 refused_by = place
         if refused_by is None or not enforce:
-            self._hold(accounts, amount, lease, now + lease_seconds * SECOND)
+            deadline = now + lease_seconds * SECOND
+            for account in accounts:
+                account.holds[lease] = _Hold(amount, account.start, deadline)
+                account.reserved += amount
+                account.next_lapse = min(account.next_lapse, deadline)
         return BudgetDecision(refused_by is None, refused_by, tuple(statuses))
 
     def hold_at_once(
@@ -146,10 +150,10 @@ class MemoryBudgets:
         """
         now = round(self._clock() * SECOND)
         now = self._latest = now if now > self._latest else self._latest
-        known = self._accounts
+        deadline = now + lease_seconds * SECOND
         accounts = []
         for demand in demands:
-            account = known.get(demand.key)
+            account = self._accounts.get(demand.key)
             if account is None or now >= account.end or now >= account.next_lapse:
                 account = self._account(demand, now)
             if (
@@ -159,15 +163,12 @@ class MemoryBudgets:
             ):
                 return False
             accounts.append(account)
-        self._hold(accounts, amount, lease, now + lease_seconds * SECOND)
-        return True
-
-    def _hold(self, accounts: Sequence[_Account], amount: int, lease: str, deadline: float) -> None:
         for account in accounts:
             account.holds[lease] = _Hold(amount, account.start, deadline)
             account.reserved += amount
             if deadline < account.next_lapse:
                 account.next_lapse = deadline
+        return True
 
     async def renew(
         self, demands: Sequence[BudgetDemand], *, lease: str, lease_seconds: float
@@ -214,9 +215,12 @@ class MemoryBudgets:
             before = account.spent
             if hold is None:
                 account.add(actual)
-            elif account.parts is not None or hold.start == account.start:
+            elif account.parts is not None:
                 account.reserved -= hold.amount
                 account.add(actual)
+            elif hold.start == account.start:
+                account.reserved -= hold.amount
+                account.spent = before + actual
             uses.append(BudgetUse(before, account.spent))
         return tuple(uses)
 

@@ -286,3 +286,42 @@ def test_a_time_without_a_zone_is_refused() -> None:
 def test_an_amount_is_written_in_full(amount: str, text: str) -> None:
     """Without an exponent and without zeros at its end."""
     assert text == format_usd(Decimal(amount))
+
+
+@given(row=rows(), usage=usages, tier=st.sampled_from([None, "default", "flex"]))
+def test_the_short_way_of_plain_tokens_is_the_way_of_all(
+    row: PriceRow, usage: Usage, tier: str | None
+) -> None:
+    """To the last digit: quantities that are given, if only of one request, have no short way."""
+    one = CompiledPrice([row])
+    assert one.cost(usage, at=AT, service_tier=tier) == one.cost(
+        usage, at=AT, service_tier=tier, quantities=Quantities()
+    )
+
+
+def test_a_row_in_force_is_told_anew_at_each_border() -> None:
+    """Whichever time was asked for before: the day's end, the hours of a row, and back again."""
+    night = Hours(start=time(22), end=time(6))
+    price = CompiledPrice(
+        [
+            PriceRow(source=SOURCE, standard=_flat(3), hours=night, valid_from=date(2026, 11, 2)),
+            PriceRow(source=SOURCE, standard=_flat(2), valid_from=date(2026, 11, 2)),
+            PriceRow(source=SOURCE, standard=_flat(1)),
+        ]
+    )
+    expected = {
+        datetime(2026, 11, 1, 23, 59, 59, 999999, tzinfo=UTC): 1,
+        datetime(2026, 11, 2, tzinfo=UTC): 3,
+        datetime(2026, 11, 2, 5, 59, 59, 999999, tzinfo=UTC): 3,
+        datetime(2026, 11, 2, 6, tzinfo=UTC): 2,
+        datetime(2026, 11, 2, 21, 59, 59, tzinfo=UTC): 2,
+        datetime(2026, 11, 2, 22, tzinfo=UTC): 3,
+    }
+    million = Usage(input_uncached=10**6)
+    for _ in range(2):
+        for moment in (*expected, *reversed(expected)):
+            assert expected[moment] == price.cost(million, at=moment).amount_usd
+
+
+def _flat(input: int) -> Price:
+    return Price(rates=Rates(input=Decimal(input), output=Decimal(0)))

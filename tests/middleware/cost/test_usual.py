@@ -13,14 +13,14 @@ import pytest
 
 from asgi_llm.errors import InternalError
 from asgi_llm.middleware.cost import CostMiddleware
-from asgi_llm.state import ATTEMPTS, CACHE_STATUS, FAILURE, OPERATION, USAGE, State
+from asgi_llm.state import ATTEMPTS, CACHE_STATUS, DEPLOYMENT, FAILURE, OPERATION, USAGE, State
 from asgi_llm.stores._journal_lane import unknown_row
 from asgi_llm.stores.budgets import BudgetDecision, BudgetRule
 from asgi_llm.stores.budgets_memory import MemoryBudgets
 from asgi_llm.stores.journal import FileJournal
 from asgi_llm.stores.ledger import LedgerRow
 from asgi_llm.testing import chat_answer
-from asgi_llm.types import Attempt, CacheReport, Document, Usage
+from asgi_llm.types import Attempt, CacheReport, Deployment, Document, Usage
 from asgi_llm.wire.tokens import EstimatedTokens, TokenCount
 from tests.middleware.cost.conftest import HELLO, PRICES, App, As, Notes, Stream, ask
 
@@ -116,10 +116,16 @@ def tried(**fields: Any) -> Attempt:
     return Attempt(**{**given, **fields})
 
 
+GPT = Deployment(provider="openai", model="gpt-5")
 TOOK = Usage(input_uncached=5, input_cached=3, output_text=2)
 CASES: dict[str, Any] = {
     "it says its usage": App(),
     "the app says its usage": App(before=sets((USAGE, TOOK), (ATTEMPTS, (tried(),)))),
+    "the attempt is not noted yet": App(
+        before=sets((USAGE, TOOK), (OPERATION, "chat"), (DEPLOYMENT, GPT))
+    ),
+    "nor is that it is one": App(before=sets((USAGE, TOOK), (DEPLOYMENT, GPT))),
+    "none is noted": App(before=sets((USAGE, TOOK), (DEPLOYMENT, GPT), (ATTEMPTS, ()))),
     "another place": App(before=sets((USAGE, TOOK), (ATTEMPTS, (tried(model="gpt-5"),)))),
     "a service tier": App(
         {**chat_answer(), "service_tier": "flex"},
@@ -161,17 +167,19 @@ def seen(row: LedgerRow) -> LedgerRow:
 async def test_the_journal_on_disk_has_the_rows_of_any_journal(
     case: str, principal: dict[str, Any], tmp_path: Path
 ) -> None:
-    """It gets bytes, and others get rows: they are the same rows."""
-    app, notes, journal = CASES[case], Notes(), FileJournal(tmp_path)
+    """It gets bytes, others get rows, and a ledger is waited for: they are the same rows."""
+    app, notes, ledger, journal = CASES[case], Notes(), Notes(), FileJournal(tmp_path)
     document = {**HELLO, "stream": case == "a stream", "metadata": {"team": "blue"}}
     options: dict[str, Any] = {"prices": PRICES, "wall_clock": lambda: 1_795_250_000.123456}
     await ask(As(CostMiddleware(app, journal=notes, **options), **principal), document)
     await ask(As(CostMiddleware(app, journal=journal, **options), **principal), document)
+    await ask(As(CostMiddleware(app, ledger=ledger, **options), **principal), document)
     assert 0 == journal.open_intents
     batch = journal.read(100)
     found = [] if batch is None else batch.rows
     journal.close()
     assert [seen(row) for row in notes.rows] == [seen(row) for row in found]
+    assert [seen(row) for row in ledger.rows] == [seen(row) for row in found]
 
 
 async def test_what_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
@@ -208,3 +216,30 @@ async def test_a_failure_is_never_taken_for_a_usual_answer() -> None:
     app = App(before=sets((USAGE, TOOK), (ATTEMPTS, (tried(),)), (FAILURE, failure)))
     await ask(CostMiddleware(app, prices=PRICES, journal=notes))
     assert "failed" == notes.row.outcome
+
+
+@pytest.mark.parametrize(("on_store_error", "status"), [("allow", 200), ("deny", 503)])
+async def test_memory_that_is_full_is_a_store_that_fails(on_store_error: Any, status: int) -> None:
+    """What becomes of a request is declared, also where nobody has to be waited for."""
+    store = MemoryBudgets(max_entries=1)
+    each = BudgetRule(scope="user", amount_usd=Decimal(1))
+    inside = CostMiddleware(
+        App(), prices=PRICES, budgets=[each], budget_store=store, on_store_error=on_store_error
+    )
+    assert 200 == (await ask(As(inside, user_id="ada"))).status
+    assert status == (await ask(As(inside, user_id="bob"))).status
+    assert 1 <= inside.store_failures
+    await inside.aclose()
+
+
+async def test_usual_requests_spend_to_the_limit_and_no_further() -> None:
+    """The reservation that needs no coroutine refuses as the other does."""
+    app, tight = App(), BudgetRule(scope="everyone", amount_usd=Decimal("0.0011"))
+    inside = CostMiddleware(app, prices=PRICES, budgets=[tight])
+    document = {**PLAIN, "max_tokens": 100}
+    statuses = [(await ask(inside, document)).status for _ in range(40)]
+    # Each reserves more than 100 tokens of output, 1 mUSD, and costs 29 uUSD.
+    assert {200, 400} == set(statuses)
+    passed = statuses.count(200)
+    assert [200] * passed + [400] * (40 - passed) == statuses
+    assert passed == len(app.documents)

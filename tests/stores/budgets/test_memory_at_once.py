@@ -1,0 +1,46 @@
+"""Budgets in memory, asked without a coroutine: the same answers."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from asgi_llm.stores.budgets import BudgetRule, BudgetUse, demand_of
+from asgi_llm.stores.budgets_memory import MemoryBudgets
+
+
+async def test_all_are_held_or_none() -> None:
+    """A refusal holds nothing where there is room; ``reserve`` then says where there is none."""
+    wide = demand_of(BudgetRule(scope="everyone", amount_usd=Decimal(100)), "")
+    tight = demand_of(BudgetRule(scope="user", amount_usd=Decimal(1)), "ada")
+    store = MemoryBudgets(clock=lambda: 1_795_250_000.0)
+    cent = 10**10
+    assert store.hold_at_once([wide, tight], 60 * cent, "a", 60.0)
+    assert not store.hold_at_once([wide, tight], 60 * cent, "b", 60.0)
+    assert [60 * cent] * 2 == [one.reserved for one in await store.spent([wide, tight])]
+    decision = await store.reserve([wide, tight], 60 * cent, lease="b", lease_seconds=60.0)
+    assert (False, 1) == (decision.admitted, decision.refused_by)
+    assert store.hold_at_once([wide, tight], 0, "free", 60.0)
+    assert (BudgetUse(0, 5 * cent),) * 2 == store.settle_at_once([wide, tight], "a", 5 * cent)
+    assert [(5 * cent, 0)] * 2 == [
+        (one.spent, one.reserved) for one in await store.spent([wide, tight])
+    ]
+
+
+async def test_a_soft_budget_has_room_for_all() -> None:
+    """It only tells."""
+    soft = demand_of(BudgetRule(scope="everyone", amount_usd=Decimal(1), hard=False), "")
+    store = MemoryBudgets(clock=lambda: 1_795_250_000.0)
+    assert store.hold_at_once([soft], 10**15, "a", 60.0)
+    assert [10**15] == [one.reserved for one in await store.spent([soft])]
+
+
+async def test_what_is_held_lapses() -> None:
+    """After its lease, unless that never ends."""
+    now = 1_795_250_000.0
+    budget = demand_of(BudgetRule(scope="everyone", amount_usd=Decimal(1)), "")
+    store = MemoryBudgets(clock=lambda: now)
+    assert store.hold_at_once([budget], 10**12, "a", 60.0)
+    now += 61
+    assert store.hold_at_once([budget], 10**12, "b", float("inf"))
+    now += 3600
+    assert not store.hold_at_once([budget], 1, "c", 60.0)
