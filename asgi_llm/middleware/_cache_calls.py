@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from asgi_llm._asgi import go_on
+from asgi_llm._tasks import finish
 from asgi_llm.errors import StoreError
 from asgi_llm.stores.cache import CacheStore, Claim, Found, StoredAnswer
 from asgi_llm.stores.cache_memory import MemoryCache
@@ -158,15 +159,7 @@ class CacheCalls:
 
     async def _finished(self, call: Coroutine[Any, Any, None]) -> None:
         """Await ``call`` to its end, which its deadline sets, however often hosts cancel."""
-        task = asyncio.get_running_loop().create_task(self._quiet(call))
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
+        await finish(self._quiet(call))
 
     async def _quiet(self, call: Coroutine[Any, Any, None]) -> None:
         try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_llm import _sse
+from asgi_llm._tasks import finish
 from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_prices import Pricer
 from asgi_llm.middleware._cost_rows import Asked, Entry, Served, make_entries, make_usual, sum_costs
@@ -443,7 +444,7 @@ class CostedAnswer:
         """Note the request. Not left undone by a cancellation."""
         if not self._end_at_once(outcome):
             self._note_over()
-            await _finished(self._close(outcome))
+            await finish(self._close(outcome))
 
     async def _close(self, outcome: Outcome) -> None:
         cached = self._hit()
@@ -570,21 +571,3 @@ def _cost_header(cost: Cost | None) -> list[tuple[bytes, bytes]]:
     if cost is None or cost.amount_usd is None:
         return []
     return [(b"x-cost", format_usd(cost.amount_usd).encode())]
-
-
-async def _finished(work: Coroutine[Any, Any, None]) -> None:
-    """Await ``work`` to its end.
-
-    Hosts cancel a request whose client has left, some of them again and again; until the work is
-    done the request waits for it.
-    """
-    task = asyncio.get_running_loop().create_task(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    task.result()

@@ -9,6 +9,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from asgi_llm._asgi import go_on
+from asgi_llm._tasks import finish
 from asgi_llm.errors import StoreError
 from asgi_llm.stores.base import Decision, Demand, LimitStore
 from asgi_llm.stores.limits_memory import MemoryLimits
@@ -114,17 +115,8 @@ class LimitCalls:
         if self._answers_at_once:
             await ending
             return
-        # Hosts cancel a request whose client has left, some of them again and again. The task ends
-        # by its deadline, and until then the request waits for it.
-        task = loop.create_task(ending)
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
+        # The task ends by its deadline, and until then the request waits for it.
+        await finish(ending)
 
     async def _settle(self, demands: Sequence[Demand], lease: str, costs: Sequence[int]) -> None:
         await self._bounded(lambda: self._store.settle(demands, lease=lease, costs=costs))

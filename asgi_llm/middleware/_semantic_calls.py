@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from asgi_llm.embedders.base import EmbedderError
 from asgi_llm.errors import ConfigurationError, StoreError
@@ -69,19 +69,6 @@ class SemanticCalls:
             if denies and self._deny:
                 raise StoreError(f"The {who} of the cache failed.") from error
         return None
-
-    async def finish(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await ``work`` to its end, which its deadlines set, however often hosts cancel."""
-        task = asyncio.get_running_loop().create_task(work)
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-        task.result()
 
     def _note(self, who: str, why: str) -> None:
         self._counts.failures += 1

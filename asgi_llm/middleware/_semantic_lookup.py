@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.types import Message, Scope, Send
 
 from asgi_llm._asgi import BufferedBody, Observer, observe
+from asgi_llm._tasks import finish
 from asgi_llm.errors import RawHeaders
 from asgi_llm.middleware._agreement import Reading, disagreement
 from asgi_llm.middleware._cache_answer import AnswerHead, judge_answer, read_head
@@ -210,7 +211,7 @@ class SemanticLookup:
             age_seconds=max(0.0, settings.clock() - entry.created),
             event_seconds=settings.event_seconds,
         )
-        await settings.calls.finish(self._touch(entry.id))
+        await finish(self._touch(entry.id))
         return True
 
     async def _touch(self, id: str) -> None:
@@ -424,13 +425,13 @@ class _NewAnswer(Observer):
             self._answer = answer
         elif self._vector is not None:
             # Before the last byte leaves, so that whoever has read it finds the entry.
-            await self._lookup.settings.calls.finish(self._lookup.keep(answer, self._vector))
+            await finish(self._lookup.keep(answer, self._vector))
 
     async def on_end(self, outcome: Outcome) -> None:
         if outcome is not Outcome.COMPLETE or self._answer is None:
             self._lookup.record(self._seen)
         else:
-            await self._lookup.settings.calls.finish(self._compare(self._answer))
+            await finish(self._compare(self._answer))
 
     async def _compare(self, answer: StoredAnswer) -> None:
         is_new = await self._lookup.compare(self._seen, answer)

@@ -24,6 +24,7 @@ LEVELS: dict[str, int] = {
     "_semconv": 0,
     "_optional": 0,
     "_ids": 0,
+    "_tasks": 0,
     "_traceback": 0,
     "state": 1,
     "_asgi": 1,
