@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from asgi_llm._asgi import go_on
@@ -72,17 +72,21 @@ class LimitCalls:
             return None
         return memory.decide(demands, lease, self._lease_seconds, enforce)
 
-    async def take(self, demands: Sequence[Demand], lease: str, *, enforce: bool) -> Decision:
+    def take(
+        self, demands: Sequence[Demand], lease: str, *, enforce: bool
+    ) -> Coroutine[Any, Any, Decision]:
         """Take all of ``demands``, or none. What is held is kept alive until ``settle``.
 
         Raises:
-            StoreError: The store failed, or missed the deadline.
+            StoreError: When it is awaited: the store failed, or missed the deadline.
         """
         taking = self._store.take(
             demands, lease=lease, lease_seconds=self._lease_seconds, enforce=enforce
         )
-        if self._timeout is None:
-            return await taking
+        # One that keeps a deadline of its own needs no step in between.
+        return taking if self._timeout is None else self._in_time(taking, self._timeout)
+
+    async def _in_time(self, taking: Coroutine[Any, Any, Decision], seconds: float) -> Decision:
         try:
             # A store that has the answer gives it in one step: no deadline has to be set up.
             waits_for = taking.send(None)
@@ -90,7 +94,7 @@ class LimitCalls:
             decision: Decision = answer.value
             return decision
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(seconds):
                 return await go_on(taking, waits_for)
         except TimeoutError as error:
             raise StoreError("The store of the limits did not answer in time.") from error

@@ -31,18 +31,23 @@ class Batch:
     """Operations that go to Redis in one command.
 
     Attributes:
-        keys: The keys of all operations; an operation names them by their place, from 1.
+        keys: The keys of all operations, each with its place, from 1, by which they name it.
         is_sent: Whether it has left: operations cannot be changed any more.
     """
 
     __slots__ = ("deadline", "futures", "is_sent", "keys", "operations")
 
     def __init__(self, deadline: float) -> None:
-        self.keys: list[str] = []
+        self.keys: dict[str, int] = {}
         self.operations: list[Any] = []
         self.futures: list[asyncio.Future[Any] | None] = []
         self.deadline = deadline
         self.is_sent = False
+
+    def places(self, keys: list[str]) -> list[int]:
+        """The places of ``keys``. What several operations have in common is sent once."""
+        known = self.keys
+        return [known.setdefault(key, len(known) + 1) for key in keys]
 
     def call(self, operation: Any, future: asyncio.Future[Any] | None) -> int:
         """Add an operation; nobody waits for the answer where ``future`` is None."""

@@ -137,14 +137,10 @@ class RedisBudgets:
 
     def _packed(self, batch: Batch, demand: BudgetDemand, now: int) -> tuple[Any, ...]:
         """A demand as the script reads it; its keys are added to the batch."""
-        keys = batch.keys
         key = self._start + demand.key
-        keys += (key, key + ":leases")
-        place = len(keys)
         rule = demand.rule
         return (
-            place - 1,
-            place,
+            *batch.places([key, key + ":leases"]),
             *divmod(demand.limit, PICO),
             rule.hard,
             grain_of(rule) if rule.period == "rolling" else 0,

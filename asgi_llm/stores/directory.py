@@ -170,6 +170,10 @@ class Directory(Protocol):
         """The digests of a key, so that caches can be told to forget them. Never shown."""
         ...
 
+    async def note(self, audit: AuditEntry) -> None:
+        """Add to the log what was done to something that is not kept here."""
+        ...
+
     async def audit_log(
         self, *, where: Mapping[str, Any], limit: int, after: str | None = None
     ) -> Page:

@@ -2,12 +2,13 @@
 -- _limit_bucket.py; times are microseconds of this server's clock.
 --
 -- KEYS: the states, and the deadlines of reservations. ARGV[1]: a MessagePack list of operations
---   {"t", base, demands, lease, lease_us, enforce}  take: {admitted, remaining, reset_us, wait_us, ...}
---   {"r", base, demands, lease, lease_us}           renew: {}
---   {"s", base, demands, lease}                     settle: {}
--- each answered by an array. A demand is {state, deadlines, amount, window_us, burst, cost, held}:
--- state and deadlines are places in KEYS behind base (0: none), burst is -1 where it is the amount,
--- and window_us is 0 for slots. A wait of -1 has no end; a time of -1 is a wait for nothing.
+--   {"t", keys, demands, lease, lease_us, enforce}  take: {admitted, remaining, reset_us, wait_us, ...}
+--   {"r", keys, demands, lease, lease_us}           renew: {}
+--   {"s", keys, demands, lease}                     settle: {}
+-- each answered by an array. keys are places in KEYS. A demand is {state, deadlines, amount,
+-- window_us, burst, cost, held}: state and deadlines are places in keys (0: none), burst is -1 where
+-- it is the amount, and window_us is 0 for slots. A wait of -1 has no end; a time of -1 is a wait
+-- for nothing.
 --
 -- A state is a hash: "s" holds the packed numbers, "e<n>" entry n of the log (its last time and its
 -- amount), "l<lease>" a reservation (its amount and its entry). Deadlines, and slots, are sorted sets
@@ -20,12 +21,12 @@ local STATE = ">ddddddddddd"
 local time = redis.call("TIME")
 local clock = time[1] * 1000000 + time[2]
 local loaded, order = {}, {}
-local base = 0 -- of the operation at hand
+local places -- the keys of the operation at hand
 
-local function state_key(demand) return KEYS[base + demand[1]] end
+local function state_key(demand) return KEYS[places[demand[1]]] end
 
 local function deadlines_key(demand)
-  return demand[2] > 0 and KEYS[base + demand[2]] or nil
+  return demand[2] > 0 and KEYS[places[demand[2]]] or nil
 end
 
 local function entry(b, n)
@@ -329,7 +330,7 @@ end
 local operations = {t = take, r = renew, s = settle}
 local replies = {}
 for i, operation in ipairs(cmsgpack.unpack(ARGV[1])) do
-  base = operation[2]
+  places = operation[2]
   replies[i] = operations[operation[1]](operation[3], operation[4], operation[5], operation[6])
 end
 for _, b in ipairs(order) do

@@ -76,10 +76,8 @@ class RedisLimits:
         pipeline = self._pipeline
         batch = pipeline.batch()
         future = pipeline.future()
-        base = len(batch.keys)
-        batch.keys += keys
         lease_us = int(lease_seconds * 1e6)
-        place = batch.call(("t", base, packed, lease, lease_us, enforce), future)
+        place = batch.call(("t", batch.places(keys), packed, lease, lease_us, enforce), future)
         try:
             reply = await future
         except (asyncio.CancelledError, StoreError):
@@ -128,9 +126,7 @@ class RedisLimits:
     async def _answer(self, name: str, keys: list[str], packed: Any, *arguments: Any) -> None:
         batch = self._pipeline.batch()
         future = self._pipeline.future()
-        base = len(batch.keys)
-        batch.keys += keys
-        batch.call((name, base, packed, *arguments), future)
+        batch.call((name, batch.places(keys), packed, *arguments), future)
         await future
 
     def _packed_once(self, demands: Sequence[Demand]) -> tuple[list[str], Any]:
@@ -181,10 +177,8 @@ class RedisLimits:
         """Give back what a call reserved that nobody waits for any more."""
         held = [demand for demand in demands if demand.held]
         if not batch.is_sent:
-            batch.operations[place] = ("s", 0, (), lease)
+            batch.operations[place] = ("s", (), (), lease)
         elif held:
             keys, packed = self._packed(held, [0] * len(held))
             later = self._pipeline.batch()
-            base = len(later.keys)
-            later.keys += keys
-            later.call(("s", base, packed, lease), None)
+            later.call(("s", later.places(keys), packed, lease), None)

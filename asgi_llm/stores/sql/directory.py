@@ -248,6 +248,15 @@ class SQLDirectory:
 
         return await self._database.read(work)
 
+    async def note(self, audit: AuditEntry) -> None:
+        """Add to the log what was done to something that is not kept here."""
+        entry = audit_values(audit)
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(insert(_AUDIT).values(entry))
+
+        await self._write(work)
+
     async def audit_log(
         self, *, where: Mapping[str, Any], limit: int, after: str | None = None
     ) -> Page:
