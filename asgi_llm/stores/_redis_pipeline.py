@@ -27,6 +27,9 @@ STOOD_STILL_SECONDS = 0.005
 """A timer that is so late tells that the loop was held up, or the whole process."""
 
 
+_decode = msgspec.msgpack.Decoder(list[list[Any]]).decode
+
+
 class Batch:
     """Operations that go to Redis in one command.
 
@@ -75,7 +78,7 @@ class ScriptPipeline:
         client: Of ``redis.asyncio``: one server's, Sentinel's or a Cluster's. It stays the
             caller's. For all but a Cluster the pipeline has one connection of its own.
         script: Takes the keys, and a MessagePack list of operations as its one argument; replies
-            with one answer for each.
+            with one answer for each, as a list or in MessagePack too, which is read in less time.
         timeout_seconds: After this a call fails with StoreError, wherever it is. Above 0.
         max_in_flight: How many batches may await their reply; later ones gather until one came.
     """
@@ -199,8 +202,8 @@ class ScriptPipeline:
             batch.fail(f"Redis failed: {type(reply).__name__}: {text}", reply)
         else:
             try:
-                batch.answer(reply)
-            except (TypeError, ValueError) as error:
+                batch.answer(_decode(reply) if type(reply) is bytes else reply)
+            except (TypeError, ValueError, msgspec.DecodeError) as error:
                 batch.fail(f"the answer of Redis is none: {type(error).__name__}", error)
         del self._in_flight[batch]
         if self._waiting or self._open is not None:

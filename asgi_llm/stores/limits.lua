@@ -2,10 +2,11 @@
 -- _limit_bucket.py; times are microseconds of this server's clock.
 --
 -- KEYS: the states, and the deadlines of reservations. ARGV[1]: a MessagePack list of operations
---   {"t", keys, demands, lease, lease_us, enforce}  take: {admitted, remaining, reset_us, wait_us, ...}
+--   {"t", keys, demands, lease, lease_us, enforce}  take: {0, remaining, reset_us, wait_us, ...} for
+--                                                   each demand, or {1, remaining, reset_us, ...}
 --   {"r", keys, demands, lease, lease_us}           renew: {}
 --   {"s", keys, demands, lease}                     settle: {}
--- each answered by an array. keys are places in KEYS. A demand is {state, deadlines, amount,
+-- each answered by an array; the reply is a MessagePack list of them. keys are places in KEYS. A demand is {state, deadlines, amount,
 -- window_us, burst, cost, held}: state and deadlines are places in keys (0: none), burst is -1 where
 -- it is the amount, and window_us is 0 for slots. A wait of -1 has no end; a time of -1 is a wait
 -- for nothing.
@@ -277,7 +278,7 @@ local function take(demands, lease, lease_us, enforce)
     end
     reply[#reply + 1] = math.max(0, left)
     reply[#reply + 1] = reset
-    reply[#reply + 1] = waits
+    if not admitted then reply[#reply + 1] = waits end
   end
   return reply
 end
@@ -336,4 +337,4 @@ end
 for _, b in ipairs(order) do
   if b.dirty then save(b) end
 end
-return replies
+return cmsgpack.pack(replies)

@@ -84,9 +84,18 @@ class RedisLimits:
             self._release(batch, place, demands, lease)
             raise
         numbers = iter(reply)
-        admitted = next(numbers) == 1
+        if next(numbers) == 1:
+            return Decision(
+                True,
+                tuple(
+                    [
+                        LimitStatus(left, reset / 1e6, 0.0)
+                        for left, reset in zip(numbers, numbers, strict=True)
+                    ]
+                ),
+            )
         return Decision(
-            admitted,
+            False,
             tuple(
                 [
                     LimitStatus(left, reset / 1e6, wait / 1e6 if wait >= 0 else inf)
