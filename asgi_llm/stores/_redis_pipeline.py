@@ -38,9 +38,10 @@ class Batch:
         is_sent: Whether it has left: operations cannot be changed any more.
     """
 
-    __slots__ = ("deadline", "futures", "is_sent", "keys", "operations")
+    __slots__ = ("_loop", "deadline", "futures", "is_sent", "keys", "operations")
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+        self._loop = loop
         self.keys: dict[str, int] = {}
         self.operations: list[Any] = []
         self.futures: list[asyncio.Future[Any] | None] = []
@@ -52,11 +53,17 @@ class Batch:
         known = self.keys
         return [known.setdefault(key, len(known) + 1) for key in keys]
 
-    def call(self, operation: Any, future: asyncio.Future[Any] | None) -> int:
-        """Add an operation; nobody waits for the answer where ``future`` is None."""
+    def call(self, *operation: Any) -> asyncio.Future[Any]:
+        """Add an operation; its answer."""
         self.operations.append(operation)
+        future = self._loop.create_future()
         self.futures.append(future)
-        return len(self.operations) - 1
+        return future
+
+    def tell(self, *operation: Any) -> None:
+        """Add an operation whose answer nobody waits for."""
+        self.operations.append(operation)
+        self.futures.append(None)
 
     def answer(self, replies: list[Any]) -> None:
         for future, reply in zip(self.futures, replies, strict=True):
@@ -117,15 +124,10 @@ class ScriptPipeline:
         elif len(self._in_flight) < self._max_in_flight:
             loop.call_soon(self._flush)
         deadline = loop.time() + self._timeout_seconds
-        batch = self._open = Batch(deadline)
+        batch = self._open = Batch(loop, deadline)
         if self._timer is None:
             self._timer = loop.call_at(deadline, self._look, deadline)
         return batch
-
-    def future(self) -> asyncio.Future[Any]:
-        """One for an operation of the batch, made after that."""
-        assert self.loop is not None  # noqa: S101  a batch has a loop
-        return self.loop.create_future()
 
     async def aclose(self) -> None:
         """Fail what is under way, and close the connection."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
@@ -131,9 +130,7 @@ class RedisBudgets:
         batch = self._pipeline.batch()
         now = round(self._clock() * SECOND)
         packed = [self._packed(batch, demand, now) for demand in demands]
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        batch.call((name, packed, *arguments), future)
-        return iter(await future)
+        return iter(await batch.call(name, packed, *arguments))
 
     def _packed(self, batch: Batch, demand: BudgetDemand, now: int) -> tuple[Any, ...]:
         """A demand as the script reads it; its keys are added to the batch."""

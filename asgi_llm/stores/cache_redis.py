@@ -215,16 +215,16 @@ class RedisCache:
         lease: bytes | None,
         owner: str | None,
     ) -> None:
-        def operation(names: list[str]) -> tuple[Any, ...]:
+        def operation(names: dict[str, int]) -> tuple[Any, ...]:
             rows = []
             for key, answer, blob in coded:
                 entry = self._place(names, self._entry, key)
-                names.append(self._index_of(answer.scope))
+                index = self._place_of_index(names, answer.scope)
                 member = (key.hex(), answer.namespace, answer.model, answer.written_by)
                 rows.append(
                     (
                         entry,
-                        len(names),
+                        index,
                         answer.scope,
                         _as_text(_packed(member)),
                         answer.fresh_seconds * 1000,
@@ -232,8 +232,7 @@ class RedisCache:
                         _as_text(blob),
                     )
                 )
-            names.append(self._scopes)
-            scopes = len(names)
+            scopes = self._place_of(names, self._scopes)
             place = 0 if lease is None else self._place(names, self._lease, lease)
             return ("s", rows, age_seconds * 1000, scopes, place, owner or "")
 
@@ -390,17 +389,16 @@ class RedisCache:
     def _index_of(self, scope: str) -> str:
         return self._index + hashlib.sha256(scope.encode()).hexdigest()[:32]
 
-    def _place_of_index(self, names: list[str], scope: str) -> int:
+    def _place_of_index(self, names: dict[str, int], scope: str) -> int:
         return self._place_of(names, self._index_of(scope))
 
     @staticmethod
-    def _place(names: list[str], start: str, key: bytes) -> int:
+    def _place(names: dict[str, int], start: str, key: bytes) -> int:
         return RedisCache._place_of(names, start + key.hex())
 
     @staticmethod
-    def _place_of(names: list[str], name: str) -> int:
-        names.append(name)
-        return len(names)
+    def _place_of(names: dict[str, int], name: str) -> int:
+        return names.setdefault(name, len(names) + 1)
 
 
 def _as_text(data: bytes) -> msgspec.Raw:

@@ -73,13 +73,11 @@ class RedisLimits:
             StoreError: Redis refused, failed, or did not answer in time.
         """
         keys, packed = self._packed_once(demands)
-        pipeline = self._pipeline
-        batch = pipeline.batch()
-        future = pipeline.future()
+        batch = self._pipeline.batch()
+        place = len(batch.operations)
         lease_us = int(lease_seconds * 1e6)
-        place = batch.call(("t", batch.places(keys), packed, lease, lease_us, enforce), future)
         try:
-            reply = await future
+            reply = await batch.call("t", batch.places(keys), packed, lease, lease_us, enforce)
         except (asyncio.CancelledError, StoreError):
             self._release(batch, place, demands, lease)
             raise
@@ -134,9 +132,7 @@ class RedisLimits:
 
     async def _answer(self, name: str, keys: list[str], packed: Any, *arguments: Any) -> None:
         batch = self._pipeline.batch()
-        future = self._pipeline.future()
-        batch.call((name, batch.places(keys), packed, *arguments), future)
-        await future
+        await batch.call(name, batch.places(keys), packed, *arguments)
 
     def _packed_once(self, demands: Sequence[Demand]) -> tuple[list[str], Any]:
         """``_packed`` for ``take``; of demands that come again and again it is kept, encoded."""
@@ -190,4 +186,4 @@ class RedisLimits:
         elif held:
             keys, packed = self._packed(held, [0] * len(held))
             later = self._pipeline.batch()
-            later.call(("s", later.places(keys), packed, lease), None)
+            later.tell("s", later.places(keys), packed, lease)
