@@ -16,7 +16,7 @@ from asgi_llm.providers._anthropic_content import message_list, text_block
 from asgi_llm.providers._anthropic_models import ModelTraits, model_traits
 from asgi_llm.providers._anthropic_schema import held_schema
 from asgi_llm.providers._anthropic_thinking import THINKING_FIELDS, tell_thinking, thinks
-from asgi_llm.providers._conversation import ChatRequest, Function, JSONFormat
+from asgi_llm.providers._conversation import ChatRequest, Function, JSONFormat, field_groups
 from asgi_llm.providers._tool_names import ToolNames
 from asgi_llm.types import Document
 
@@ -36,17 +36,22 @@ _SAME_FAMILY: Final = (
 )
 """Fields of Anthropic's own that a client may send, passed as they are."""
 
-_ANY_OF_FAMILY: Final = frozenset(_SAME_FAMILY)
-_SAMPLING_FIELDS: Final = frozenset(("temperature", "top_p", "top_k"))
-_STOP: Final = frozenset(("stop",))
-_TOOL_FIELDS: Final = frozenset(
-    ("tools", "functions", "tool_choice", "function_call", "parallel_tool_calls")
-)
 _OWN_TOOL_FIELDS: Final = frozenset(
     ("allowed_callers", "defer_loading", "eager_input_streaming", "input_examples")
 )
 """Fields of Anthropic's own that a client may send beside a tool's ``function``."""
-_IDENTITY_FIELDS: Final = frozenset(("metadata", "safety_identifier", "user", "service_tier"))
+# What is to be told together; a request is looked through once for all of it.
+_FAMILY, _STOP, _SAMPLING, _TOOLS, _THINKING, _IDENTITY = (1 << n for n in range(6))
+_GROUPS: Final = field_groups(
+    {
+        _FAMILY: _SAME_FAMILY,
+        _STOP: ("stop",),
+        _SAMPLING: ("temperature", "top_p", "top_k"),
+        _TOOLS: ("tools", "functions", "tool_choice", "function_call", "parallel_tool_calls"),
+        _THINKING: THINKING_FIELDS,
+        _IDENTITY: ("metadata", "safety_identifier", "user", "service_tier"),
+    }
+)
 
 _JSON_TOOL: Final = "json_response"
 
@@ -89,18 +94,19 @@ def message_body(
     body["max_tokens"] = cap or default_max_tokens or traits.default_max_tokens
     system = [text_block(text) for text in request.system]
     body["messages"] = message_list(request, memo.names)
-    if request.has_any(_ANY_OF_FAMILY):
+    groups = request.groups(_GROUPS)
+    if groups & _FAMILY:
         for name in _SAME_FAMILY:
             if (value := request.take(name)) is not None:
                 body[name] = value
-    if request.has_any(_STOP):
+    if groups & _STOP:
         _stop(request, body)
-    if request.has_any(_SAMPLING_FIELDS):
+    if groups & _SAMPLING:
         tell_sampling(request, body, traits)
-    if request.has_any(_TOOL_FIELDS):
+    if groups & _TOOLS:
         _tools(request, body, memo, traits)
     config: Document = {}
-    if request.has_any(THINKING_FIELDS):
+    if groups & _THINKING:
         tell_thinking(request, body, config, traits, has_cap=cap is not None)
     if (wanted := request.json_format()) is not None:
         if wanted.schema is None:
@@ -116,7 +122,7 @@ def message_body(
     if system:
         plain = len(system) == 1 and len(system[0]) == 2
         body["system"] = system[0]["text"] if plain else system
-    if request.has_any(_IDENTITY_FIELDS):
+    if groups & _IDENTITY:
         _identity(request, body)
     if request.stream:
         body["stream"] = True

@@ -273,8 +273,12 @@ class CompletionWriter:
         Raises:
             ProviderUnavailableError: There is none: no choice, or one that is not finished.
         """
-        if not self._choices or any(one.finish is None for one in self._choices.values()):
+        choices = sorted(self._choices.items())
+        if not choices:
             raise empty_answer()
+        for _, choice in choices:
+            if choice.finish is None:
+                raise empty_answer()
         document: Document = {
             "id": self._id or new_id(),
             "object": "chat.completion",
@@ -287,7 +291,7 @@ class CompletionWriter:
                     "logprobs": _logprobs(choice.logprobs),
                     **(choice.finish or {}),
                 }
-                for index, choice in sorted(self._choices.items())
+                for index, choice in choices
             ],
         }
         if self.usage is not None:

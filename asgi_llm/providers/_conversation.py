@@ -7,7 +7,7 @@ two ways is here written in one. Each value carries its path in the document, fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -55,6 +55,7 @@ __all__ = [
     "ToolResult",
     "Turn",
     "Video",
+    "field_groups",
 ]
 
 Role = Literal["user", "assistant"]
@@ -113,6 +114,15 @@ _TRUE_ONLY_IF: Final = {"n": 1, "logprobs": False, "parallel_tool_calls": True, 
 """Fields whose one value asks for nothing: to leave it out loses nothing."""
 
 
+def field_groups(groups: Mapping[int, Iterable[str]]) -> dict[str, int]:
+    """The groups of each field, as bits, for ``ChatRequest.groups``; a field may be in several."""
+    found: dict[str, int] = {}
+    for bit, names in groups.items():
+        for name in names:
+            found[name] = found.get(name, 0) | bit
+    return found
+
+
 class ChatRequest:
     """A valid chat document, read field by field.
 
@@ -164,6 +174,13 @@ class ChatRequest:
     def has_any(self, names: frozenset[str]) -> bool:
         """Whether one of the fields is there, without taking it."""
         return not names.isdisjoint(self._document)
+
+    def groups(self, group_of: Mapping[str, int]) -> int:
+        """The groups of fields, as bits, of which one is there; none of them is taken by it."""
+        found = 0
+        for name in self._document:
+            found |= group_of.get(name, 0)
+        return found
 
     @property
     def stream(self) -> bool:

@@ -127,13 +127,14 @@ def usage_to_openai(usage: Usage) -> dict[str, Any]:
     Cache writes, which OpenAI's own object lacks for most models, are named only where there are
     any.
     """
+    prompt, completion = usage.input_tokens, usage.output_tokens
     given = {"cached_tokens": usage.input_cached, "audio_tokens": usage.audio_in}
     if written := usage.cache_write_5m + usage.cache_write_1h:
         given["cache_write_tokens"] = written
     return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.total_tokens,
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
         "prompt_tokens_details": given,
         "completion_tokens_details": {
             "reasoning_tokens": usage.reasoning,
