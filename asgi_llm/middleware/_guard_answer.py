@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,6 +40,8 @@ from asgi_llm.types import Document
 
 __all__ = ["Guarded", "GuardedAnswer", "Settings"]
 
+_MEDIA_LENGTH: Final = len("content-type")
+_CODING_LENGTH: Final = len("content-encoding")
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -53,8 +55,10 @@ class Settings(NamedTuple):
     max_held_characters: int
 
 
-class Guarded(NamedTuple):
+class Guarded:
     """What the answers to one request share."""
+
+    __slots__ = ("asked", "notes", "panel", "state", "vault")
 
     panel: Panel
     asked: Asked
@@ -112,9 +116,9 @@ class GuardedAnswer:
         self._send = send
         self._gate = gate
         self._may_retry = may_retry
-        self._held: list[Message] = []
-        self._parts: list[bytes] = []
-        self._size = 0
+        # Most apps send a start and one body.
+        self._held: tuple[Message, ...] = ()
+        self._parts: list[bytes] | None = None
         self._is_whole = False
         self._stream: GuardedStream | None = None
         self._refused = False
@@ -123,7 +127,7 @@ class GuardedAnswer:
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         """Run ``app``; what it raises because it was refused ends here."""
         try:
-            await app(scope, receive, self)
+            await app(scope, receive, self._take)
         except Exception as error:
             if self._refused and _is_refusal(error):
                 return
@@ -131,42 +135,52 @@ class GuardedAnswer:
             raise
         await self._let_go()
 
-    async def __call__(self, message: Message) -> None:
+    async def _take(self, message: Message) -> None:
+        stream = self._stream
+        if stream is not None and message["type"] == "http.response.body":
+            if message.get("more_body", False):
+                taken = stream.swallow(message.get("body", b""))
+                if type(taken) is bytes:
+                    if taken:
+                        await self._send({**message, "body": taken})
+                elif taken is not True:
+                    await self._feed(stream, message, cast("Lane | None", taken or None))
+            else:
+                await self._feed(stream, message, None)
+            return
         if self._refused:
             raise _Refused
-        kind = message["type"]
-        stream = self._stream
-        if (
-            stream is not None
-            and kind == "http.response.body"
-            and message.get("more_body", False)
-            and self._gate is None
-        ):
-            chunk = message.get("body", b"")
-            taken = stream.swallow(chunk)
-            if taken is not True:
-                await self._feed(stream, message, taken or None)
-            return
         if self._gate is not None:
             await self._pass_gate(self._gate)
+        kind = message["type"]
         if kind == "http.response.body":
-            if stream is not None:
-                await self._feed(stream, message)
-                return
             if self._is_whole:
-                await self._collect(message)
+                if (
+                    self._parts is not None
+                    or message.get("more_body", False)
+                    or self._guarded.notes.verdicts
+                ):
+                    await self._collect(message)
+                elif self._is_clean(message.get("body", b"")):
+                    held, self._held = self._held, ()
+                    self._is_whole = False
+                    for start in held:
+                        await self._send(start)
+                    await self._send(message)
+                else:
+                    await self._collect(message, may_be_clean=False)
                 return
         elif kind == "http.response.start":
             message = self._start(message)
             if self._is_whole:
-                self._held.append(message)
+                self._held = (message,)
                 return
         elif self._held:
             if kind in _BODY_BY_OTHER_MEANS:
                 # What is not sent as a body is not seen here.
                 await self._let_go()
             else:
-                self._held.append(message)
+                self._held = (*self._held, message)
                 return
         await self._send(message)
 
@@ -174,61 +188,60 @@ class GuardedAnswer:
         # The task is also waited for by whoever started it.
         refused = await asyncio.shield(gate)
         if refused is not None:
-            self._refused = True
+            self._refuse_all()
             raise _Refused
         self._gate = None
 
     def _start(self, message: Message) -> Message:
-        headers: RawHeaders = list(message.get("headers", ()))
-        message = {**message, "headers": headers}
+        headers = message.get("headers", ())
+        if type(headers) is not list:
+            # They may be an iterator, which can be read but once.
+            headers = list(headers)
+            message = {**message, "headers": headers}
         guarded = self._guarded
-        looks = guarded.panel.rails or guarded.vault.restores
+        panel = guarded.panel
+        if not panel.rails and not guarded.vault.restores:
+            return self._told(message)
         media, is_coded = b"", False
         for name, value in headers:
-            name = bytes(name).lower()
-            if name == b"content-type":
-                media = bytes(value).lower()
-            elif name == b"content-encoding" and value.lower() != b"identity":
-                is_coded = True
-        if not looks or not _holds_text(media):
-            self._tell(headers)
-            return message
+            length = len(name)
+            if length == _MEDIA_LENGTH:
+                if bytes(name).lower() == b"content-type":
+                    media = bytes(value).lower()
+            elif length == _CODING_LENGTH and bytes(name).lower() == b"content-encoding":
+                is_coded = is_coded or value.lower() != b"identity"
+        if media != b"application/json" and not _holds_text(media):
+            return self._told(message)
         if media.startswith(b"text/event-stream") and not is_coded:
             guarding = Guarding(
-                guarded.panel.acting,
-                guarded.asked,
-                guarded.notes,
-                guarded.vault,
-                self._settings.threads,
+                panel.acting, guarded.asked, guarded.notes, guarded.vault, self._settings.threads
             )
             self._stream = GuardedStream(
                 guarding,
-                guarded.panel.noting,
+                panel.noting,
                 guarded.state.event_log,
                 max_held=self._settings.max_held_characters,
             )
-            if guarded.panel.acts or guarded.vault.restores:
-                headers[:] = [
-                    pair for pair in headers if bytes(pair[0]).lower() != b"content-length"
-                ]
-            self._tell(headers)
-            return message
+            if panel.acts or guarded.vault.restores:
+                message = _with_length(message, None)
+            return self._told(message)
         self._is_whole = True
         if is_coded:
             # Nothing of it is read.
+            self._parts = []
             self._size = self._settings.max_answer_bytes + 1
         return message
 
-    def _tell(self, headers: RawHeaders) -> None:
-        verdicts = self._guarded.notes.verdicts
-        if verdicts and self._settings.tell_header:
+    def _told(self, message: Message) -> Message:
+        """The start of an answer, with the header that says what was done."""
+        if self._guarded.notes.verdicts and self._settings.tell_header:
             value = verdict_header(self._guarded.notes)
             if value:
-                headers.append((b"x-guardrail", value))
+                headers = [*message["headers"], (b"x-guardrail", value)]
+                return {**message, "headers": headers}
+        return message
 
-    async def _feed(
-        self, stream: GuardedStream, message: Message, lane: Lane | None = None
-    ) -> None:
+    async def _feed(self, stream: GuardedStream, message: Message, lane: Lane | None) -> None:
         chunk: bytes = message.get("body", b"")
         more: bool = message.get("more_body", False)
         try:
@@ -237,7 +250,7 @@ class GuardedAnswer:
             await self._cut_off(stream, blocked)
             raise _Refused from blocked
         except _sse.SSEError as error:
-            self._refused = True
+            self._refuse_all()
             self._publish()
             failure = ProviderUnavailableError("The stream that came cannot be read.")
             self._guarded.state.set(FAILURE, failure)
@@ -253,7 +266,7 @@ class GuardedAnswer:
 
     async def _cut_off(self, stream: GuardedStream, blocked: Blocked) -> None:
         """End a stream in which a guard has found something."""
-        self._refused = True
+        self._refuse_all()
         notes = self._guarded.notes
         notes.add(blocked.hit, "output", blocked.path)
         notes.blocked = notes.changed = True
@@ -267,39 +280,60 @@ class GuardedAnswer:
             out += _sse.DONE
         await self._send({"type": "http.response.body", "body": out})
 
-    async def _collect(self, message: Message) -> None:
+    def _refuse_all(self) -> None:
+        self._refused = True
+        self._stream = None
+
+    def _is_clean(self, data: bytes) -> bool:
+        """Whether a whole answer says at one look that it can go as it is."""
+        look = self._guarded.panel.look
+        if (
+            look is None
+            or self._guarded.vault.restores
+            or len(data) > self._settings.max_answer_bytes
+        ):
+            return False
+        text = read_simple_answer(data)
+        return text is not None and look.judge(text) == "clean"
+
+    async def _collect(self, message: Message, *, may_be_clean: bool = True) -> None:
         chunk: bytes = message.get("body", b"")
-        self._parts.append(chunk)
-        self._size += len(chunk)
-        if self._size > self._settings.max_answer_bytes:
-            await self._give_up(message)
-            return
-        if message.get("more_body", False):
-            return
-        whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        guarded = self._guarded
-        quick = guarded.panel.quick
-        if quick is not None and not guarded.vault.restores:
-            texts = read_simple_answer(whole)
-            if texts is not None and quick.judge(texts) == "clean":
-                if guarded.notes.verdicts:
-                    self._publish()
-                await self._release()
-                await self._send(message if whole is chunk else {**message, "body": whole})
+        more: bool = message.get("more_body", False)
+        parts = self._parts
+        if parts is None and not more:
+            whole = chunk
+            if len(chunk) > self._settings.max_answer_bytes:
+                await self._give_up([chunk], message)
                 return
+        else:
+            if parts is None:
+                self._parts = parts = []
+                self._size = 0
+            parts.append(chunk)
+            self._size += len(chunk)
+            if self._size > self._settings.max_answer_bytes:
+                await self._give_up(parts, message)
+                return
+            if more:
+                return
+            whole = parts[0] if len(parts) == 1 else b"".join(parts)
+        if may_be_clean and self._is_clean(whole):
+            self._publish()
+            await self._release()
+            await self._send(message if whole is chunk else {**message, "body": whole})
+            return
         try:
             out = await self._judge(whole)
         except Blocked as blocked:
             await self._refuse(blocked)
             raise _Refused from blocked
         self._publish()
-        start = self._held[0]
         if out is not whole:
-            _set_length(start["headers"], len(out))
+            self._held = (_with_length(self._held[0], len(out)), *self._held[1:])
         await self._release()
         await self._send(message if out is chunk else {**message, "body": out})
 
-    async def _give_up(self, message: Message) -> None:
+    async def _give_up(self, parts: list[bytes], message: Message) -> None:
         """An answer that is compressed or too long passes only if no guard minds."""
         for rail in self._guarded.panel.rails:
             hit = Hit(rail, 0, 0, UNREADABLE, 1.0, "it cannot be read", rail.denies, False)
@@ -310,16 +344,16 @@ class GuardedAnswer:
                 raise _Refused from blocked
         self._publish()
         await self._release()
-        body, self._parts = b"".join(self._parts), []
+        body = b"".join(parts)
+        parts.clear()
         await self._send({**message, "body": body})
 
     async def _release(self) -> None:
-        held, self._held = self._held, []
+        held, self._held = self._held, ()
         self._is_whole = False
-        if held:
-            self._tell(held[0]["headers"])
         for message in held:
-            await self._send(message)
+            is_start = message["type"] == "http.response.start"
+            await self._send(self._told(message) if is_start else message)
 
     async def _let_go(self) -> None:
         """The app sends no more: what was held without being judged stays here, but its start."""
@@ -327,8 +361,8 @@ class GuardedAnswer:
             await self._release()
 
     async def _refuse(self, blocked: Blocked) -> None:
-        self._refused = True
-        self._held = []
+        self._refuse_all()
+        self._held = ()
         rail = blocked.hit.rail
         if rail.retries and self._may_retry and blocked.hit.category != UNREADABLE:
             self.wants_retry = True
@@ -422,9 +456,14 @@ def _holds_text(media: bytes) -> bool:
     return not media or media.startswith(b"text/") or b"json" in media or b"xml" in media
 
 
-def _set_length(headers: RawHeaders, length: int) -> None:
-    headers[:] = [pair for pair in headers if bytes(pair[0]).lower() != b"content-length"]
-    headers.append((b"content-length", b"%d" % length))
+def _with_length(start: Message, length: int | None) -> Message:
+    """The start of an answer that is so long; None: nobody knows."""
+    headers: RawHeaders = [
+        pair for pair in start["headers"] if bytes(pair[0]).lower() != b"content-length"
+    ]
+    if length is not None:
+        headers.append((b"content-length", b"%d" % length))
+    return {**start, "headers": headers}
 
 
 def _is_refusal(error: BaseException | None) -> bool:

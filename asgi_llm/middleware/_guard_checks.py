@@ -14,9 +14,10 @@ import msgspec
 from asgi_llm.errors import StoreError
 from asgi_llm.guards.base import Finding, GuardContext
 from asgi_llm.middleware._guard_rules import Panel, Rail
+from asgi_llm.middleware._guard_texts import Text, read_texts, system_texts
 from asgi_llm.middleware._guard_threads import Threads
 from asgi_llm.middleware._guard_views import View, is_plain, read_views
-from asgi_llm.types import GuardAction, Verdict
+from asgi_llm.types import Document, GuardAction, Verdict
 
 __all__ = [
     "LARGE",
@@ -41,16 +42,38 @@ MAX_VERDICTS: Final = 256
 _MAX_SLOW_VIEWS: Final = 4
 
 
-class Asked(NamedTuple):
+class Asked:
     """What every check of one request is told.
 
-    Attributes:
+    Args:
         model: As the client names it.
-        system: The conversation's system texts.
+        texts: Of the request; None: they are read when they are needed.
+        document: The request, where it is one.
+
+    Attributes:
+        model: As given.
     """
 
-    model: str
-    system: tuple[str, ...]
+    __slots__ = ("_document", "_system", "_texts", "model")
+
+    def __init__(
+        self, model: str, texts: Sequence[Text] | None = (), document: Document | None = None
+    ) -> None:
+        self.model = model
+        self._document = document
+        self._texts = texts
+        self._system: tuple[str, ...] | None = None
+
+    @property
+    def system(self) -> tuple[str, ...]:
+        """The conversation's system texts."""
+        if self._system is None:
+            texts = self._texts
+            if texts is None:
+                texts = () if self._document is None else read_texts(self._document)
+            self._system = system_texts(texts)
+            self._texts = self._document = None
+        return self._system
 
 
 class Place(NamedTuple):

@@ -24,13 +24,13 @@ from asgi_llm.middleware._guard_threads import Threads
 from asgi_llm.middleware._guard_vault import Vault
 from asgi_llm.middleware._guard_views import View, is_plain, read_views, token_start
 
-__all__ = ["Blocked", "Guarding", "Lane", "LaneKey"]
+__all__ = ["WORTH_SPLITTING", "Blocked", "Guarding", "Lane", "LaneKey"]
 
 _NEVER: Final = 1 << 62
 _LEAST_STEP: Final = 32
 _STEPS_PER_WINDOW: Final = 2
 _FIRST_STEP: Final = 16
-_WORTH_SPLITTING: Final = 128
+WORTH_SPLITTING: Final = 128
 
 
 LaneKey = tuple[Any, ...]
@@ -62,6 +62,7 @@ class Guarding:
         "far",
         "hold",
         "is_fast",
+        "look",
         "notes",
         "panel",
         "restores",
@@ -84,7 +85,8 @@ class Guarding:
         hold = panel.hold or 0
         # Whom to ask costs more, is asked less often.
         self.far = hold
-        self.is_fast = panel.quick is not None and panel.hold is not None and not self.restores
+        self.look = panel.look
+        self.is_fast = panel.look is not None and panel.hold is not None and not self.restores
         if panel.scanner is not None:
             self.scan = panel.scanner.scan
             self.context = to_context(Place("output", "assistant", "", is_final=False), asked)
@@ -174,26 +176,47 @@ class Lane:
     def _go_fast(self) -> bool:
         """Clear what a scanner alone finds nothing in, which is what most texts are."""
         guarding = self._guarding
-        buffer = self._context + self.text
-        if not is_plain(buffer):
-            return False
-        found = guarding.scan(buffer, is_final=False, context=guarding.context)
-        if any(found):
+        if not self.is_clean(""):
             return False
         limit = len(self.text) - guarding.far
+        cut = self.let_go(limit)
+        self._keep(cut)
+        if limit - cut >= WORTH_SPLITTING:
+            # A long event is cut in two the other way.
+            return False
+        self.due = len(self.text) + guarding.step
+        return True
+
+    def is_clean(self, more: str) -> bool:
+        """Whether a scanner alone can tell that nothing is in what waits, with ``more`` behind."""
+        guarding = self._guarding
+        buffer = f"{self._context}{self.text}{more}"
+        if guarding.look is not None and guarding.look.passes(buffer):
+            return True
+        return is_plain(buffer) and not any(
+            guarding.scan(buffer, is_final=False, context=guarding.context)
+        )
+
+    def let_go(self, limit: int) -> int:
+        """Clear the pieces that end before ``limit``; gives where the last of them ends."""
         cut = 0
         parts = self.parts
         while parts and cut + parts[0][2] <= limit:
             piece, _, length = parts.popleft()
             cut += length
             piece.waits -= 1
-        if limit - cut >= _WORTH_SPLITTING:
-            # A long event is cut in two the other way.
-            self._keep(cut)
-            return False
-        self._keep(cut)
-        self.due = len(self.text) + guarding.step
-        return True
+        return cut
+
+    def go_on(self, cut: int, more: str, passed: int) -> None:
+        """Remember what has gone: ``cut`` characters that waited, then ``passed`` of ``more``.
+
+        All of ``more`` is behind what waits, with none of its pieces.
+        """
+        left = len(more) - passed
+        if passed:
+            self.text += more[:passed]
+        self._keep(cut + passed)
+        self.due = len(self.text) + left + self._guarding.step
 
     async def _judge(self, final: bool) -> tuple[int, list[Span], Hit | None]:
         """How far the text may go, what has to go out of it, and what stops it there."""
@@ -290,7 +313,7 @@ class Lane:
         if spans:
             guarding.notes.changed = True
         cut = self._cut(limit, edits)
-        if not final and limit - cut >= _WORTH_SPLITTING:
+        if not final and limit - cut >= WORTH_SPLITTING:
             cut = self._split(cut, limit, edits, queue)
         if not cut and not (final and self.parts):
             return
@@ -330,7 +353,10 @@ class Lane:
         if number == len(self.parts):
             return cut
         piece, path, length = self.parts[number]
-        if limit - cut < _WORTH_SPLITTING or piece.waits != 1 or path[0] != "choices":
+        if limit - cut < WORTH_SPLITTING or piece.waits != 1 or path[0] != "choices":
+            return cut
+        if limit - cut >= length:
+            # What ends behind it changes together with it.
             return cut
         if any(edit.start < cut < edit.end for edit in edits):
             return cut

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Literal, Protocol
+from copy import copy
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 
 from asgi_llm._optional import require
-from asgi_llm.guards.patterns import PatternGuard
+from asgi_llm.guards.patterns import PatternGuard, ends_with_gap, to_match
+from asgi_llm.middleware._guard_texts import (
+    LEAST_LONG_NUMBER,
+    LONGEST_WORD,
+    SHORT_ROLE,
+    STRUCTURE,
+)
 from asgi_llm.middleware._guard_views import RUN
+from asgi_llm.types import Document
 
-__all__ = ["Judged", "QuickLook", "read_simple_answer"]
+__all__ = [
+    "Judged",
+    "PanelLook",
+    "QuickLook",
+    "chains_among",
+    "read_simple_answer",
+    "read_simple_request",
+]
 
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
 _DISGUISED: Final = rf"[A-Za-z0-9+/_-]{{{RUN}}}|%[0-9A-Fa-f]{{2}}|\\|&#"
@@ -38,11 +53,18 @@ class QuickLook:
 
     Attributes:
         works: False where rules depend on where a text begins or ends, or are too many.
+        is_for_pieces: Whether the rules are all that is looked for in pieces of streams.
+        guards: As given.
+        places: For each rule the place of its guard among these.
+        near: As given.
+        owners: For each rule the number of its guard; -1: it has none.
+        match: The numbers of the rules that are in a text; behind the last one that of disguises.
     """
 
-    __slots__ = ("_disguised", "_match", "_near", "_owners", "works")
+    __slots__ = ("guards", "is_for_pieces", "match", "near", "owners", "places", "works")
 
     def __init__(self, guards: Sequence[PatternGuard], near: int) -> None:
+        self.guards = tuple(guards)
         re2 = require("re2", extra="guards")
         options = re2.Options()
         options.max_mem = _MEMORY_BYTES
@@ -54,68 +76,223 @@ class QuickLook:
             for number, guard in enumerate(guards)
             for one in guard.triggers[: len(guard.rules)]
         ]
-        self._owners = [number for number, _ in owned]
+        self.owners = self.places = [number for number, _ in owned]
+        # What only looks for the start of something at the end of a piece is not among them.
+        self.is_for_pieces = all(len(one.triggers) <= len(one.rules) for one in guards)
         patterns = [one for _, one in owned]
-        self._disguised = len(patterns)
         for pattern in (*patterns, _DISGUISED, _LOUD):
             # Texts are looked at as lines of one, so that their ends are ends of lines.
             rules.Add(f"(?m:{pattern})")
         rules.Compile()
-        self._match = rules.Match
-        self._near = near
+        self.match = to_match(rules)
+        self.near = near
         # A Set that has no room for its automaton matches nothing, without a word.
-        self.works = bool(rules.Match(b"\x01\x02look\x02\x01")) and not any(
+        self.works = bool(self.match(b"\x01\x02look\x02\x01")) and not any(
             map(_is_anchored, patterns)
         )
 
-    def judge(self, texts: Sequence[str], chains: Iterable[Iterable[int]] = ()) -> Judged:
-        """What can be said of ``texts`` at one look.
+    def narrowed(self, guards: Sequence[PatternGuard]) -> QuickLook | None:
+        """The same look for ``guards`` alone; None: not all of them are here, each once."""
+        numbers = {id(guard): number for number, guard in enumerate(guards)}
+        if len(numbers) < len(guards) or not numbers.keys() <= {id(one) for one in self.guards}:
+            return None
+        narrow = copy(self)
+        narrow.owners = [numbers.get(id(self.guards[number]), -1) for number in self.places]
+        return narrow
 
-        ``clean``: nothing can be found in any of them. ``plain``: there is nothing in them that
-        means anything else than it says.
+
+class PanelLook:
+    """A quick look for the guardrails of one panel, each of which has its roles.
+
+    Args:
+        quick: Of all guards.
+        rails: Of the guards, in their order; None where one does not belong to the panel.
+    """
+
+    __slots__ = (
+        "_all",
+        "_disguised",
+        "_group_of",
+        "_is_for_pieces",
+        "_match",
+        "_near",
+        "_owners",
+        "_rules",
+    )
+
+    def __init__(self, quick: QuickLook, rails: Sequence[OfRoles | None]) -> None:
+        self._match = quick.match
+        self._near = quick.near
+        self._disguised = len(quick.owners)
+        of_hits = [rails[number] if number >= 0 else None for number in quick.owners]
+        # Whose rules they are; None: of a guard that does not belong to the panel.
+        self._owners = [
+            quick.guards[place] if rail is not None else None
+            for place, rail in zip(quick.places, of_hits, strict=True)
+        ]
+        self._is_for_pieces = quick.is_for_pieces
+        owners = [(hit, rail) for hit, rail in enumerate(of_hits) if rail is not None]
+        self._all = frozenset(hit for hit, _ in owners)
+        # The rules that count in texts of roles that no rail names, then those of each that one
+        # does, and which of these is for a role.
+        self._rules = [frozenset(hit for hit, rail in owners if not rail.roles)]
+        self._group_of: dict[str, int] = {}
+        for role in sorted({role for _, rail in owners for role in rail.roles}):
+            rules = frozenset(hit for hit, rail in owners if not rail.roles or role in rail.roles)
+            if rules not in self._rules:
+                self._rules.append(rules)
+            self._group_of[role] = self._rules.index(rules)
+
+    def judge(self, text: str) -> Judged:
+        """What can be said of a text of an answer at one look.
+
+        ``clean``: nothing can be found in it. ``plain``: there is nothing in it that means anything
+        else than it says. ``unknown``: it has to be looked at.
+        """
+        return self._judge(text, self._all)
+
+    def judge_request(
+        self,
+        texts: Sequence[str],
+        roles: Sequence[str],
+        chains: Iterable[Sequence[int]] | None = None,
+    ) -> Judged:
+        """The same of all texts of a request, and of what stands across their borders.
 
         Args:
-            texts: In plain ASCII, or they are none that can be told of.
-            chains: The orders in which they may be read as one.
+            texts: In their order.
+            roles: Whose they are.
+            chains: The orders in which they may be read as one. Default: those of
+                ``chains_among`` all of them.
         """
-        if not texts:
-            return "clean"
-        if len(texts) == 1:
-            return self._judge(texts[0])
-        near = self._near
-        parts = list(texts)
-        for chain in chains:
-            parts.append(
-                "".join(
-                    [
-                        text if len(text) <= 2 * near else text[:near] + "\n" + text[-near:]
-                        for text in [texts[number] for number in chain]
-                    ]
-                )
-            )
-        return self._judge("\n".join(parts))
+        if chains is None and len(texts) == 2:
+            return self._judge_two(texts[0], texts[1], roles[0], roles[1])
+        group_of = self._group_of
+        groups: dict[int, list[str]] = {}
+        for text, role in zip(texts, roles, strict=False):
+            group = group_of.get(role, 0)
+            if group in groups:
+                groups[group].append(text)
+            else:
+                groups[group] = [text]
+        if len(texts) > 1:
+            if chains is None:
+                chains = chains_among(range(len(texts)), roles)
+            for chain in chains:
+                role = roles[chain[0]]
+                for number in chain:
+                    if roles[number] != role:
+                        # What stands in texts of several roles is a text of none.
+                        role = ""
+                        break
+                joined = self._joined([texts[number] for number in chain])
+                groups.setdefault(group_of.get(role, 0), []).append(joined)
+        judged: Judged = "clean"
+        for group, lines in groups.items():
+            text = lines[0] if len(lines) == 1 else "\n".join(lines)
+            one = self._judge(text, self._rules[group])
+            if one == "unknown":
+                return one
+            if one == "plain":
+                judged = one
+        return judged
 
-    def concerns(self, text: str, role: str, rails: Sequence[OfRoles | None]) -> bool:
-        """Whether a plain text may hold what one of ``rails`` looks for in texts of its role.
+    def _judge_two(self, first: str, last: str, role: str, last_role: str) -> Judged:
+        """The same of two texts, as most requests have: in as few steps as it takes."""
+        near, group_of, rules = self._near, self._group_of, self._rules
+        start = last
+        if len(last) > near and (end := last.find(" ", near)) > 0:
+            start = last[:end]
+        joined = f"{first}{start}" if len(first) <= near else self._joined([first, last])
+        of_last = group_of.get(last_role, 0)
+        of_both = of_last if role == last_role else group_of.get("", 0)
+        of_first = group_of.get(role, 0)
+        if of_first != of_both:
+            one = self._judge(first, rules[of_first])
+            both = f"{last}\n{joined}" if of_last == of_both else joined
+        else:
+            one = "clean"
+            both = f"{first}\n{joined}\n{last}" if of_last == of_both else f"{first}\n{joined}"
+        two = self._judge(both, rules[of_both])
+        three = self._judge(last, rules[of_last]) if of_last != of_both else "clean"
+        if one == two == three:
+            return one
+        return "unknown" if "unknown" in (one, two, three) else "plain"
+
+    def _joined(self, texts: list[str]) -> str:
+        """The texts as one, as far as what stands across their borders can reach."""
+        near = self._near
+        # Of the first one its end counts alone, and of the last one its start. What is longer than
+        # any guard's window has no spaces.
+        text = texts[0]
+        if len(text) > near:
+            texts[0] = text[max(0, text.rfind(" ", 0, -near)) :]
+        text = texts[-1]
+        if len(text) > near and (end := text.find(" ", near)) > 0:
+            texts[-1] = text[:end]
+        for number in range(1, len(texts) - 1):
+            text = texts[number]
+            if len(text) > 2 * near:
+                texts[number] = f"{text[:near]}\n{text[-near:]}"
+        return "".join(texts)
+
+    def passes(self, text: str) -> bool:
+        """Whether it is certain that nothing can be found in a piece of a stream, nor begins there.
+
+        Args:
+            text: The piece, with what came before.
+        """
+        if not self._is_for_pieces or not text.isascii() or not ends_with_gap(text):
+            return False
+        data = text.encode()
+        hits = self._match(data)
+        if not hits:
+            return True
+        if self._disguised in hits:
+            return False
+        guards = {self._owners[hit] for hit in hits if hit < self._disguised}
+        return all(guard is None or guard.is_false_alarm(data) for guard in guards)
+
+    def concerns(self, text: str, role: str) -> bool:
+        """Whether a plain text may hold what is looked for in texts of its role.
 
         Args:
             text: In plain ASCII.
             role: Whose it is.
-            rails: Those of the guards, in their order.
         """
-        for hit in self._match(text.encode()) or ():
-            rail = rails[self._owners[hit]] if hit < len(self._owners) else None
-            if rail is not None and (not rail.roles or role in rail.roles):
-                return True
-        return False
+        hits = self._match(text.encode())
+        return bool(hits) and not self._rules[self._group_of.get(role, 0)].isdisjoint(hits)
 
-    def _judge(self, text: str) -> Judged:
+    def _judge(self, text: str, rules: frozenset[int]) -> Judged:
         if len(text) > _MOST or not text.isascii():
             return "unknown"
         hits = self._match(text.encode())
         if not hits:
             return "clean"
-        return "unknown" if self._disguised in hits else "plain"
+        if self._disguised in hits:
+            return "unknown"
+        return "clean" if rules.isdisjoint(hits) else "plain"
+
+
+def chains_among(numbers: Sequence[int], roles: Sequence[str]) -> Sequence[Sequence[int]]:
+    """The orders in which texts may be read as one: all of them, and those of each role.
+
+    Args:
+        numbers: Of the texts.
+        roles: Of all texts, by number.
+    """
+    if len(numbers) < 2:
+        return ()
+    if len(numbers) == 2:
+        return (numbers,)
+    by_role: dict[str, list[int]] = {}
+    for number in numbers:
+        by_role.setdefault(roles[number], []).append(number)
+    if len(by_role) < 2:
+        return (numbers,)
+    # What stands next to each other has been read together already.
+    apart = [one for one in by_role.values() if len(one) > 1 and one[-1] - one[0] >= len(one)]
+    return (numbers, *apart)
 
 
 def _is_anchored(pattern: str) -> bool:
@@ -124,46 +301,110 @@ def _is_anchored(pattern: str) -> bool:
     return "\\A" in bare or "\\z" in bare or "(?-" in bare
 
 
+_Word = Annotated[str, msgspec.Meta(max_length=LONGEST_WORD)] | None
+_Number = Annotated[int, msgspec.Meta(gt=-LEAST_LONG_NUMBER, lt=LEAST_LONG_NUMBER)] | None
+
+
 class _Message(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     content: str | None = None
-    role: Any = None
+    role: _Word = None
     refusal: None = None
-    annotations: Any = None
+    annotations: Annotated[list[None], msgspec.Meta(max_length=0)] | None = None
 
 
 class _Choice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     message: _Message
-    index: int = 0
-    finish_reason: Any = None
+    index: _Number = 0
+    finish_reason: _Word = None
     logprobs: None = None
+
+
+class _Details(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    cached_tokens: _Number = None
+    audio_tokens: _Number = None
+    reasoning_tokens: _Number = None
+    accepted_prediction_tokens: _Number = None
+    rejected_prediction_tokens: _Number = None
+    cache_write_tokens: _Number = None
+
+
+class _Usage(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    prompt_tokens: _Number = None
+    completion_tokens: _Number = None
+    total_tokens: _Number = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
 
 
 class _Answer(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     choices: list[_Choice]
-    id: Any = None
-    object: Any = None
-    created: Any = None
-    model: Any = None
-    usage: Any = None
-    service_tier: Any = None
-    system_fingerprint: Any = None
+    id: _Word = None
+    object: _Word = None
+    created: Annotated[int, msgspec.Meta(ge=0, lt=10 * LEAST_LONG_NUMBER)] | None = None
+    model: _Word = None
+    usage: _Usage | None = None
+    service_tier: _Word = None
+    system_fingerprint: _Word = None
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def read_simple_answer(data: bytes) -> list[str] | None:
-    """The texts of a chat completion that has no more than its contents; None: it has more."""
+def read_simple_answer(data: bytes) -> str | None:
+    """The text of a chat completion that has no more than its content; None: it has more."""
     try:
-        answer = _decode(data)
+        choices = _decode(data).choices
     except _UNREADABLE:
         return None
+    return (choices[0].message.content or "") if len(choices) == 1 else None
+
+
+_PLAIN_KEYS: Final = frozenset(
+    (
+        "model", "messages", "temperature", "max_tokens", "max_completion_tokens", "stream",
+        "stream_options", "top_p", "n", "stop", "seed", "user", "presence_penalty", "logprobs",
+        "frequency_penalty", "top_logprobs", "store", "service_tier", "reasoning_effort",
+    )
+)  # fmt: skip
+_PLAIN_KINDS: Final = frozenset((float, bool, type(None)))
+
+
+def read_simple_request(document: Document) -> tuple[list[str], list[str]] | None:
+    """The texts of a chat that is no more than its messages, and their roles; None: it is more.
+
+    They are those that ``read_texts`` gives.
+    """
+    if not _PLAIN_KEYS.issuperset(document):
+        return None
     texts: list[str] = []
-    for choice in answer.choices:
-        message = choice.message
-        if message.annotations:
+    roles: list[str] = []
+    for key, value in document.items():
+        kind = type(value)
+        if kind is str:
+            if key not in STRUCTURE or len(value) > LONGEST_WORD:
+                return None
+        elif kind is int:
+            if not -LEAST_LONG_NUMBER < value < LEAST_LONG_NUMBER:
+                return None
+        elif kind in _PLAIN_KINDS:
+            continue
+        elif kind is list and key == "messages":
+            for message in value:
+                if type(message) is not dict or len(message) != 2:
+                    return None
+                role = message.get("role")
+                text = message.get("content")
+                if type(role) is not str or type(text) is not str or len(role) > LONGEST_WORD:
+                    return None
+                if text:
+                    if text.startswith("data:"):
+                        return None
+                    texts.append(text)
+                    roles.append(SHORT_ROLE.get(role, role))
+        elif kind is dict and key == "stream_options":
+            if len(value) != 1 or type(value.get("include_usage")) is not bool:
+                return None
+        else:
             return None
-        if message.content:
-            texts.append(message.content)
-    return texts
+    return texts, roles

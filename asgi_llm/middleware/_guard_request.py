@@ -14,9 +14,9 @@ from asgi_llm.errors import InvalidRequestError, LLMError
 from asgi_llm.middleware._guard_answer import Guarded, GuardedAnswer, Settings
 from asgi_llm.middleware._guard_checks import Asked, Notes
 from asgi_llm.middleware._guard_outcome import publish, refusal, verdict_header
-from asgi_llm.middleware._guard_quick import Judged
+from asgi_llm.middleware._guard_quick import Judged, read_simple_request
 from asgi_llm.middleware._guard_rules import Panel, Panels, Rail
-from asgi_llm.middleware._guard_texts import Text, path_text, read_texts, system_texts, with_texts
+from asgi_llm.middleware._guard_texts import Text, path_text, read_texts, with_texts
 from asgi_llm.middleware._guard_vault import Vault
 from asgi_llm.middleware._guard_whole import (
     Found,
@@ -39,6 +39,7 @@ __all__ = ["GuardedRequest", "Guards"]
 
 _ANSWERS_WITHOUT_TEXT: Final = frozenset(("/v1/embeddings", "/v1/moderations"))
 _NOBODY: Final = Panel((), (), None)
+_NOTHING_YET: Final = Asked("")
 
 
 class Guards(NamedTuple):
@@ -54,8 +55,8 @@ class Guards(NamedTuple):
     body_timeout_seconds: float
 
 
-class GuardedRequest:
-    """One request.
+class GuardedRequest(Guarded):
+    """One request, and what the answers to it share.
 
     Args:
         guards: Of the layer.
@@ -63,21 +64,17 @@ class GuardedRequest:
         path: Its route.
         vault: Its placeholders.
         notes: What is found in it, and in its answer.
-
-    Attributes:
-        asked: What guards are told of it.
-        notes: As given.
-        state: As given.
     """
 
-    __slots__ = ("_guards", "_path", "_vault", "asked", "notes", "state")
+    __slots__ = ("_guards", "_path")
 
     def __init__(self, guards: Guards, state: State, path: str, vault: Vault, notes: Notes) -> None:
         self._guards = guards
         self._path = path
-        self._vault = vault
-        self.asked = Asked("", ())
+        self.panel = _NOBODY
+        self.asked = _NOTHING_YET
         self.notes = notes
+        self.vault = vault
         self.state = state
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +92,7 @@ class GuardedRequest:
             if is_upload(scope, self._path):
                 document, texts = None, await self._read_form(scope, body.data)
             else:
-                document, texts = self._read(body.data)
+                document, texts = self._read(body.data), None
         except LLMError as error:
             state.set(FAILURE, error)
             await send_error(send, state, error)
@@ -103,35 +100,64 @@ class GuardedRequest:
         model = model_of(document)
         principal = state.get(PRINCIPAL)
         panel = guards.input.choose(model, principal)
-        answers = guards.output.choose(model, principal)
-        self.asked = Asked(model, system_texts(texts))
+        if self._path not in _ANSWERS_WITHOUT_TEXT:
+            self.panel = guards.output.choose(model, principal)
+        self.asked = Asked(model, texts, document)
+        judged: Judged | None = None if panel.rails else "clean"
+        if panel.look is not None and document is not None:
+            simple = read_simple_request(document)
+            if simple is not None:
+                judged = panel.look.judge_request(*simple)
+        if judged == "clean" and not self.panel.retries:
+            answer = GuardedAnswer(guards.settings, self, send, gate=None, may_retry=False)
+            await answer.run(guards.app, scope, body.receive)
+            return
+        if texts is None:
+            texts = () if document is None else read_texts(document)
+        await self._check(document, texts, judged, panel, scope, receive, body, send)
+
+    async def _check(
+        self,
+        document: Document | None,
+        texts: Sequence[Text],
+        judged: Judged | None,
+        panel: Panel,
+        scope: Scope,
+        receive: Receive,
+        body: BufferedBody,
+        send: Send,
+    ) -> None:
         found: list[Found] = []
-        judged: Judged = "unknown"
-        if panel.quick is not None:
-            judged = panel.quick.judge([text.text for text in texts], chains_of(texts))
+        if judged is None and panel.look is not None:
+            judged = panel.look.judge_request(
+                [text.text for text in texts], [text.role for text in texts], chains_of(texts)
+            )
         if judged != "clean":
             found = await self._look(texts, panel, plain=judged == "plain")
         first, beside = self._in_order(panel.slow)
         if first and first_block(found) is None:
-            found += await check_slowly(texts, first, "input", self.asked, guards.settings.threads)
-        is_form = document is None
-        block = self._judge(found, texts, may_change=not is_form)
+            found += await check_slowly(
+                texts, first, "input", self.asked, self._guards.settings.threads
+            )
+        block = self._judge(found, texts, may_change=document is not None)
         if block is not None:
             await self._refuse(block, texts, send)
             return
         if found and document is not None:
-            changes = rewrite(found, texts, self._vault, keep=True, restore=False)
+            changes = rewrite(found, texts, self.vault, keep=True, restore=False)
             if changes:
                 scope = body.replace(scope, _json.encode(with_texts(document, changes)))
-        if self._path in _ANSWERS_WITHOUT_TEXT:
-            answers = _NOBODY
-        guarded = Guarded(answers, self.asked, self.notes, self._vault, state)
         if beside:
-            await self._run_beside(texts, beside, guarded, scope, receive, body, send)
-        elif answers.retries:
-            await self._answer(guarded, scope, receive, body, send, None)
+            await self._run_beside(texts, beside, scope, receive, body, send)
         else:
-            answer = GuardedAnswer(guards.settings, guarded, send, gate=None, may_retry=False)
+            await self._go_on(scope, receive, body, send)
+
+    async def _go_on(self, scope: Scope, receive: Receive, body: BufferedBody, send: Send) -> None:
+        if self.panel.retries:
+            await self._answer(scope, receive, body, send, None)
+        else:
+            guards = self._guards
+            answer = GuardedAnswer(guards.settings, self, send, gate=None, may_retry=False)
             await answer.run(guards.app, scope, body.receive)
 
     async def _read_form(self, scope: Scope, data: bytes) -> list[Text]:
@@ -145,8 +171,8 @@ class GuardedRequest:
         async with upload:
             return read_texts(upload.document(), role="user")
 
-    def _read(self, data: bytes) -> tuple[Document | None, list[Text]]:
-        """The document of a body, and its texts; none where it has none and nothing is enforced."""
+    def _read(self, data: bytes) -> Document | None:
+        """The document of a body; None where it has none and nothing is enforced."""
         try:
             document: Any = self.state.document(data)
             if type(document) is not dict:
@@ -157,8 +183,8 @@ class GuardedRequest:
         except InvalidRequestError:
             if self._guards.enforce:
                 raise
-            return None, []
-        return document, read_texts(document)
+            return None
+        return document
 
     async def _look(self, texts: Sequence[Text], panel: Panel, *, plain: bool) -> list[Found]:
         if panel.scanner is None and not panel.inline:
@@ -201,7 +227,6 @@ class GuardedRequest:
 
     async def _answer(
         self,
-        guarded: Guarded,
         scope: Scope,
         receive: Receive,
         body: BufferedBody,
@@ -210,19 +235,18 @@ class GuardedRequest:
     ) -> None:
         """Have the app answer; once more where a guard that asks for it blocks the answer."""
         guards = self._guards
-        may_retry = guarded.panel.retries
-        answer = GuardedAnswer(guards.settings, guarded, send, gate=gate, may_retry=may_retry)
+        may_retry = self.panel.retries
+        answer = GuardedAnswer(guards.settings, self, send, gate=gate, may_retry=may_retry)
         await answer.run(guards.app, scope, body.receive)
         if answer.wants_retry:
             again = BufferedBody(body.data, receive)
-            answer = GuardedAnswer(guards.settings, guarded, send, gate=None, may_retry=False)
+            answer = GuardedAnswer(guards.settings, self, send, gate=None, may_retry=False)
             await answer.run(guards.app, scope, again.receive)
 
     async def _run_beside(
         self,
         texts: Sequence[Text],
         beside: Sequence[Rail],
-        guarded: Guarded,
         scope: Scope,
         receive: Receive,
         body: BufferedBody,
@@ -231,7 +255,7 @@ class GuardedRequest:
         """Have the app answer while guards still look at the request."""
         loop = asyncio.get_running_loop()
         checking = loop.create_task(self._check_beside(texts, beside))
-        running = loop.create_task(self._answer(guarded, scope, receive, body, send, checking))
+        running = loop.create_task(self._answer(scope, receive, body, send, checking))
         try:
             await asyncio.wait((checking, running), return_when=asyncio.FIRST_COMPLETED)
             block = await checking

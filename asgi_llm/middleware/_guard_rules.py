@@ -11,7 +11,7 @@ import msgspec
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.guards.base import Guard, RepairingGuard
 from asgi_llm.guards.patterns import PatternGuard, Scanner, scan_together
-from asgi_llm.middleware._guard_quick import QuickLook
+from asgi_llm.middleware._guard_quick import PanelLook, QuickLook
 from asgi_llm.types import GuardAction, Principal
 
 __all__ = ["NEAR_BORDER", "Guardrail", "Panel", "Panels", "Rail", "read_rules"]
@@ -163,7 +163,7 @@ class Panel:
         fused: The ones of the scanner, None where one does not concern the request.
         inline: The others that run on the loop.
         slow: Those that run in threads or wait for somebody.
-        quick: Tells of a text that none of them finds anything; None: they have to be asked.
+        look: Tells of a text that none of them finds anything; None: they have to be asked.
         retries: Whether one of them may want another answer.
         hold: Characters that a stream holds back; None: to its end; 0: nothing.
     """
@@ -171,11 +171,12 @@ class Panel:
     __slots__ = (
         "_acting",
         "_noting",
+        "_quick",
         "acts",
         "fused",
         "hold",
         "inline",
-        "quick",
+        "look",
         "rails",
         "retries",
         "scanner",
@@ -189,12 +190,15 @@ class Panel:
         scanner: Scanner | None,
         quick: QuickLook | None = None,
     ) -> None:
+        self._quick = quick
         self.rails = tuple(rails)
         self.fused = tuple(rail if rail in self.rails else None for rail in fused)
         self.scanner = scanner if any(self.fused) else None
         self.inline = tuple(r for r in self.rails if r.cost == "inline" and not r.is_fused)
         self.slow = tuple(r for r in self.rails if r.cost != "inline")
-        self.quick = None if self.inline or self.slow or self.scanner is None else quick
+        self.look: PanelLook | None = None
+        if quick is not None and self.scanner is not None and not (self.inline or self.slow):
+            self.look = PanelLook(quick, self.fused)
         self.retries = any(rail.retries for rail in self.rails)
         acting = [rail for rail in self.rails if rail.acts]
         self.acts = bool(acting)
@@ -224,7 +228,7 @@ class Panel:
     def _only(self, *, acts: bool) -> Panel:
         kept = [rail for rail in self.rails if rail.acts is acts]
         fused = [rail if rail in kept else None for rail in self.fused]
-        return Panel(kept, fused, self.scanner, self.quick)
+        return Panel(kept, fused, self.scanner, self._quick)
 
 
 # A word in base64 is told from others when it has so many characters.
@@ -236,20 +240,25 @@ class Panels:
 
     Args:
         rails: In the order in which they judge.
+        other: The other direction's. Where it has the same guards, texts are looked at with the
+            same automaton, which is then more often in the processor's cache.
     """
 
     __slots__ = ("_all", "_by_choice", "_fused", "_quick", "_scanner", "_static", "rails")
 
-    def __init__(self, rails: Sequence[Rail]) -> None:
+    def __init__(self, rails: Sequence[Rail], other: Panels | None = None) -> None:
         self.rails = tuple(rails)
         self._fused = [rail for rail in self.rails if rail.is_fused]
         guards: list[Any] = [rail.guard for rail in self._fused]
         self._scanner = scan_together(guards) if guards else None
         self._quick: QuickLook | None = None
         if guards:
-            near = max(rail.window or 1 for rail in self._fused)
-            quick = QuickLook(guards, min(near, NEAR_BORDER))
-            self._quick = quick if quick.works else None
+            if other is not None and other._quick is not None:
+                self._quick = other._quick.narrowed(guards)
+            if self._quick is None:
+                near = max(rail.window or 1 for rail in self._fused)
+                quick = QuickLook(guards, min(near, NEAR_BORDER))
+                self._quick = quick if quick.works else None
         self._all = Panel(self.rails, self._fused, self._scanner, self._quick)
         self._static = not any(rail.models or rail.scopes for rail in self.rails)
         self._by_choice: dict[tuple[bool, ...], Panel] = {}

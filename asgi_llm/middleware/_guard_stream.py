@@ -9,10 +9,12 @@ from typing import Any, Final
 from asgi_llm import _sse
 from asgi_llm.middleware._guard_checks import UNREADABLE, Hit, Place, look, look_slowly
 from asgi_llm.middleware._guard_edits import Span, apply_edits, plan_edits
-from asgi_llm.middleware._guard_lane import Blocked, Guarding, Lane, LaneKey
+from asgi_llm.middleware._guard_lane import WORTH_SPLITTING, Blocked, Guarding, Lane, LaneKey
 from asgi_llm.middleware._guard_pieces import (
     ENVELOPE,
+    Frame,
     Piece,
+    read_frame,
     read_simple_chunk,
     refusal_events,
 )
@@ -39,6 +41,8 @@ _GROWS: Final = frozenset(
 _LAST_OF_TEXT: Final = (".done", ".completed", ".incomplete", ".failed", "_stop")
 _MAX_NOTED: Final = 1024 * 1024
 
+_FRAMES_TRIED: Final = 4
+_NO_FRAME: Final = Frame(b"", b"", 0)
 _CONTENT: Final[Path] = ("choices", 0, "delta", "content")
 
 
@@ -59,7 +63,11 @@ class GuardedStream:
         "_asked",
         "_choices",
         "_contents",
+        "_frame",
+        "_frames_left",
+        "_growing",
         "_guarding",
+        "_known",
         "_lanes",
         "_max_held",
         "_noting",
@@ -67,6 +75,9 @@ class GuardedStream:
         "_passes",
         "_queue",
         "_reader",
+        "_room",
+        "_run",
+        "_said",
         "_seen",
         "_seen_size",
         "_strict",
@@ -90,6 +101,15 @@ class GuardedStream:
         self._contents: dict[int, Lane] = {}
         self._queue: deque[Piece] = deque()
         self._out: list[bytes] = []
+        # Chunks that differ in the content of one choice alone, which wait behind all pieces.
+        self._run: list[bytes] = []
+        # How many of them have been read already, and what they say.
+        self._known = 0
+        self._said = ""
+        self._frame = _NO_FRAME
+        self._frames_left = _FRAMES_TRIED
+        self._growing: Lane | None = None
+        self._room = 0
         self._tail = b""
         self._seen: dict[LaneKey, list[str]] = {}
         self._seen_size = 0
@@ -104,12 +124,24 @@ class GuardedStream:
         """Whether its events are not the chunks of OpenAI's chat and completions."""
         return self._template is None
 
-    def swallow(self, chunk: bytes) -> Lane | bool:
+    def swallow(self, chunk: bytes) -> Lane | bytes | bool:
         """Take a chunk of one event that only lets a content grow, as most do.
 
-        True: nothing is to be sent yet. A lane: ``look`` at it. False: ``feed`` the chunk.
+        True: nothing is to be sent yet. Bytes: they are. A lane: ``look`` at it. False: ``feed``
+        the chunk.
         """
-        if self._passes or self._tail or self._noting.rails:
+        head, tail, length = self._frame
+        if chunk.startswith(head) and chunk.endswith(tail):
+            length = len(chunk) - length
+            room = self._room - length
+            if room > 0 < length:
+                self._room = room
+                self._run.append(chunk)
+                return True
+            if self._growing is not None and length > 0 and not self._tail:
+                self._run.append(chunk)
+                return self._growing if (out := self._pass_run(self._growing)) is None else out
+        if self._passes or self._tail or self._run or self._noting.rails:
             return False
         said = read_simple_chunk(chunk)
         if said is None:
@@ -119,23 +151,104 @@ class GuardedStream:
         length = len(text)
         if lane is None or not length or self._waiting + length > self._max_held:
             return False
-        lane.text += text
-        lane.parts.append((Piece(chunk, None, "message", 1, lane.own), _CONTENT, length))
-        self._queue.append(lane.parts[-1][0])
-        self._waiting += length
+        self._grow(lane, chunk, text)
+        self._room -= length
+        if self._frames_left:
+            self._frames_left -= 1
+            frame = read_frame(chunk, index, text)
+            if frame is not None:
+                self._frame, self._growing = frame, lane
+                self._make_room()
         return True if len(lane.text) < lane.due else lane
+
+    def _grow(self, lane: Lane, chunk: bytes, text: str) -> None:
+        piece = Piece(chunk, None, "message", 1, lane.own)
+        lane.text += text
+        lane.parts.append((piece, _CONTENT, len(text)))
+        self._queue.append(piece)
+        self._waiting += len(text)
+
+    def _make_room(self) -> None:
+        """How much may come in the frame before something has to be done about it."""
+        lane = self._growing
+        self._room = 0
+        if lane is not None and not self._tail:
+            if self._waiting > self._max_held // 2:
+                self._waiting = self._count()
+            self._room = min(lane.due - len(lane.text), self._max_held - self._waiting)
 
     async def look(self, lane: Lane) -> bytes:
         """What to send now that a text has grown long enough to be looked at.
 
         Raises:
             Blocked: The stream ends here.
+            SSEError: An event is too large.
         """
-        await lane.advance(self._queue)
+        await self._unroll()
+        if len(lane.text) >= lane.due:
+            await lane.advance(self._queue)
         self._emit()
+        self._make_room()
         out = b"".join(self._out)
         self._out.clear()
         return out
+
+    def _pass_run(self, lane: Lane) -> bytes | None:
+        """What goes of the chunks in the frame and before; None: it takes a longer look."""
+        guarding, run = self._guarding, self._run
+        text = self._frame.content(run[self._known :]) if guarding.is_fast else None
+        if text is None:
+            return None
+        text = self._said + text
+        if len(lane.text) + len(text) > self._max_held or not lane.is_clean(text):
+            return None
+        limit = len(lane.text) + len(text) - guarding.far
+        cut = lane.let_go(limit)
+        if self._queue:
+            self._emit()
+        passed = number = 0
+        if not self._queue:
+            length = self._frame.length
+            for chunk in run:
+                size = len(chunk) - length
+                if cut + passed + size > limit:
+                    break
+                passed += size
+                number += 1
+            self._out += run[:number]
+            del run[:number]
+        lane.go_on(cut, text, passed)
+        if limit - cut - passed >= WORTH_SPLITTING:
+            self._known = 0
+            return None
+        self._known, self._said = len(run), text[passed:]
+        waiting = len(lane.text) + len(self._said)
+        self._room = min(lane.due, self._max_held) - waiting
+        out = b"".join(self._out)
+        self._out.clear()
+        return out
+
+    async def _unroll(self) -> None:
+        """Make pieces of the chunks in the frame."""
+        run, self._run = self._run, []
+        known, said_by_known = self._known, self._said
+        self._known, self._said = 0, ""
+        lane = self._growing
+        if lane is not None and known:
+            length, at = self._frame.length, 0
+            for chunk in run[:known]:
+                end = at + len(chunk) - length
+                self._grow(lane, chunk, said_by_known[at:end])
+                at = end
+        for chunk in run[known:]:
+            said = read_simple_chunk(chunk)
+            lane = None if said is None else self._contents.get(said[0])
+            if said is None or lane is None or not said[1]:
+                await self._take_parts(chunk, True)
+            else:
+                self._grow(lane, chunk, said[1])
+        if self._waiting > self._max_held:
+            self._recount()
 
     async def feed(self, chunk: bytes, more: bool) -> bytes:
         """What to send when ``chunk`` has come.
@@ -144,6 +257,8 @@ class GuardedStream:
             Blocked: The stream ends here; ``rest`` is what may still be sent.
             SSEError: An event is too large.
         """
+        if self._run:
+            await self._unroll()
         if not self._tail and chunk.endswith(_END) and chunk.count(_END) == 1:
             events = self._reader.feed(chunk)
             if len(events) == 1:
@@ -154,6 +269,7 @@ class GuardedStream:
             await self._take_parts(chunk, more)
         if not more:
             await self._finish(None)
+        self._make_room()
         if len(self._out) == 1:
             return self._out.pop()
         out = b"".join(self._out)
@@ -297,12 +413,15 @@ class GuardedStream:
             self._recount()
 
     def _recount(self) -> None:
-        self._waiting = sum(len(lane.text) for lane in self._lanes.values())
+        self._waiting = self._count()
         if self._waiting > self._max_held:
             rail = next(rail for rail in self._guarding.panel.rails if rail.acts)
             raise Blocked(
                 Hit(rail, 0, 0, UNREADABLE, 1.0, "too much waits for its check", True, False), ""
             )
+
+    def _count(self) -> int:
+        return sum(len(lane.text) for lane in self._lanes.values())
 
     async def _read_other(self, piece: Piece, document: Document) -> None:
         """An event that is no chunk of OpenAI's: what grows is in its ``delta``."""

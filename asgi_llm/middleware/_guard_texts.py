@@ -17,6 +17,9 @@ import msgspec
 from asgi_llm.types import Document
 
 __all__ = [
+    "LEAST_LONG_NUMBER",
+    "LONGEST_WORD",
+    "SHORT_ROLE",
     "STRUCTURE",
     "Path",
     "Text",
@@ -59,11 +62,11 @@ STRUCTURE: Final = frozenset(
 )  # fmt: skip
 """Fields that hold a word of the API, or an id."""
 
-_SHORT_ROLE: Final = {"developer": "system", "function": "tool"}
+SHORT_ROLE: Final = {"developer": "system", "function": "tool"}
 _OF_SYSTEM: Final = frozenset(("system", "instructions"))
 _OF_USER: Final = frozenset(("prompt", "input", "suffix", "query", "documents"))
 _SEALED: Final = frozenset(("signature", "encrypted_content", "thought_signature", "obfuscation"))
-_LONGEST_WORD: Final = 64
+LONGEST_WORD: Final = 64
 _LONGEST_PLAIN_KEY: Final = 16
 _LONG_KEYS: Final = frozenset(
     (
@@ -74,7 +77,7 @@ _LONG_KEYS: Final = frozenset(
         "system_fingerprint", "thought_signature", "unevaluatedProperties", "web_search_options",
     )
 )  # fmt: skip
-_LEAST_LONG_NUMBER: Final = 10**9
+LEAST_LONG_NUMBER: Final = 10**9
 _LEAST_DATA: Final = 256
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\r\n"
 _TEXT_MEDIA: Final = (
@@ -95,11 +98,11 @@ def read_texts(document: Document, *, role: str = "") -> list[Text]:
     for key, value in document.items():
         kind = type(value)
         if kind is str:
-            if key not in STRUCTURE or len(value) > _LONGEST_WORD:
+            if key not in STRUCTURE or len(value) > LONGEST_WORD:
                 _read_string(found, (key,), _role_of(key, role), key, value)
         elif kind is list or kind is dict:
             _read(found, (key,), _role_of(key, role), value)
-        elif kind is int and not -_LEAST_LONG_NUMBER < value < _LEAST_LONG_NUMBER:
+        elif kind is int and not -LEAST_LONG_NUMBER < value < LEAST_LONG_NUMBER:
             found.append(Text((key,), role, str(value), "number"))
         if not (len(key) <= _LONGEST_PLAIN_KEY and key.isidentifier()) and key not in _LONG_KEYS:
             found.append(Text((key,), role, key, "key"))
@@ -123,13 +126,13 @@ def _read(found: list[Text], path: Path, role: str, value: Any) -> None:
             elif kind is float:
                 # A vector holds nothing else.
                 return
-            elif kind is int and not -_LEAST_LONG_NUMBER < one < _LEAST_LONG_NUMBER:
+            elif kind is int and not -LEAST_LONG_NUMBER < one < LEAST_LONG_NUMBER:
                 found.append(Text((*path, index), role, str(one), "number"))
         return
     said = value.get("role")
     if type(said) is str:
-        role = _SHORT_ROLE.get(said, said)
-        if len(value) == 2 and len(said) <= _LONGEST_WORD:
+        role = SHORT_ROLE.get(said, said)
+        if len(value) == 2 and len(said) <= LONGEST_WORD:
             # Most messages are no more than this.
             one = value.get("content")
             if type(one) is str:
@@ -138,12 +141,12 @@ def _read(found: list[Text], path: Path, role: str, value: Any) -> None:
     for key, one in value.items():
         kind = type(one)
         if kind is str:
-            if key not in STRUCTURE or (len(one) > _LONGEST_WORD and key not in _SEALED):
+            if key not in STRUCTURE or (len(one) > LONGEST_WORD and key not in _SEALED):
                 _read_string(found, (*path, key), role, key, one)
         elif kind is dict or kind is list:
             if key != "logprobs":
                 _read(found, (*path, key), role, one)
-        elif kind is int and not -_LEAST_LONG_NUMBER < one < _LEAST_LONG_NUMBER:
+        elif kind is int and not -LEAST_LONG_NUMBER < one < LEAST_LONG_NUMBER:
             found.append(Text((*path, key), role, str(one), "number"))
         if not (len(key) <= _LONGEST_PLAIN_KEY and key.isidentifier()) and key not in _LONG_KEYS:
             found.append(Text((*path, key), role, key, "key"))
@@ -271,4 +274,4 @@ def system_texts(texts: Iterable[Text]) -> tuple[str, ...]:
 
 def is_structure(key: str, value: str) -> bool:
     """Whether a field holds a word of the API, or an id, and no text."""
-    return key in STRUCTURE and (len(value) <= _LONGEST_WORD or key in _SEALED)
+    return key in STRUCTURE and (len(value) <= LONGEST_WORD or key in _SEALED)

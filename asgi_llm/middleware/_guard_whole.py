@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 from asgi_llm.middleware._guard_checks import (
@@ -17,6 +17,7 @@ from asgi_llm.middleware._guard_checks import (
     together,
 )
 from asgi_llm.middleware._guard_edits import Span, apply_edits, plan_edits
+from asgi_llm.middleware._guard_quick import chains_among
 from asgi_llm.middleware._guard_rules import NEAR_BORDER, Panel, Rail
 from asgi_llm.middleware._guard_texts import Text, path_text
 from asgi_llm.middleware._guard_threads import Threads
@@ -70,9 +71,9 @@ def check_inline(
     """
     found: list[Found] = []
     views = () if plain else None
-    quick = panel.quick if plain else None
+    quick = panel.look if plain else None
     for number, text in enumerate(texts):
-        if quick is not None and not quick.concerns(text.text, text.role, panel.fused):
+        if quick is not None and not quick.concerns(text.text, text.role):
             continue
         place = Place(direction, text.role, path_text(text.path), text.kind == "json")
         for hit in look(panel, text.text, place, asked, views=views):
@@ -87,22 +88,10 @@ def _part(number: int, hit: Hit, text: str) -> tuple[int, int, int]:
     return (number, hit.start, hit.end) if hit.start < hit.end else (number, 0, len(text))
 
 
-def chains_of(texts: Sequence[Text]) -> Iterator[list[int]]:
+def chains_of(texts: Sequence[Text]) -> Sequence[Sequence[int]]:
     """The orders in which texts may be read as one: all of them, and those of each role."""
-    if len(texts) < 2:
-        return
     numbers = [number for number, text in enumerate(texts) if text.kind in _JOINED_KINDS]
-    if len(numbers) < 2:
-        return
-    yield numbers
-    by_role: dict[str, list[int]] = {}
-    for number in numbers:
-        by_role.setdefault(texts[number].role, []).append(number)
-    if len(by_role) > 1:
-        for chain in by_role.values():
-            # What stands next to each other has been read together already.
-            if len(chain) > 1 and chain[-1] - chain[0] >= len(chain):
-                yield chain
+    return chains_among(numbers, [text.role for text in texts])
 
 
 def _across(
@@ -121,8 +110,8 @@ def _across(
     place = Place("input", roles.pop() if len(roles) == 1 else "", "")
     if (
         views is not None
-        and panel.quick is not None
-        and not panel.quick.concerns(joined.text, place.role, panel.fused)
+        and panel.look is not None
+        and not panel.look.concerns(joined.text, place.role)
     ):
         return found
     for hit in look(panel, joined.text, place, asked, windowed=True, views=views):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
-from typing import Any, Final, Literal
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Final, Literal
 
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_llm._asgi import route_path
+from asgi_llm._tasks import finish
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.guards.base import Guard
 from asgi_llm.middleware._guard_answer import Settings
@@ -138,7 +139,7 @@ class GuardrailsMiddleware:
         observe = mode == "observe"
         self.app = app
         self._input = Panels(read_rules(input, "input", observe=observe))
-        self._output = Panels(read_rules(output, "output", observe=observe))
+        self._output = Panels(read_rules(output, "output", observe=observe), self._input)
         self._audit = audit
         self._audit_timeout = audit_timeout_seconds
         self._threads = Threads(threads)
@@ -189,7 +190,7 @@ class GuardrailsMiddleware:
                 self.failures += notes.failures
                 self.blocks += notes.blocked
                 if self._audit is not None:
-                    await _finished(self._record(self._audit, request))
+                    await finish(self._record(self._audit, request))
 
     async def _record(self, audit: Audit, request: GuardedRequest) -> None:
         record = AuditRecord(
@@ -204,17 +205,3 @@ class GuardrailsMiddleware:
                 await audit(record)
         except Exception as error:
             logger.error("the audit of guardrails failed: %s", type(error).__name__)
-
-
-async def _finished(work: Coroutine[Any, Any, None]) -> None:
-    """Await ``work`` to its end, also where the request is cancelled meanwhile."""
-    task = asyncio.get_running_loop().create_task(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    task.result()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,12 +15,19 @@ from asgi_llm.errors import StoreError
 from asgi_llm.guards.base import Finding, GuardContext, GuardCost
 from asgi_llm.guards.patterns import PatternGuard, Rule
 from asgi_llm.middleware._guard_checks import MAX_VERDICTS
-from asgi_llm.middleware._guard_quick import QuickLook
-from asgi_llm.middleware._guard_texts import path_text
+from asgi_llm.middleware._guard_pieces import read_frame, read_simple_chunk
+from asgi_llm.middleware._guard_quick import (
+    PanelLook,
+    QuickLook,
+    read_simple_answer,
+    read_simple_request,
+)
+from asgi_llm.middleware._guard_texts import path_text, read_texts
 from asgi_llm.middleware._guard_threads import Threads
 from asgi_llm.middleware._guard_views import is_plain, read_views, token_start
 from asgi_llm.middleware.guardrails import Guardrail, GuardrailsMiddleware
 from asgi_llm.state import VERDICTS
+from asgi_llm.testing import chat_answer
 from tests.middleware.guardrails.probes import App, Pattern, ask, chat
 
 
@@ -27,13 +36,25 @@ def quick(pattern: str) -> QuickLook:
     return QuickLook([guard], 8)
 
 
+class OfRoles:
+    """A rail for the texts of some roles."""
+
+    def __init__(self, *roles: str) -> None:
+        self.roles = frozenset(roles)
+
+
+def judge(pattern: str, texts: list[str]) -> str:
+    look = PanelLook(quick(pattern), [OfRoles()])
+    return look.judge_request(texts, ["user"] * len(texts))
+
+
 @pytest.mark.parametrize(
     "pattern", ["^bad", "bad$", r"\bbad\b", "(?:^|[^a])bad(?:[^a]|$)", "(?i)BAD"]
 )
 def test_the_quick_look_sees_what_the_ends_of_a_text_mean(pattern: str) -> None:
     """A rule that names the start or the end of a text finds it among others too."""
-    assert "plain" == quick(pattern).judge(["one", "bad", "two"])
-    assert "clean" == quick(pattern).judge(["one", "good", "two"])
+    assert "plain" == judge(pattern, ["one", "bad", "two"])
+    assert "clean" == judge(pattern, ["one", "good", "two"])
 
 
 @pytest.mark.parametrize(
@@ -47,8 +68,157 @@ def test_rules_that_the_quick_look_cannot_have(pattern: str, works: bool) -> Non
 @pytest.mark.parametrize("text", ["caf\u00e9", "a%41b", "a\\nb", "&#65;", "QUJDREVGR0hJSktMTU5P"])
 def test_the_quick_look_judges_plain_text_alone(text: str) -> None:
     """Of a text that may be in disguise it says nothing, and the views are asked for."""
-    assert "unknown" == quick("bad").judge([text])
+    assert "unknown" == judge("bad", [text])
     assert not is_plain(text)
+
+
+def test_the_quick_look_knows_whose_text_it_is() -> None:
+    """A rule for users finds nothing in what the system says, nor between the two."""
+    look = PanelLook(quick("bad"), [OfRoles("user")])
+    assert "clean" == look.judge_request(["bad", "good"], ["system", "user"])
+    assert "plain" == look.judge_request(["good", "bad"], ["system", "user"])
+    assert "clean" == look.judge_request(["ba", "d"], ["system", "user"])
+    assert "plain" == look.judge_request(["ba", "x", "d"], ["user", "system", "user"])
+    assert not look.concerns("bad", "system")
+    assert look.concerns("bad", "user")
+
+
+@pytest.mark.parametrize("before", ["x." * 20, "x " * 20, ""])
+@pytest.mark.parametrize("after", [".y" * 20, " y" * 20, ""])
+@pytest.mark.parametrize("middle", [None, "m " * 20])
+def test_the_quick_look_sees_what_stands_in_two_texts(
+    before: str, after: str, middle: str | None
+) -> None:
+    """However long the texts are, whose ends alone are read together."""
+    texts = [f"{before}b", f"ad{after}"]
+    assert "plain" == judge("bad", texts)
+    assert "plain" == judge("bad", texts if middle is None else [middle, *texts, middle])
+
+
+def test_the_quick_look_of_fewer_guards() -> None:
+    """What one guard finds is nothing to a panel that has only the other one."""
+    one, two = (
+        PatternGuard(name, [Rule(category="x", pattern=name, max_length=8)])
+        for name in ("bad", "worse")
+    )
+    narrow = QuickLook([one, two], 8).narrowed([two])
+    assert narrow is not None
+    look = PanelLook(narrow, [OfRoles()])
+    assert ("clean", "plain") == (look.judge("bad"), look.judge("worse"))
+    assert look.passes("so bad a thing")
+    assert not look.passes("so much worse")
+    assert QuickLook([one], 8).narrowed([two]) is None
+    assert QuickLook([one], 8).narrowed([one, one]) is None
+
+
+SIMPLE_VALUES = st.one_of(
+    st.none(), st.booleans(), st.floats(allow_nan=False), st.integers(-(10**12), 10**12),
+    st.sampled_from(["", "gpt", "data:,x", "x" * 70, "user"]), st.just(["stop"]),
+    st.just({"include_usage": True}), st.just({"include_usage": "x"}),
+)  # fmt: skip
+MESSAGES = st.lists(
+    st.one_of(
+        st.fixed_dictionaries(
+            {
+                "role": st.sampled_from(["user", "system", "developer", "function", "r" * 70]),
+                "content": st.sampled_from(["", "hello", "data:,x", "a" * 300, "two words", None]),
+            },
+            optional={"name": st.just("joe")},
+        ),
+        st.just("text"),
+    ),
+    max_size=3,
+)  # fmt: skip
+
+
+@given(
+    st.fixed_dictionaries(
+        {"messages": MESSAGES},
+        optional={
+            key: SIMPLE_VALUES
+            for key in ("model", "temperature", "stop", "seed", "user", "stream_options", "other")
+        },
+    )
+)
+def test_a_simple_request_has_the_texts_that_are_read_of_any(document: dict[str, Any]) -> None:
+    """The short way to the texts of a request gives what the long one does, or nothing."""
+    simple = read_simple_request(document)
+    if simple is not None:
+        texts = [text for text in read_texts(document) if not _is_sound(text.text)]
+        kept = [pair for pair in zip(*simple, strict=True) if not _is_sound(pair[0])]
+        assert [(text.text, text.role) for text in texts] == kept
+
+
+def _is_sound(text: str) -> bool:
+    # The long way leaves out what is base64 of no text, the short one calls it disguised.
+    return text == "a" * 300
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"usage": {"note": "alice@example.com"}},
+        {"usage": {"prompt_tokens": "alice@example.com"}},
+        {"id": "alice@example.com" * 5},
+        {"created": 4111111111111111},
+        {"note": "alice@example.com"},
+        {"choices": []},
+    ],
+)
+def test_answers_that_are_not_simple(answer: dict[str, Any]) -> None:
+    """What may hide something beside the content is not judged by that alone."""
+    plain = chat_answer("hello")
+    assert "hello" == read_simple_answer(msgspec.json.encode(plain))
+    assert read_simple_answer(msgspec.json.encode(plain | answer)) is None
+
+
+CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":" and so"},"logprobs":%s}]}\n\n'
+
+
+def test_the_frame_of_a_chunk() -> None:
+    """What stands around a content is the same for all chunks of a stream."""
+    chunk = CHUNK % b"null"
+    frame = read_frame(chunk, 0, " and so")
+    assert frame is not None
+    assert chunk == frame.head + b" and so" + frame.tail
+    assert " and so on" == frame.content([chunk, frame.head + b" on" + frame.tail])
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [b'a","role":"x', b"a\\nb", b"a\nb", "caf\u00e9".encode(), b"a\x7f", b"a\r\n\r\n", b"\xff"],
+)
+def test_what_a_frame_does_not_read(inside: bytes) -> None:
+    """A chunk that says more than plain text is for others to read."""
+    chunk = CHUNK % b"null"
+    frame = read_frame(chunk, 0, " and so")
+    assert frame is not None
+    assert frame.content([chunk, frame.head + inside + frame.tail]) is None
+
+
+def test_two_events_in_one_chunk_are_no_text() -> None:
+    """Nor is what begins with one event and ends with another."""
+    chunk = CHUNK % b"null"
+    frame = read_frame(chunk, 0, " and so")
+    assert frame is not None
+    assert frame.content([chunk + chunk]) is None
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        # The content that counts stands elsewhere.
+        CHUNK % b'{"content":" and so"}',
+        b'data: {"choices":[{"delta":{"content":" and so","content":" and so"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content": " and so"},"logprobs":"\\"content\\":"}]}\n\n',
+    ],
+)
+def test_a_frame_is_only_what_stands_around_the_content(chunk: bytes) -> None:
+    """Where the word stands twice, the frame is that of the content, or there is none."""
+    frame = read_frame(chunk, 0, " and so")
+    if frame is not None:
+        other = frame.head + b" alice@example.com" + frame.tail
+        assert (0, " alice@example.com") == read_simple_chunk(other)
 
 
 @given(st.text(max_size=80))

@@ -114,6 +114,24 @@ async def test_events_one_by_one(text: str, sizes: list[int], secrets: bool) -> 
 
 
 @SETTINGS
+@given(text=TEXTS, sizes=SIZES, groups=st.lists(st.integers(1, 3), min_size=1, max_size=4))
+@example(text="0" * 17 + "alice@example.com" * 3, sizes=[49], groups=[1])
+async def test_some_events_in_one_chunk(text: str, sizes: list[int], groups: list[int]) -> None:
+    """The same where a chunk of several events begins and ends as one of a single event does."""
+    text = "no harm in these words " * 12 + text + " and no harm in these" * 8
+    events = encoded(chat_events(cut(text, sizes)))
+    chunks, number = [], 0
+    while events:
+        size = groups[number % len(groups)]
+        chunks.append(b"".join(events[:size]))
+        del events[:size]
+        number += 1
+    recorder = await ask(redacting(Stream(chunks), by_patterns=True))
+    assert await whole(text, by_patterns=True) == content(recorder)
+    assert ["stop"] == finish_reasons(recorder)
+
+
+@SETTINGS
 @given(text=TEXTS, sizes=SIZES, byte_sizes=BYTE_SIZES)
 async def test_what_needs_no_change_passes_as_the_bytes_it_was(
     text: str, sizes: list[int], byte_sizes: list[int]
