@@ -31,7 +31,6 @@ from asgi_llm.types import (
 )
 
 __all__ = [
-    "ANSWER_CHANGED",
     "ATTEMPTS",
     "CACHE_STATUS",
     "COST",
@@ -244,8 +243,9 @@ LIMIT_STATUS: StateKey[LimitReport] = StateKey("limit_status")
 """What the limits said of the request. Writer: RateLimitMiddleware. Readers: logs, meters."""
 
 UNCACHEABLE: StateKey[str] = StateKey("uncacheable")
-"""Why the answer must not be kept, in one word such as ``semantic``, set before it ends. Writer:
-whoever knows of a cause. Readers: caches."""
+"""Why the answer must not be kept, in one word such as ``guardrail`` or ``semantic``, set before
+its last byte leaves. Placeholders that become originals again do not count. Writer: whoever has
+changed the answer or cut it off. Readers: caches."""
 
 CACHE_STATUS: StateKey[CacheReport] = StateKey("cache_status")
 """Whether the answer is a stored one. Writer: a cache, before the answer begins. Readers: meters,
@@ -258,8 +258,3 @@ CostMiddleware. Readers: logs, meters."""
 VERDICTS: StateKey[tuple[Verdict, ...]] = StateKey("verdicts")
 """What the guards found, at most 256, the request's first. Set before the app inside is called and
 again before the last byte leaves. Writer: GuardrailsMiddleware. Readers: logs, meters, caches."""
-
-ANSWER_CHANGED: StateKey[bool] = StateKey("answer_changed")
-"""True where a guard has changed the answer or cut it off: caches, inside or outside, store no such
-answer. Set before its last byte leaves. Placeholders of the request that become the originals again
-do not count. Writer: GuardrailsMiddleware. Readers: caches."""

@@ -62,6 +62,7 @@ class CostLayer:
         self._open_database = open_database
         self._budgets: BudgetStore | None = None
         self._made: CostMiddleware | None = None
+        self._options: dict[str, Any] = {}
         self.resources: list[Resource] = []
 
     @property
@@ -91,8 +92,7 @@ class CostLayer:
                     "expected a share above 0 to 10", param=f"alert_shares.{index}"
                 )
         server = self._configuration.server
-        return Middleware(
-            self._make,
+        self._options = dict(
             prices=make_prices(definition.prices),
             targets=CostTargets(self._configuration),
             unknown_price="flag" if definition.unknown_price is None else definition.unknown_price,
@@ -122,6 +122,14 @@ class CostLayer:
             max_body_bytes=server.max_body_bytes,
             body_timeout_seconds=server.body_timeout_seconds,
         )
+        return Middleware(self._make, **self._options)
+
+    def around(self, app: ASGIApp) -> CostMiddleware:
+        """A meter like the layer around another app, for calls that no client waits for.
+
+        For whoever has made the layer; it is closed by whoever asked for it.
+        """
+        return CostMiddleware(app, **self._options)
 
     def _make(self, app: ASGIApp, /, **options: Any) -> ASGIApp:
         made = self._made = CostMiddleware(app, **options)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from asgi_llm.gateway._cache_definitions import ExactCacheDefinition, SemanticCacheDefinition
 from asgi_llm.gateway._cost_definitions import CostDefinition, OwnBudgetDefinition
 from asgi_llm.gateway._definition_types import (
     Definition,
@@ -15,6 +16,7 @@ from asgi_llm.gateway._definition_types import (
     Text,
     Url,
 )
+from asgi_llm.gateway._guardrails_definitions import GuardrailsDefinition
 from asgi_llm.types import LimitScope, Role
 
 __all__ = [
@@ -24,10 +26,13 @@ __all__ = [
     "AuthDefinition",
     "CORSDefinition",
     "CostDefinition",
+    "ExactCacheDefinition",
+    "GuardrailsDefinition",
     "JWTDefinition",
     "KeyDefinition",
     "LayerDefinition",
     "RateLimitDefinition",
+    "SemanticCacheDefinition",
     "TierDefinition",
 ]
 
@@ -265,6 +270,9 @@ LAYERS: dict[str, type[LayerDefinition]] = {
     "auth": AuthDefinition,
     "rate_limit": RateLimitDefinition,
     "cost": CostDefinition,
+    "guardrails": GuardrailsDefinition,
+    "exact_cache": ExactCacheDefinition,
+    "semantic_cache": SemanticCacheDefinition,
     "cors": CORSDefinition,
 }
 """The definition of each layer that this version has."""
@@ -272,10 +280,7 @@ LAYERS: dict[str, type[LayerDefinition]] = {
 PLANNED_LAYERS = frozenset(
     (
         "telemetry",
-        "guardrails",
         "prompt",
-        "exact_cache",
-        "semantic_cache",
         "router",
     )
 )

@@ -19,10 +19,13 @@ from asgi_llm.gateway._layer_definitions import (
     AuthDefinition,
     CORSDefinition,
     CostDefinition,
+    ExactCacheDefinition,
+    GuardrailsDefinition,
     JWTDefinition,
     KeyDefinition,
     LayerDefinition,
     RateLimitDefinition,
+    SemanticCacheDefinition,
     TierDefinition,
 )
 from asgi_llm.gateway._mount import MountMiddleware
@@ -67,6 +70,7 @@ class Layers:
     """
 
     def __init__(self, configuration: Configuration, health: Health, *, insecure: bool) -> None:
+        self._configuration = configuration
         self._server = configuration.server
         self._storage = configuration.storage
         self._health = health
@@ -74,6 +78,10 @@ class Layers:
         self._database: Any = None
         self._limits: RateLimitMiddleware | None = None
         self._cost: Any = None
+        self._is_metered = False
+        self._guardrails: Any = None
+        self._exact: Any = None
+        self._semantic: Any = None
         cost = find_cost(configuration)
         if cost is not None:
             # Imported here, with all that it takes to price a call.
@@ -90,6 +98,8 @@ class Layers:
         parts: set[Part] = {"directory"}
         if self._cost is not None:
             parts |= {"budgets"} if self._cost.ledger is None else {"budgets", "ledger"}
+        if self._exact is not None or self._semantic is not None:
+            parts.add("caches")
         return parts
 
     @property
@@ -104,7 +114,14 @@ class Layers:
         """What was opened for them, to be closed after them in this order: the database last."""
         database = [] if self._database is None else [self._database]
         books = [] if self._cost is None else self._cost.resources
-        return [*books, *self._opened, *database]
+        others = [
+            resource
+            for part in (self._guardrails, self._exact, self._semantic)
+            if part is not None
+            for resource in part.resources
+        ]
+        # Caches before the books, which get what was still being made for them.
+        return [*others, *books, *self._opened, *database]
 
     def make(self, definition: LayerDefinition) -> Middleware:
         """One layer.
@@ -129,9 +146,45 @@ class Layers:
             case RateLimitDefinition():
                 return self._rate_limit(definition)
             case CostDefinition():
-                middleware: Middleware = self._cost.make(definition)
-                return middleware
+                self._is_metered = True
+                return self._made(self._cost, definition)
+            case GuardrailsDefinition():
+                if self._guardrails is None:
+                    # Imported here, like the next two, with all that such a layer needs.
+                    module = importlib.import_module("asgi_llm.gateway._guardrails_layer")
+                    self._guardrails = module.GuardrailsLayer(self._server, self._health)
+                return self._made(self._guardrails, definition)
+            case ExactCacheDefinition():
+                return self._exact_cache(definition)
+            case SemanticCacheDefinition():
+                return self._semantic_cache(definition)
         raise TypeError(f"no layer for {definition!r}")
+
+    @staticmethod
+    def _made(part: Any, definition: LayerDefinition) -> Middleware:
+        middleware: Middleware = part.make(definition)
+        return middleware
+
+    # Caches
+
+    def _exact_cache(self, definition: ExactCacheDefinition) -> Middleware:
+        if self._exact is None:
+            module = importlib.import_module("asgi_llm.gateway._cache_layers")
+            self._exact = module.ExactCacheLayer(
+                self._configuration,
+                definition,
+                self._health,
+                meter=self._cost.around if self._is_metered else None,
+            )
+        return self._made(self._exact, definition)
+
+    def _semantic_cache(self, definition: SemanticCacheDefinition) -> Middleware:
+        if self._semantic is None:
+            module = importlib.import_module("asgi_llm.gateway._semantic_layer")
+            self._semantic = module.SemanticCacheLayer(
+                self._configuration, definition, self._health, self._open_database
+            )
+        return self._made(self._semantic, definition)
 
     # Authentication
 
@@ -192,6 +245,8 @@ class Layers:
             storage.directory,
             invalidate=cached.invalidate,
             limit_state=self._limit_state,
+            exact_cache=self._exact,
+            semantic_cache=self._semantic,
             max_body_bytes=self._server.max_body_bytes,
             body_timeout_seconds=self._server.body_timeout_seconds,
             **money,

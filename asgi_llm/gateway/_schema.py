@@ -88,7 +88,13 @@ def _with_references(part: Any) -> Any:
         return [_with_references(one) for one in part]
     if not isinstance(part, dict):
         return part
-    part = {key: _with_references(one) for key, one in part.items()}
+    part = {
+        # Names of properties are no words of the schema, such as one that is called pattern.
+        key: {name: _with_references(inner) for name, inner in one.items()}
+        if key == "properties"
+        else _with_references(one)
+        for key, one in part.items()
+    }
     if part.get("format") == "decimal":
         outer = {key: part[key] for key in ("description", "default") if key in part}
         return {**outer, "anyOf": [{"type": "number", "minimum": 0}, _AMOUNT]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, MutableMapping
 from typing import Any, Literal, TextIO
 
@@ -17,6 +18,7 @@ from asgi_llm.gateway.openapi import route_template
 from asgi_llm.providers._losses import loss_text
 from asgi_llm.state import (
     ATTEMPTS,
+    CACHE_STATUS,
     COST,
     DEPLOYMENT,
     FAILURE,
@@ -27,10 +29,11 @@ from asgi_llm.state import (
     RESPONSE_MODEL,
     TRANSLATION_LOSS,
     USAGE,
+    VERDICTS,
     State,
     enter,
 )
-from asgi_llm.types import Cost, Outcome
+from asgi_llm.types import CacheReport, Cost, Outcome, Verdict
 
 __all__ = ["LOGGER_NAME", "AccessLogMiddleware", "write_to"]
 
@@ -66,8 +69,10 @@ class AccessLogMiddleware:
     ``upstream_model``, ``attempts``, ``stream``, ``duration_ms``, ``time_to_first_byte_ms``,
     ``bytes_in``, ``bytes_out``, ``input_tokens``, ``cached_tokens``, ``output_tokens``,
     ``usage_estimated``, ``cost_usd``, ``cost_unknown`` (why it is not known), ``cost_estimated``,
-    ``price_source`` (table, version and row), ``translation_loss`` (names of fields, never what
-    they hold).
+    ``price_source`` (table, version and row), ``cache`` (``hit``, ``miss`` or ``bypass``),
+    ``cache_type`` (of a hit), ``guardrails`` (how many verdicts were to block, redact, flag, or
+    only observed; never what was found), ``translation_loss`` (names of fields, never what they
+    hold).
 
     Where its logger is disabled a request passes straight through.
 
@@ -219,6 +224,8 @@ class _Record(Observer):
             "output_tokens": usage.output_tokens if usage else None,
             "usage_estimated": usage.estimated if usage else None,
             **_cost_fields(state.get(COST)),
+            **_cache_fields(state.get(CACHE_STATUS)),
+            "guardrails": _verdict_counts(state.get(VERDICTS)),
             "translation_loss": loss_text(losses) if losses else None,
         }
 
@@ -234,6 +241,17 @@ def _cost_fields(cost: Cost | None) -> dict[str, Any]:
         "cost_estimated": cost.estimated or None,
         "price_source": source and f"{source.table} {source.version} {source.row}",
     }
+
+
+def _cache_fields(report: CacheReport | None) -> dict[str, Any]:
+    return {} if report is None else {"cache": report.status, "cache_type": report.type}
+
+
+def _verdict_counts(verdicts: tuple[Verdict, ...] | None) -> dict[str, int] | None:
+    """How many of each kind; None: nothing was found."""
+    if not verdicts:
+        return None
+    return dict(Counter([one.action if one.enforced else "observe" for one in verdicts]))
 
 
 def _milliseconds(seconds: float) -> float:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
@@ -16,6 +16,7 @@ from asgi_llm._asgi import is_event_stream, send_error, stream_error
 from asgi_llm._traceback import describe
 from asgi_llm.errors import ConfigurationError, InternalError, LLMError, RawHeaders
 from asgi_llm.gateway import openapi as _openapi
+from asgi_llm.gateway._order import misplaced
 from asgi_llm.gateway.health import Health
 from asgi_llm.integrations._lifespan import Member
 from asgi_llm.state import FAILURE, State, enter
@@ -68,6 +69,9 @@ def compose(
 ) -> Gateway:
     """Put ``middleware`` around ``app``, outermost first, and a boundary around the whole.
 
+    Any order is legal. One that loses money or leaks, such as a cache outside of authentication, is
+    warned of in the log.
+
     Args:
         middleware: The layers. Those with an ``aclose`` are closed with the gateway.
         app: The app inside, as a rule a ``ProviderApp``. Closed with the gateway if it can be.
@@ -78,14 +82,50 @@ def compose(
     """
     owned: list[Resource] = []
     stack = app
-    for cls, args, kwargs in reversed(middleware):
+    kinds: list[str] = []
+    scoped: set[int] = set()
+    for index, (cls, args, kwargs) in reversed(list(enumerate(middleware))):
         stack = cls(stack, *args, **kwargs)
+        kinds.insert(0, _kind_of(stack))
+        if kinds[0] == "guardrails" and _names_callers(kwargs):
+            scoped.add(index)
         if hasattr(stack, "aclose"):
             owned.insert(0, cast("Resource", stack))
     if hasattr(app, "aclose"):
         owned.append(app)
+    for index, message in misplaced(kinds, asks_who=scoped):
+        logger.warning("the stack's layer %s %s", kinds[index], message)
     return Gateway(
         stack, resources=[*owned, *resources], health=health or Health(), openapi=openapi
+    )
+
+
+_KINDS: Final = {
+    "asgi_llm.middleware.auth.AuthMiddleware": "auth",
+    "asgi_llm.middleware.rate_limit.RateLimitMiddleware": "rate_limit",
+    "asgi_llm.middleware.cost.CostMiddleware": "cost",
+    "asgi_llm.gateway._own_budgets.WhenReady": "cost",
+    "asgi_llm.middleware.guardrails.GuardrailsMiddleware": "guardrails",
+    "asgi_llm.middleware.exact_cache.ExactCacheMiddleware": "exact_cache",
+    "asgi_llm.middleware.semantic_cache.SemanticCacheMiddleware": "semantic_cache",
+}
+"""By name, since nobody has to import a layer that is not in the stack."""
+
+
+def _kind_of(layer: ASGIApp) -> str:
+    """What a configuration calls the layer; empty for others."""
+    classes = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(layer).__mro__)
+    return next((_KINDS[name] for name in classes if name in _KINDS), "")
+
+
+def _names_callers(options: Mapping[str, Any]) -> bool:
+    """Whether a guard of the layer is for some callers alone."""
+    sides = [options.get(side) for side in ("input", "output")]
+    return any(
+        getattr(rail, "scopes", ())
+        for side in sides
+        if isinstance(side, list | tuple)
+        for rail in side
     )
 
 

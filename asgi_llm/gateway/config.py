@@ -14,7 +14,14 @@ from msgspec.structs import replace
 from asgi_llm.gateway._definition_types import Secret
 from asgi_llm.gateway._definitions import Configuration, ModelDefinition
 from asgi_llm.gateway._environment import PREFIX, discover, key_for, option_for, override
-from asgi_llm.gateway._layer_definitions import AuthDefinition, CostDefinition
+from asgi_llm.gateway._layer_definitions import (
+    LAYERS,
+    AuthDefinition,
+    CostDefinition,
+    GuardrailsDefinition,
+    LayerDefinition,
+)
+from asgi_llm.gateway._order import misplaced
 from asgi_llm.gateway._provider_definitions import (
     AzureDefinition,
     BedrockDefinition,
@@ -320,9 +327,9 @@ def _notes(configuration: Configuration, node: Node) -> Iterator[str]:
             place = locate(node, path)
             message = "not used by this version, which calls the first target"
             yield str(Problem(place, path_text(path), message))
-    for index in _blind_layers(configuration):
-        path = ("stack", index, "cost")
-        message = "stands outside of auth, and does not know who is calling: put it after auth"
+    names = [_layer_name(layer) for layer in configuration.stack]
+    for index, message in misplaced(names, asks_who=_scoped(configuration)):
+        path = ("stack", index, names[index])
         yield str(Problem(locate(node, path), path_text(path), message))
     for name, provider in configuration.providers.items():
         if isinstance(provider, AzureDefinition):
@@ -337,16 +344,18 @@ def _notes(configuration: Configuration, node: Node) -> Iterator[str]:
             yield str(Problem(locate(node, path), path_text(path), message))
 
 
-def _blind_layers(configuration: Configuration) -> Iterator[int]:
-    """Layers that ask who is calling, and stand where nobody knows it yet."""
-    auth = [
+def _layer_name(layer: LayerDefinition) -> str:
+    return next(name for name, definition in LAYERS.items() if definition is type(layer))
+
+
+def _scoped(configuration: Configuration) -> set[int]:
+    """The layers with guards for some callers alone."""
+    return {
         index
         for index, layer in enumerate(configuration.stack)
-        if isinstance(layer, AuthDefinition)
-    ]
-    for index, layer in enumerate(configuration.stack):
-        if auth and index < auth[0] and isinstance(layer, CostDefinition):
-            yield index
+        if isinstance(layer, GuardrailsDefinition)
+        and any(rail.scopes for rail in (*layer.input, *layer.output))
+    }
 
 
 def _unused(model: ModelDefinition) -> Iterator[str]:

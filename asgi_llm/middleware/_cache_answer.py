@@ -10,7 +10,6 @@ from asgi_llm import _sse
 from asgi_llm.errors import RawHeaders
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.state import (
-    ANSWER_CHANGED,
     CACHE_STATUS,
     DEPLOYMENT,
     FAILURE,
@@ -183,7 +182,6 @@ def judge_answer(
             head.may_be_stored
             and head.is_stream == request.streams
             and UNCACHEABLE not in said
-            and not said.get(ANSWER_CHANGED)
             and (report is None or report.status != "hit")
         )
     return Verdict(answer, ends_well)

@@ -25,7 +25,7 @@ from asgi_llm.middleware._cache_request import (
     digest_request,
 )
 from asgi_llm.middleware._cache_scope import author
-from asgi_llm.state import ANSWER_CHANGED, DEPLOYMENT, FAILURE, UNCACHEABLE, USAGE, State, enter
+from asgi_llm.state import DEPLOYMENT, FAILURE, UNCACHEABLE, USAGE, State, enter
 from asgi_llm.stores.cache import Found, StoredAnswer
 from asgi_llm.types import Usage
 from asgi_llm.wire.usage import usage_from_openai
@@ -219,7 +219,6 @@ class EmbeddingBatch:
             head.may_be_stored
             and state.get(FAILURE) is None
             and state.get(UNCACHEABLE) is None
-            and not state.get(ANSWER_CHANGED)
             and request.controls.stores
         ):
             self.entries = [(key, self._found[key]) for key in missing]

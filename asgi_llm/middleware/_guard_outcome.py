@@ -8,7 +8,7 @@ from typing import Final
 from asgi_llm.errors import ContentFilterError, LLMError
 from asgi_llm.middleware._guard_checks import Hit, Notes
 from asgi_llm.middleware._guard_texts import Text
-from asgi_llm.state import ANSWER_CHANGED, VERDICTS, State
+from asgi_llm.state import UNCACHEABLE, VERDICTS, State
 from asgi_llm.types import Document
 
 __all__ = ["publish", "refusal", "verdict_header", "without_echoes"]
@@ -21,7 +21,7 @@ def publish(state: State, notes: Notes) -> None:
     if notes.verdicts:
         state.set(VERDICTS, notes.verdicts)
     if notes.changed:
-        state.set(ANSWER_CHANGED, True)
+        state.set(UNCACHEABLE, "guardrail")
 
 
 def refusal(hit: Hit, path: str, *, is_request: bool) -> LLMError:

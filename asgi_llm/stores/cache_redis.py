@@ -359,9 +359,7 @@ class RedisCache:
 
     async def _call(self, operation: Callable[..., tuple[Any, ...]]) -> Any:
         batch = self._pipeline.batch()
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        batch.call(operation(batch.keys), future)
-        return await future
+        return await batch.call(*operation(batch.keys))
 
     async def _probe(self) -> None:
         """Take and give back a lease: that needs Redis to write."""

@@ -29,6 +29,13 @@ _PYTEST = [
 ]
 _LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]*)(?:#[^)]*)?\)")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+_EXAMPLES = {
+    "REDIS_URL": "redis://127.0.0.1:6379/0",
+    "CACHE_KEYS": "2026:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+    "GUARD_SECRET": "0123456789abcdef",
+    "AUDIT_SECRET": "0123456789abcdef",
+    "GUARDRAILS_KEY": "0123456789abcdef",
+}
 
 _ASK = """
 
@@ -110,7 +117,7 @@ def test_yaml_block_is_a_valid_configuration(block: Block, tmp_path: Path) -> No
     """``asgi-llm check`` accepts the block, given the variables that it names."""
     file = tmp_path / "gateway.yaml"
     file.write_text(block.code)
-    given = {name: "sk-example" for name in _VARIABLE.findall(block.code)}
+    given = {name: _EXAMPLES.get(name, "sk-example-0123") for name in _VARIABLE.findall(block.code)}
     done = subprocess.run(
         [COMMAND, "check", "--config", str(file)],
         cwd=tmp_path,

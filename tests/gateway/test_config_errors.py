@@ -40,7 +40,7 @@ CASES: dict[str, tuple[str | bytes, str]] = {
     "a layer of a later version": (
         ECHO + "stack:\n  - access_log\n  - telemetry: {}\n",
         "gateway.yaml:4:5: stack[1].telemetry: this version has no layer telemetry; "
-        "it has access_log, auth, rate_limit, cost, cors",
+        "it has access_log, auth, rate_limit, cost, guardrails, exact_cache, semantic_cache, cors",
     ),
     "a layer that is none": (
         ECHO + "stack: [{acces_log: {}}]\n",

@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
+from asgi_llm.gateway.admin._cache_bodies import CacheEntry, CachePurge, CacheState
 from asgi_llm.gateway.admin._judge import LimitState
 from asgi_llm.gateway.admin._money_openapi import MONEY_ANSWERS, money_schemas
 from asgi_llm.gateway.admin._routes import ALL_PARTS, ROUTES, Operation, Part
@@ -39,6 +40,9 @@ _SUMMARIES: Final = {
     "show_budget": "Show a budget and how it stands",
     "update_budget": "Change a budget; what was spent stays spent",
     "delete_budget": "Remove a budget",
+    "list_caches": "How caches are doing, and what they have saved",
+    "list_cache_entries": "List answers of the semantic cache, without any text",
+    "purge_caches": "Forget stored answers",
 }
 _SHOWS_KEY: Final = frozenset(("create", "import", "rotate"))
 _ROLES: Final = {
@@ -56,6 +60,9 @@ _OPERATION_IDS: Final = {
     "show_budget": "adminShowBudget",
     "update_budget": "adminUpdateBudget",
     "delete_budget": "adminDeleteBudget",
+    "list_caches": "adminListCaches",
+    "list_cache_entries": "adminListCacheEntries",
+    "purge_caches": "adminPurgeCaches",
 }
 
 
@@ -128,6 +135,8 @@ def admin_components(parts: Collection[Part] = ALL_PARTS) -> dict[str, dict[str,
     }
     schemas["KeyLimits"] = _limits_schema()
     schemas |= money_schemas(parts)
+    if "caches" in parts:
+        schemas |= _cache_schemas()
     return {
         "schemas": schemas,
         "responses": {
@@ -191,7 +200,7 @@ def _answer(operation: Operation) -> dict[str, Any]:
         return _schema(MONEY_ANSWERS[operation.action])
     name = operation.kind.__name__
     match operation.action:
-        case "list" | "audit":
+        case "list" | "audit" | "list_caches" | "list_cache_entries":
             return _schema(f"{name}List")
         case "limits":
             return _schema("KeyLimits")
@@ -248,6 +257,17 @@ def _list_schema(name: str) -> dict[str, Any]:
             },
         },
     }
+
+
+def _cache_schemas() -> dict[str, Any]:
+    kinds = {"cache": CacheState, "cache.entry": CacheEntry, "cache.purge": CachePurge}
+    _, schemas = msgspec.json.schema_components(list(kinds.values()), ref_template=_TEMPLATE)
+    for name, kind in kinds.items():
+        properties = schemas[kind.__name__]["properties"]
+        schemas[kind.__name__]["properties"] = {"object": {"const": name}, **properties}
+    for kind in (CacheState, CacheEntry):
+        schemas[f"{kind.__name__}List"] = _list_schema(kind.__name__)
+    return schemas
 
 
 def _limits_schema() -> dict[str, Any]:

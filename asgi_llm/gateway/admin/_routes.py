@@ -15,6 +15,12 @@ from asgi_llm.gateway.admin._bodies import (
     NoBody,
     RotateKey,
 )
+from asgi_llm.gateway.admin._cache_bodies import (
+    CacheEntry,
+    CachePurge,
+    CacheState,
+    PurgeCaches,
+)
 from asgi_llm.gateway.admin._money_bodies import CreateBudget, UpdateBudget
 from asgi_llm.stores.budget_rules import StoredBudget
 from asgi_llm.stores.directory import AuditEntry, Entity, Key, Organization, Team, User
@@ -24,7 +30,7 @@ from asgi_llm.types import Role
 
 __all__ = ["ALL_PARTS", "ROUTES", "Action", "Operation", "Part", "filters_of", "templates"]
 
-Part = Literal["directory", "ledger", "budgets"]
+Part = Literal["directory", "ledger", "budgets", "caches"]
 """What has to be there for a route to be."""
 
 ALL_PARTS: Final[frozenset[Part]] = frozenset(get_args(Part))
@@ -48,6 +54,9 @@ Action = Literal[
     "show_budget",
     "update_budget",
     "delete_budget",
+    "list_caches",
+    "list_cache_entries",
+    "purge_caches",
 ]
 
 _FLAG_AND_NAME: Final = {"active": "flag", "name": "text"}
@@ -59,7 +68,16 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     method: Literal["GET", "POST", "PATCH", "DELETE"]
     path: str
     action: Action
-    kind: type[Entity | AuditEntry | StoredBudget | LedgerRow | UsageSummary]
+    kind: type[
+        Entity
+        | AuditEntry
+        | StoredBudget
+        | LedgerRow
+        | UsageSummary
+        | CacheState
+        | CacheEntry
+        | CachePurge
+    ]
     role: Role
     """The least that a caller has to be. What they may touch is a further question."""
     body: type[Body] | None = None
@@ -196,6 +214,35 @@ _MONEY: Final[tuple[Operation, ...]] = (
     ),
 )
 
+_CACHES: Final[tuple[Operation, ...]] = (
+    Operation(
+        method="GET",
+        path="/admin/caches",
+        action="list_caches",
+        kind=CacheState,
+        role="admin",
+        part="caches",
+    ),
+    Operation(
+        method="GET",
+        path="/admin/caches/entries",
+        action="list_cache_entries",
+        kind=CacheEntry,
+        role="admin",
+        filters=dict.fromkeys(("id", "scope", "model", "namespace"), "text"),
+        part="caches",
+    ),
+    Operation(
+        method="POST",
+        path="/admin/caches/purge",
+        action="purge_caches",
+        kind=CachePurge,
+        role="admin",
+        body=PurgeCaches,
+        part="caches",
+    ),
+)
+
 ROUTES: Final[tuple[Operation, ...]] = (
     *_members("organizations", Organization, "admin", "admin", {}),
     *_members("teams", Team, "team_admin", "admin", {"organization_id": "id"}),
@@ -250,6 +297,7 @@ ROUTES: Final[tuple[Operation, ...]] = (
         filters={"actor": "text", "action": "text", "target": "text"},
     ),
     *_MONEY,
+    *_CACHES,
 )
 
 

@@ -14,6 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from asgi_llm._asgi import route_path
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.gateway.admin._budgets import BudgetManagement
+from asgi_llm.gateway.admin._caches import (
+    CacheManagement,
+    ExactSource,
+    SemanticSource,
+    cache_actions,
+)
 from asgi_llm.gateway.admin._endpoints import Endpoint, Limits, Nowhere
 from asgi_llm.gateway.admin._forgetting import Invalidate
 from asgi_llm.gateway.admin._judge import ReadLimits
@@ -39,11 +45,13 @@ def build_admin_app(
     ledger: LedgerReports | None = None,
     budgets: BudgetRules | None = None,
     budget_store: BudgetStore | None = None,
+    exact_cache: ExactSource | None = None,
+    semantic_cache: SemanticSource | None = None,
     max_body_bytes: int = 65_536,
     body_timeout_seconds: float = 30.0,
     clock: Callable[[], float] = time.time,
 ) -> Starlette:
-    """Organizations, teams, users, keys, the audit log, costs and budgets under ``/admin``.
+    """Organizations, teams, users, keys, the audit log, costs, budgets, caches under ``/admin``.
 
     Who is calling is ``state.PRINCIPAL``, which AuthMiddleware or a host sets; without it every
     path is a 401.
@@ -61,6 +69,9 @@ def build_admin_app(
             are no such paths.
         budget_store: Where spending is kept, the one of ``CostMiddleware``. Left out, nobody tells
             how a budget stands.
+        exact_cache: Has the store and the counts of the exact cache. Where this and the next are
+            left out, there are no paths for caches.
+        semantic_cache: Has the index, the counts and the policy of the semantic cache.
         max_body_bytes: Cap on a body, at least 1.
         body_timeout_seconds: For a whole body to arrive, above 0.
         clock: Unix time in seconds.
@@ -90,6 +101,10 @@ def build_admin_app(
     if budgets is not None:
         parts.add("budgets")
         more |= budget_actions(BudgetManagement(budgets, store=budget_store, clock=clock))
+    if exact_cache is not None or semantic_cache is not None:
+        parts.add("caches")
+        caches = CacheManagement(directory, exact=exact_cache, semantic=semantic_cache, clock=clock)
+        more |= cache_actions(caches)
     paths: dict[str, dict[str, Operation]] = {}
     for operation in ROUTES:
         if operation.part in parts:

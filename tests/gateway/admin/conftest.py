@@ -14,6 +14,7 @@ from asgi_llm.stores.sql.directory import SQLDirectory
 from asgi_llm.stores.sql.engine import open_engine
 from asgi_llm.stores.sql.migrations import create_schema
 from asgi_llm.stores.sql.models import Base
+from tests.gateway.admin.caches import fill_caches
 from tests.gateway.admin.money import fill_money
 from tests.gateway.admin.world import API, fill
 
@@ -39,12 +40,12 @@ async def api(directory: Directory) -> API:
 
 @pytest_asyncio.fixture
 async def memory_api() -> AsyncIterator[API]:
-    """The same in memory, with a ledger and budgets of both tenants."""
+    """The same in memory, with a ledger, budgets and stored answers of both tenants."""
     directory = MemoryDirectory()
     await fill(directory)
     engine = open_engine("sqlite://")
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     money = await fill_money(engine)
-    yield API(directory, **money)
+    yield API(directory, **money, **await fill_caches())
     await engine.dispose()

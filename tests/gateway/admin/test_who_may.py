@@ -57,6 +57,8 @@ def body_for(operation: Operation) -> dict[str, Any] | None:
             return {"scope": "user", "amount_usd": "1"}
         case "update_budget":
             return {"amount_usd": "1"}
+        case "purge_caches":
+            return {"everything": True}
     return None
 
 

@@ -11,7 +11,6 @@ from starlette.types import Receive, Scope, Send
 from asgi_llm.errors import ProviderUnavailableError
 from asgi_llm.middleware.exact_cache import ExactCacheMiddleware
 from asgi_llm.state import (
-    ANSWER_CHANGED,
     CACHE_STATUS,
     DEPLOYMENT,
     FAILURE,
@@ -254,7 +253,7 @@ async def test_the_app_may_say_no(header: Any, kept: bool) -> None:
 @pytest.mark.parametrize(
     "note",
     [
-        lambda state: state.set(ANSWER_CHANGED, True),
+        lambda state: state.set(UNCACHEABLE, "guardrail"),
         lambda state: state.set(UNCACHEABLE, "semantic"),
         lambda state: state.set(FAILURE, ProviderUnavailableError("broken")),
         lambda state: state.set(CACHE_STATUS, CacheReport(status="hit", type="semantic")),

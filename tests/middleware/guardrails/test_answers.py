@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from asgi_llm.errors import ContentFilterError, StoreError
 from asgi_llm.guards.base import Finding, Guard, GuardContext, GuardCost
 from asgi_llm.middleware.guardrails import Guardrail, GuardrailsMiddleware
-from asgi_llm.state import ANSWER_CHANGED, FAILURE, VERDICTS
+from asgi_llm.state import FAILURE, UNCACHEABLE, VERDICTS
 from asgi_llm.testing import Exchange, Recorder, call, chat_answer, chat_events, http_scope
 from tests.middleware.guardrails.probes import (
     App,
@@ -79,7 +79,7 @@ async def test_whole_answers(answer: Any) -> None:
     assert b"alice" not in recorder.body
     assert b"pii.email=block" == recorder.header("x-guardrail")
     assert ContentFilterError is type(app.states[0].get(FAILURE))
-    assert (True, 0) == (app.states[0].get(ANSWER_CHANGED), app.completed)
+    assert ("guardrail", 0) == (app.states[0].get(UNCACHEABLE), app.completed)
     app = App(answer)
     rail = Guardrail(guard=emails(), action="redact")
     recorder = await ask(GuardrailsMiddleware(app, output=[rail]))
@@ -87,7 +87,7 @@ async def test_whole_answers(answer: Any) -> None:
     assert b"alice" not in recorder.body
     assert b"<EMAIL_1>" in recorder.body
     assert b"%d" % len(recorder.body) == recorder.header("content-length")
-    assert (True, 1) == (app.states[0].get(ANSWER_CHANGED), app.completed)
+    assert ("guardrail", 1) == (app.states[0].get(UNCACHEABLE), app.completed)
     assert b"pii.email=redact" == recorder.header("x-guardrail")
 
 
@@ -98,7 +98,7 @@ async def test_an_answer_in_which_nothing_is_found_is_the_apps_own() -> None:
     recorder = await ask(GuardrailsMiddleware(app, output=[emails()]))
     assert (body, b"1") == (recorder.body, recorder.header("x-own"))
     assert app.states[0].get(VERDICTS) is None
-    assert app.states[0].get(ANSWER_CHANGED) is None
+    assert app.states[0].get(UNCACHEABLE) is None
 
 
 async def test_tokens_and_sound_do_not_say_it_again() -> None:
@@ -188,7 +188,7 @@ async def test_an_answer_is_repaired() -> None:
     rail = Guardrail(guard=Json(), repair=True)
     recorder = await ask(GuardrailsMiddleware(app, output=[rail]))
     assert '{"a":1}' == said(recorder)
-    assert app.states[0].get(ANSWER_CHANGED)
+    assert app.states[0].get(UNCACHEABLE)
     for text in ("{", f'{{"a":"{SECRET}"'):
         layer = GuardrailsMiddleware(App(chat_answer(text)), output=[rail, emails()])
         assert 400 == (await ask(layer)).status
@@ -208,7 +208,7 @@ async def test_a_block_ends_the_stream() -> None:
     assert 1 == stream.refused
     assert 50 < stream.sent < 100
     assert ContentFilterError is type(stream.states[0].get(FAILURE))
-    assert stream.states[0].get(ANSWER_CHANGED)
+    assert stream.states[0].get(UNCACHEABLE)
     last = recorder.events[-2].json()
     assert ("chatcmpl-test", "chat.completion.chunk") == (last["id"], last["object"])
 
@@ -367,7 +367,7 @@ async def test_placeholders_come_back_in_streams_at_once() -> None:
     recorder = await ask(GuardrailsMiddleware(stream, input=[rail]), chat(f"I am {SECRET}"))
     assert f"Dear {SECRET}, a < b, <EMAIL_9> bye" == content(recorder)
     assert "I am <EMAIL_1>" == stream.documents[0]["messages"][0]["content"]
-    assert stream.states[0].get(ANSWER_CHANGED) is None
+    assert stream.states[0].get(UNCACHEABLE) is None
 
 
 async def test_output_guards_do_not_see_what_is_restored() -> None:

@@ -13,7 +13,7 @@ import pytest
 from asgi_llm.errors import ConfigurationError, ContentFilterError
 from asgi_llm.guards.base import Guard
 from asgi_llm.middleware.guardrails import AuditRecord, Guardrail, GuardrailsMiddleware
-from asgi_llm.state import ANSWER_CHANGED, FAILURE, PRINCIPAL, VERDICTS, enter
+from asgi_llm.state import FAILURE, PRINCIPAL, UNCACHEABLE, VERDICTS, enter
 from asgi_llm.testing import Exchange, call, http_scope
 from asgi_llm.types import Principal, Verdict
 from tests.middleware.guardrails.probes import (
@@ -393,7 +393,7 @@ async def test_verdicts_and_failure() -> None:
         ),
     ) == states[0].get(VERDICTS)
     assert ContentFilterError is type(states[0].get(FAILURE))
-    assert states[0].get(ANSWER_CHANGED) is None
+    assert states[0].get(UNCACHEABLE) is None
     assert b"pii.email=flag, pii.card=block" == recorder.header("x-guardrail")
     assert "messages[1].content" == recorder.json()["error"]["param"]
     assert 1 == layer.blocks
