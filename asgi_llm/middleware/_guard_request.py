@@ -112,9 +112,12 @@ class GuardedRequest(Guarded):
             answer = GuardedAnswer(guards.settings, self, send, gate=None, may_retry=False)
             await answer.run(guards.app, scope, body.receive)
             return
-        if texts is None:
-            texts = () if document is None else read_texts(document)
-        await self._check(document, texts, judged, panel, scope, receive, body, send)
+        checked: Sequence[Text] = ()
+        if texts is not None:
+            checked = texts
+        elif document is not None:
+            checked = read_texts(document)
+        await self._check(document, checked, judged, panel, scope, receive, body, send)
 
     async def _check(
         self,

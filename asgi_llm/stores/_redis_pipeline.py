@@ -35,15 +35,17 @@ class Batch:
 
     Attributes:
         keys: The keys of all operations, each with its place, from 1, by which they name it.
+        repeated: Operations that may be asked for again in the same words, by whatever tells them.
         is_sent: Whether it has left: operations cannot be changed any more.
     """
 
-    __slots__ = ("_loop", "deadline", "futures", "is_sent", "keys", "operations")
+    __slots__ = ("_loop", "deadline", "futures", "is_sent", "keys", "operations", "repeated")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
         self._loop = loop
         self.keys: dict[str, int] = {}
         self.operations: list[Any] = []
+        self.repeated: dict[int, tuple[Any, msgspec.Raw]] = {}
         self.futures: list[asyncio.Future[Any] | None] = []
         self.deadline = deadline
         self.is_sent = False
@@ -53,14 +55,14 @@ class Batch:
         known = self.keys
         return [known.setdefault(key, len(known) + 1) for key in keys]
 
-    def call(self, *operation: Any) -> asyncio.Future[Any]:
-        """Add an operation; its answer."""
+    def call(self, operation: Any) -> asyncio.Future[Any]:
+        """Add an operation, or one that is encoded already; its answer."""
         self.operations.append(operation)
         future = self._loop.create_future()
         self.futures.append(future)
         return future
 
-    def tell(self, *operation: Any) -> None:
+    def tell(self, operation: Any) -> None:
         """Add an operation whose answer nobody waits for."""
         self.operations.append(operation)
         self.futures.append(None)

@@ -130,7 +130,7 @@ class RedisBudgets:
         batch = self._pipeline.batch()
         now = round(self._clock() * SECOND)
         packed = [self._packed(batch, demand, now) for demand in demands]
-        return iter(await batch.call(name, packed, *arguments))
+        return iter(await batch.call((name, packed, *arguments)))
 
     def _packed(self, batch: Batch, demand: BudgetDemand, now: int) -> tuple[Any, ...]:
         """A demand as the script reads it; its keys are added to the batch."""

@@ -359,7 +359,7 @@ class RedisCache:
 
     async def _call(self, operation: Callable[..., tuple[Any, ...]]) -> Any:
         batch = self._pipeline.batch()
-        return await batch.call(*operation(batch.keys))
+        return await batch.call(operation(batch.keys))
 
     async def _probe(self) -> None:
         """Take and give back a lease: that needs Redis to write."""

@@ -18,6 +18,7 @@ from asgi_llm.stores.base import Decision, Demand, LimitStatus
 __all__ = ["RedisLimits"]
 
 MAX_KNOWN = 10_000
+_encode = msgspec.msgpack.Encoder().encode
 SCRIPT = Path(__file__).with_name("limits.lua")
 
 
@@ -75,9 +76,13 @@ class RedisLimits:
         keys, packed = self._packed_once(demands)
         batch = self._pipeline.batch()
         place = len(batch.operations)
-        lease_us = int(lease_seconds * 1e6)
+        if lease:
+            lease_us = int(lease_seconds * 1e6)
+            operation: Any = ("t", batch.places(keys), packed, lease, lease_us, enforce)
+        else:
+            operation = _take_nothing_held(batch, keys, packed, enforce)
         try:
-            reply = await batch.call("t", batch.places(keys), packed, lease, lease_us, enforce)
+            reply = await batch.call(operation)
         except (asyncio.CancelledError, StoreError):
             self._release(batch, place, demands, lease)
             raise
@@ -132,7 +137,7 @@ class RedisLimits:
 
     async def _answer(self, name: str, keys: list[str], packed: Any, *arguments: Any) -> None:
         batch = self._pipeline.batch()
-        await batch.call(name, batch.places(keys), packed, *arguments)
+        await batch.call((name, batch.places(keys), packed, *arguments))
 
     def _packed_once(self, demands: Sequence[Demand]) -> tuple[list[str], Any]:
         """``_packed`` for ``take``; of demands that come again and again it is kept, encoded."""
@@ -142,7 +147,7 @@ class RedisLimits:
         keys, packed = self._packed(demands, [demand.cost for demand in demands])
         if type(demands) is tuple and not any(demand.held for demand in demands):
             # What is held differs in its cost from request to request.
-            raw = msgspec.Raw(msgspec.msgpack.encode(packed))
+            raw = msgspec.Raw(_encode(packed))
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             self._known[id(demands)] = (demands, keys, raw)
@@ -186,4 +191,16 @@ class RedisLimits:
         elif held:
             keys, packed = self._packed(held, [0] * len(held))
             later = self._pipeline.batch()
-            later.tell("s", later.places(keys), packed, lease)
+            later.tell(("s", later.places(keys), packed, lease))
+
+
+def _take_nothing_held(batch: Batch, keys: list[str], packed: Any, enforce: bool) -> msgspec.Raw:
+    """The operation, encoded once for all requests of a caller in one batch: they are the same."""
+    place = id(keys) if enforce else -id(keys)
+    known = batch.repeated.get(place)
+    # Whoever is known is kept, so that its id is not another's.
+    if known is not None and known[0] is keys:
+        return known[1]
+    operation = msgspec.Raw(_encode(("t", batch.places(keys), packed, "", 0, enforce)))
+    batch.repeated[place] = (keys, operation)
+    return operation

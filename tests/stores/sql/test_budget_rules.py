@@ -248,8 +248,9 @@ async def test_a_rule_of_a_tag_counts_for_requests_with_that_tag(budgets: Stored
     await add(budgets, "one", scope="tag", tag="project", of="apollo")
     await budgets.refresh()
     planner = BudgetPlanner((), budgets.rules_for)
+    own = tuple(budgets.rules_for(ADA))
     plans = [
-        len(planner.find(ADA, "gpt-4o", {"project": name} if name else {}).demands)
+        len(planner.find(ADA, "gpt-4o", {"project": name} if name else {}, own).demands)
         for name in ("apollo", "gemini", "", "apollo")
     ]
     assert [1, 0, 0, 1] == plans
