@@ -23,13 +23,18 @@ NEED_AN_EXTRA = {
     "asgi_llm.gateway._logging": "structlog",
     "asgi_llm.gateway._protocol": "uvicorn",
     "asgi_llm.gateway.access_log": "structlog",
+    "asgi_llm.gateway.budgets_commands": "click",
+    "asgi_llm.gateway.cache_commands": "click",
     "asgi_llm.gateway.commands": "click",
     "asgi_llm.gateway.db_commands": "click",
     "asgi_llm.gateway.embedder_commands": "click",
     "asgi_llm.gateway.guard_commands": "click",
     "asgi_llm.gateway.keys_commands": "click",
+    "asgi_llm.gateway.reconcile_command": "click",
     "asgi_llm.gateway.serve": "uvicorn",
     "asgi_llm.gateway.storage": "sqlalchemy",
+    "asgi_llm.gateway.usage_commands": "click",
+    "asgi_llm.gateway.worker_commands": "click",
 }
 WITH_SQL = "asgi_llm.stores.sql."
 """What is below is for those who have SQLAlchemy."""
