@@ -128,6 +128,13 @@ class JournalDefinition(Definition, frozen=True, kw_only=True):
     fsync_interval_seconds: Annotated[
         float, Meta(gt=0, le=60, description="How long group gathers writes.")
     ] = 0.05
+    map_segments: Annotated[
+        bool,
+        Meta(
+            description="Whether files are written through memory; false for file systems that "
+            "copy on write or are remote, such as ZFS or NFS."
+        ),
+    ] = True
 
 
 class LedgerDefinition(Definition, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ def open_journal(
         definition.folder or folder,
         fsync=definition.fsync,
         fsync_interval_seconds=definition.fsync_interval_seconds,
+        map_segments=definition.map_segments,
         on_full=on_full,
     )
 
