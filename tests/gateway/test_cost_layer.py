@@ -158,12 +158,19 @@ async def test_what_was_spent_is_known_after_a_restart(tmp_path: Path) -> None:
         assert expected == statuses
 
 
-async def test_the_journal_lies_beside_the_database(tmp_path: Path) -> None:
+def is_mapped(folder: Path) -> bool:
+    """Whether this process has a file of the folder in its memory."""
+    return str(folder) in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("maps", [True, False])
+async def test_the_journal_lies_beside_the_database(tmp_path: Path, maps: bool) -> None:
     """And is empty when a gateway has ended well, for all its rows are in the ledger."""
-    async with gateway_of(configuration(tmp_path, {})) as gateway:
+    async with gateway_of(configuration(tmp_path, {"journal": {"map_segments": maps}})) as gateway:
         await ask(gateway)
         (lane,) = (tmp_path / "gateway.journal").iterdir()
         assert lane.is_dir()
+        assert maps is is_mapped(lane)
     assert [] == list((tmp_path / "gateway.journal").iterdir())
     assert 1 == len(rows_of(tmp_path / "gateway.db"))
 
