@@ -15,7 +15,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_llm import _json
 from asgi_llm._asgi import BufferedBody, check_length, read_body, route_path, send_error
 from asgi_llm.errors import (
-    BudgetExceededError,
     ConfigurationError,
     InternalError,
     InvalidRequestError,
@@ -24,32 +23,26 @@ from asgi_llm.errors import (
 )
 from asgi_llm.middleware._budget_alerts import Alerts, BudgetAlert, Notify
 from asgi_llm.middleware._budget_calls import BudgetCalls
-from asgi_llm.middleware._cost_answer import CostedAnswer, Meterage
+from asgi_llm.middleware._cost_account import Meterage
+from asgi_llm.middleware._cost_answer import CostedAnswer
 from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_budgets import BudgetPlan, BudgetPlanner, RefusalStatus, refusal
 from asgi_llm.middleware._cost_kinds import Kinds
 from asgi_llm.middleware._cost_prices import CostTarget, Pricer, UnknownPrice
-from asgi_llm.middleware._cost_request import (
-    MAX_COST_FIELD,
-    MAX_COST_HEADER,
-    UNTOLD,
-    clamp_output,
-    read_max_cost,
-    wants_usage,
-)
+from asgi_llm.middleware._cost_request import MAX_COST_FIELD, UNTOLD, wants_usage
 from asgi_llm.middleware._cost_rows import Asked
-from asgi_llm.middleware._limit_cost import reserve_output
+from asgi_llm.middleware._cost_worst import MAX_TOKENS, WorstCase
 from asgi_llm.middleware._limit_plan import model_of
 from asgi_llm.middleware._model_access import INFERENCE_PATHS, is_upload
 from asgi_llm.middleware._webhook import Post, SignedWebhook
-from asgi_llm.pricing import PriceTable, format_usd, load_prices
+from asgi_llm.pricing import PriceTable, load_prices
 from asgi_llm.state import FAILURE, PRINCIPAL, State, enter
-from asgi_llm.stores.budgets import BudgetRule, BudgetStore, from_pico, to_pico
+from asgi_llm.stores.budgets import BudgetRule, BudgetStore
 from asgi_llm.stores.budgets_memory import MemoryBudgets
 from asgi_llm.stores.ledger import Journal, Ledger
 from asgi_llm.types import Document, Principal
 from asgi_llm.wire._explain import name_kind
-from asgi_llm.wire.tokens import UNUSUAL_FIELDS, EstimatedTokens, TokenCounter, estimate_messages
+from asgi_llm.wire.tokens import EstimatedTokens, TokenCounter
 from asgi_llm.wire.upload import Upload
 
 __all__ = ["BudgetAlert", "CostMiddleware", "CostTarget", "Notify", "Post", "SignedWebhook"]
@@ -57,15 +50,7 @@ __all__ = ["BudgetAlert", "CostMiddleware", "CostTarget", "Notify", "Post", "Sig
 logger = logging.getLogger(__name__)
 
 MIB: Final = 1024 * 1024
-_MAX_TOKENS: Final = 2**31 - 1
 _CODED: Final = b"transfer-encoding"
-# What makes more of a chat than messages, and a limit of its output.
-_UNUSUAL: Final = UNUSUAL_FIELDS | frozenset(
-    (
-        *("service_tier", "speed", "prediction", "modalities"),
-        *("n", "best_of", "max_output_tokens", MAX_COST_FIELD),
-    )
-)
 _STREAMED_WITH_USAGE: Final = frozenset(("/v1/chat/completions", "/v1/completions"))
 
 
@@ -126,9 +111,6 @@ class CostMiddleware:
         body_timeout_seconds: How long it may take, above 0.
         clock: Seconds, monotonic.
         wall_clock: Unix time in seconds.
-
-    Attributes:
-        refusals: Requests that were refused, or would have been.
 
     Streaming: chunks pass as they come; the last 64 KiB are kept. See ``CostedAnswer``.
 
@@ -192,18 +174,18 @@ class CostMiddleware:
             raise ConfigurationError("input_margin must be from 1 to 100", param="input_margin")
         if max_cost_usd is not None and not (max_cost_usd.is_finite() and max_cost_usd >= 0):
             raise ConfigurationError("max_cost_usd must be at least 0", param="max_cost_usd")
-        self._max_output = dict(max_output_tokens or {})
+        max_output = dict(max_output_tokens or {})
         for option, tokens in (
             ("default_output_tokens", default_output_tokens),
-            *((f"max_output_tokens.{pattern}", most) for pattern, most in self._max_output.items()),
+            *((f"max_output_tokens.{pattern}", most) for pattern, most in max_output.items()),
         ):
-            if type(tokens) is not int or not 0 <= tokens <= _MAX_TOKENS:
+            if type(tokens) is not int or not 0 <= tokens <= MAX_TOKENS:
                 raise ConfigurationError(
-                    f"{option} must be a whole number from 0 to {_MAX_TOKENS}, not {tokens!r}",
+                    f"{option} must be a whole number from 0 to {MAX_TOKENS}, not {tokens!r}",
                     param=option,
                 )
         self.app = app
-        self._pricer = Pricer(
+        pricer = Pricer(
             load_prices() if prices is None else prices,
             targets=targets,
             provider=provider,
@@ -211,7 +193,7 @@ class CostMiddleware:
             service_tiers=service_tiers,
         )
         self._kinds = Kinds(
-            self._pricer,
+            pricer,
             BudgetPlanner(budgets, budgets_of),
             None if tag_names is None else frozenset(tag_names),
             has_own=budgets_of is not None,
@@ -233,32 +215,39 @@ class CostMiddleware:
             clock=clock,
             logger=logger,
         )
-        self._counter = EstimatedTokens() if token_counter is None else token_counter
-        # Nothing but the request itself decides on the most that it can cost.
-        self._is_plain = (
-            type(self._counter) is EstimatedTokens and max_cost_usd is None and not self._max_output
+        counter = EstimatedTokens() if token_counter is None else token_counter
+        self._enforce = mode == "enforce"
+        self._worst = WorstCase(
+            pricer,
+            counter,
+            margin=input_margin,
+            default_output=default_output_tokens,
+            max_output=max_output,
+            cap=UNTOLD if max_cost_usd is None else max_cost_usd,
+            clamps=on_max_cost == "clamp",
+            enforce=self._enforce,
         )
         self._meterage = Meterage(
-            self._pricer,
+            pricer,
             self._books,
-            self._counter,
+            counter,
             clock,
             tells=tell_cost,
             drain_seconds=_drain_seconds(on_disconnect),
         )
-        self._enforce = mode == "enforce"
         self._deny = on_store_error == "deny"
-        self._cap = UNTOLD if max_cost_usd is None else max_cost_usd
-        self._clamps = on_max_cost == "clamp"
         self._refusal_status: RefusalStatus = refusal_status
-        self._default_output = default_output_tokens
-        self._margin = input_margin
         self._paths = frozenset(inference_paths)
         self._max_body_bytes = max_body_bytes
         self._sure_digits = len(str(int(max_body_bytes))) - 1
         self._body_timeout = body_timeout_seconds
         self._wall_clock = wall_clock
-        self.refusals = 0
+        self._refusals = 0
+
+    @property
+    def refusals(self) -> int:
+        """Requests that were refused, or would have been."""
+        return self._refusals + self._worst.refusals
 
     @property
     def store_failures(self) -> int:
@@ -353,12 +342,9 @@ class CostMiddleware:
         kind, plan = self._kinds.find(state.get(PRINCIPAL), path, model_of(document), document)
         streamed = document.get("stream") is True
         asked = Asked(state.request_id, self._wall_clock(), kind, plan, document, streamed)
-        amount = -1
-        if self._is_plain and kind.is_chat and _UNUSUAL.isdisjoint(document):
-            amount = self._usual_case(state, asked, document)
+        amount = self._worst.find_at_once(state, asked)
         if amount < 0:
-            reserved = await self._count(asked)
-            amount, document = self._worst_case(state, asked, reserved)
+            amount, document = await self._worst.find(state, asked)
         told = hides = False
         if asked.streamed and not is_form and path in _STREAMED_WITH_USAGE:
             told = wants_usage(document)
@@ -388,109 +374,6 @@ class CostMiddleware:
             self._calls.hold(lease, plan.demands)
         return scope, CostedAnswer(self._meterage, send, state, asked, lease, hides, told)
 
-    async def _count(self, asked: Asked) -> int:
-        """The tokens to reserve for the input."""
-        count = await self._counter.count(asked.document, asked.kind.model)
-        asked.input_tokens = count.tokens
-        return count.tokens if count.exact else int(count.tokens * self._margin) + 1
-
-    def _usual_case(self, state: State, asked: Asked, document: Document) -> int:
-        """``_worst_case`` of a plain chat, in few steps; below 0: it is none."""
-        if MAX_COST_HEADER in state.headers:
-            return -1
-        tokens = estimate_messages(document.get("messages"))
-        output = document.get("max_tokens")
-        if output is None:
-            output = document.get("max_completion_tokens", self._default_output)
-        elif "max_completion_tokens" in document:
-            return -1
-        if tokens < 0 or type(output) is not int or not 0 <= output <= _MAX_TOKENS:
-            return -1
-        bounds = asked.kind.resolved.bounds(asked.seconds)
-        if bounds is None:
-            return -1
-        asked.input_tokens = tokens
-        reserved = int(tokens * self._margin) + 1
-        if len(bounds) == 1:
-            return bounds[0].amount(reserved, output)
-        return max([bound.amount(reserved, output) for bound in bounds])
-
-    def _worst_case(self, state: State, asked: Asked, reserved: int) -> tuple[int, Document]:
-        """The most that a request can cost, in pico-USD, and the request within its cap."""
-        document, kind = asked.document, asked.kind
-        path = kind.path
-        try:
-            output, _ = reserve_output(
-                document, path, kind.model, default=self._default_output, most=self._max_output
-            )
-            cap = read_max_cost(state, document)
-            if self._cap is not UNTOLD:
-                cap = min(cap, self._cap)
-        except InvalidRequestError:
-            if self._enforce:
-                raise
-            output, cap = self._default_output, UNTOLD
-
-        def worst(document: Document, output_tokens: int) -> tuple[int, bool]:
-            return self._pricer.worst(
-                kind.resolved,
-                document,
-                path,
-                seconds=asked.seconds,
-                input_tokens=reserved,
-                output_tokens=output_tokens,
-                choice_tokens=output_tokens,
-            )
-
-        amount, is_known = worst(document, output)
-        if not is_known and self._pricer.blocks_unknown:
-            self.refusals += 1
-            if self._enforce:
-                raise InvalidRequestError(
-                    "The price of this model is not known, and calls without a known price are "
-                    "not let through.",
-                    param="model",
-                    code="unknown_price",
-                )
-        if cap is not UNTOLD and amount > (most := to_pico(cap)):
-            self.refusals += 1
-            if self._enforce:
-                clamped = None
-                if self._clamps:
-                    clamped = clamp_output(
-                        document, path, output, lambda one: self._fits(one, path, worst, most)
-                    )
-                if clamped is None:
-                    raise BudgetExceededError(
-                        f"This request may cost up to {format_usd(from_pico(amount))} USD, and it "
-                        f"is to cost no more than {format_usd(cap)} USD.",
-                        param=MAX_COST_FIELD,
-                        code="max_cost_exceeded",
-                        headers=[(b"x-should-retry", b"false")],
-                    )
-                document = clamped
-                amount, _ = worst(document, self._output(document, path))
-        return amount, document
-
-    def _output(self, document: Document, path: str) -> int:
-        output, _ = reserve_output(
-            document,
-            path,
-            model_of(document),
-            default=self._default_output,
-            most=self._max_output,
-        )
-        return output
-
-    def _fits(
-        self,
-        document: Document,
-        path: str,
-        worst: Callable[[Document, int], tuple[int, bool]],
-        most: int,
-    ) -> bool:
-        return worst(document, self._output(document, path))[0] <= most
-
     async def _reserve(self, plan: BudgetPlan, amount: int, lease: str) -> None:
         """Reserve ``amount`` on all budgets of ``plan``.
 
@@ -511,7 +394,7 @@ class CostMiddleware:
             await self._release(plan, lease)
             raise
         if not decision.admitted:
-            self.refusals += 1
+            self._refusals += 1
             if self._enforce:
                 raise refusal(
                     plan,
