@@ -236,7 +236,9 @@ ABUSE = [
 
 @pytest.mark.parametrize("format", ["json", "console"])
 @pytest.mark.parametrize("model", ABUSE)
-async def test_no_value_breaks_out_of_its_line(model: str, format: Any, lines: io.StringIO) -> None:
+async def test_a18_no_value_breaks_out_of_its_line(
+    model: str, format: Any, lines: io.StringIO
+) -> None:
     """One line a request whatever a client sends, without control or direction characters."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -230,7 +230,9 @@ def test_schema_is_json() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_serve_refuses_an_open_address_without_authentication(tmp_path: Path, host: str) -> None:
+def test_b38_serve_refuses_an_open_address_without_authentication(
+    tmp_path: Path, host: str
+) -> None:
     """Anything but loopback takes --insecure; the refusal comes before anything is bound."""
     result = invoke("serve", "--config", file(tmp_path), "--host", host)
     assert result.exit_code == 2
@@ -242,7 +244,7 @@ def test_serve_refuses_an_open_address_without_authentication(tmp_path: Path, ho
     )
 
 
-def test_serve_refuses_an_open_address_of_the_file(tmp_path: Path) -> None:
+def test_b38_serve_refuses_an_open_address_of_the_file(tmp_path: Path) -> None:
     """The rule holds for server.host too."""
     text = GOOD + "server: {host: 0.0.0.0}\n"
     assert invoke("serve", "--config", file(tmp_path, text)).exit_code == 2

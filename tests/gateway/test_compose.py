@@ -120,7 +120,7 @@ async def test_everything_is_closed_in_order_even_if_one_fails() -> None:
 # The error boundary
 
 
-async def test_an_unknown_exception_is_a_500_without_detail(
+async def test_b38_an_unknown_exception_is_a_500_without_detail(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The client learns nothing; the log has the place and the request id, and no prompt text."""

@@ -200,7 +200,7 @@ async def test_prices_and_budgets_need_no_ledger(tmp_path: Path) -> None:
     assert not (tmp_path / "gateway.db").exists()
 
 
-async def test_while_the_database_is_away_calls_go_on_and_rows_wait(tmp_path: Path) -> None:
+async def test_b28_while_the_database_is_away_calls_go_on_and_rows_wait(tmp_path: Path) -> None:
     """The gateway is degraded, says how much waits, and catches up by itself."""
     folder = tmp_path / "away"
     mapping = configuration(folder, {"journal": {"folder": str(tmp_path / "journal")}})
@@ -231,7 +231,7 @@ async def test_while_the_database_is_away_calls_go_on_and_rows_wait(tmp_path: Pa
         ("deny", (503, "store_unavailable"), (503, "not_ready")),
     ],
 )
-async def test_a_journal_that_cannot_be_written_is_a_policy(
+async def test_b29_a_journal_that_cannot_be_written_is_a_policy(
     tmp_path: Path, policy: str, answer: Any, ready: Any
 ) -> None:
     """Calls go on, or none is made; readiness says which, and recovers without a call."""
@@ -255,7 +255,7 @@ async def test_a_journal_that_cannot_be_written_is_a_policy(
     ("policy", "answer", "ready"),
     [("allow", 200, "degraded"), ("deny", 503, "not_ready")],
 )
-async def test_budgets_that_cannot_be_asked_are_a_policy(
+async def test_b28_budgets_that_cannot_be_asked_are_a_policy(
     tmp_path: Path, policy: str, answer: int, ready: str
 ) -> None:
     """Nobody listens at the address of Redis."""

@@ -187,7 +187,7 @@ def test_a_mistake_in_a_layer_has_its_place(
     assert "sk-1234" not in caught.value.message
 
 
-def test_a_guessable_master_key_is_taken_where_risks_are(tmp_path: Path) -> None:
+def test_b38_a_guessable_master_key_is_taken_where_risks_are(tmp_path: Path) -> None:
     """``--insecure`` says so."""
     load_gateway(configuration(tmp_path, {"auth": {"master_key": "sk-1234"}}), insecure=True)
 

@@ -45,7 +45,7 @@ async def test_each_endpoint_answers_get_and_head(path: str) -> None:
 
 @pytest.mark.parametrize("path", SYSTEM_PATHS)
 @pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS", "TRACE"])
-async def test_other_methods_are_refused(path: str, method: str) -> None:
+async def test_a8_other_methods_are_refused(path: str, method: str) -> None:
     """405 in our error form, with the methods that are allowed."""
     answer = await call(layer(), http_scope(method, path))
     assert (405, b"GET, HEAD") == (answer.status, answer.header("allow"))

@@ -137,7 +137,7 @@ async def test_the_bare_prefix_is_not_redirected(
 
 
 @hosts
-async def test_behind_a_stripping_proxy_the_mount_is_found(
+async def test_a6_behind_a_stripping_proxy_the_mount_is_found(
     host: Callable[[list[str]], Any],
 ) -> None:
     """A ``root_path`` that ``path`` does not hold changes no route."""
@@ -149,7 +149,9 @@ async def test_behind_a_stripping_proxy_the_mount_is_found(
 
 @hosts
 @pytest.mark.parametrize("path", ["/own", "/llm/own"])
-async def test_the_hosts_own_routes_go_first(host: Callable[[list[str]], Any], path: str) -> None:
+async def test_a6_the_hosts_own_routes_go_first(
+    host: Callable[[list[str]], Any], path: str
+) -> None:
     """Routes that the host had before the mount stay its own, even below the prefix."""
     app = host([])
     mount_gateway(app, "/llm", Gateway([]))
@@ -158,7 +160,7 @@ async def test_the_hosts_own_routes_go_first(host: Callable[[list[str]], Any], p
 
 
 @hosts
-async def test_what_only_begins_like_the_prefix_is_the_hosts(
+async def test_a6_what_only_begins_like_the_prefix_is_the_hosts(
     host: Callable[[list[str]], Any],
 ) -> None:
     """``/llmx`` is no path of the gateway."""

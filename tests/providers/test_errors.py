@@ -133,7 +133,7 @@ def test_one_line_of_plain_text_is_a_message() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 407])
-def test_the_upstreams_401_is_never_the_clients(status: int) -> None:
+def test_b22_the_upstreams_401_is_never_the_clients(status: int) -> None:
     """A bad provider key is a 502 with our code, and its text (about the key) stays here."""
     error = parse(status, openai_error(message="Incorrect API key provided: sk-abc"))
     assert isinstance(error, ProviderRejectedError)
@@ -145,7 +145,7 @@ def test_the_upstreams_401_is_never_the_clients(status: int) -> None:
     assert "sk-abc" not in error.message
 
 
-def test_a_403_becomes_502_and_keeps_its_reason() -> None:
+def test_b22_a_403_becomes_502_and_keeps_its_reason() -> None:
     """The reason of a 403 (region, model access) helps, and is scrubbed."""
     error = parse(403, openai_error(message="Country not supported for org-abcdef123456"))
     assert (502, "provider_authentication_failed") == (error.status, error.code)
@@ -211,7 +211,7 @@ def test_429_stays_429(body: Any, kind: str, code: str | None) -> None:
         ([], None),
     ],
 )
-def test_retry_after_is_sane_or_absent(headers: RawHeaders, seconds: float | None) -> None:
+def test_b21_retry_after_is_sane_or_absent(headers: RawHeaders, seconds: float | None) -> None:
     """Seconds, dates and milliseconds are read, capped to an hour; nonsense is dropped."""
     assert seconds == parse(429, openai_error(), headers).retry_after_seconds
 
@@ -269,7 +269,7 @@ def test_an_overloaded_provider_is_503_with_retry_after(status: int, body: Any) 
 
 
 @pytest.mark.parametrize("status", [100, 103, 200, 204, 301, 302, 307, 500, 501, 502, 520, 599])
-def test_what_is_no_answer_is_502(status: int) -> None:
+def test_b21_what_is_no_answer_is_502(status: int) -> None:
     """Redirects are not followed, and a broken provider is a bad gateway."""
     error = parse(status, b"", [(b"location", b"https://elsewhere.example/")])
     assert isinstance(error, ProviderUnavailableError)
@@ -374,7 +374,7 @@ def test_type_and_code_that_are_no_words_are_dropped() -> None:
     assert parse(400, openai_error(code="a" * 100)).code == "provider_rejected"
 
 
-def test_secrets_leave_the_message_and_the_param() -> None:
+def test_b22_secrets_leave_the_message_and_the_param() -> None:
     """The configured key is taken out wherever it is echoed."""
     error = parse(400, openai_error(message="key hunter2hunter2 bad", param="hunter2hunter2[0]"))
     assert ("key [redacted] bad", "[redacted][0]") == (error.message, error.param)

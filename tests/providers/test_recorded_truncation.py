@@ -20,7 +20,7 @@ def streams(recorded: Path) -> list[Stream]:
     return recorded_streams(recorded)
 
 
-async def test_no_broken_stream_ends_as_a_success(
+async def test_b19_no_broken_stream_ends_as_a_success(
     streams: list[Stream], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No finish reason, no usage as if whole, an error in OpenAI's form, an estimate of usage."""

@@ -35,7 +35,7 @@ SECRET = "hunter2/with+odd=chars"
         "request 0123456789abcdef0123456789abcdef0123",
     ],
 )
-def test_what_looks_like_a_credential_is_redacted(text: str) -> None:
+def test_b22_what_looks_like_a_credential_is_redacted(text: str) -> None:
     """Keys, tokens, masked keys and account ids of the known forms are gone."""
     out = scrub(text)
     assert "[redacted]" in out
@@ -65,7 +65,7 @@ def test_ordinary_messages_stay_as_they_are(text: str) -> None:
 @pytest.mark.parametrize(
     "form", [SECRET, quote(SECRET, safe=""), base64.b64encode(SECRET.encode()).decode().rstrip("=")]
 )
-def test_a_configured_secret_is_removed_in_each_form(form: str) -> None:
+def test_b22_a_configured_secret_is_removed_in_each_form(form: str) -> None:
     """Plain, URL-quoted and base64."""
     assert "a [redacted] b" == scrub(f"a {form} b", [SECRET])
 
@@ -75,12 +75,12 @@ def test_a_placeholder_is_no_secret() -> None:
     assert "none of these" == scrub("none of these", ["none", ""])
 
 
-def test_a_secret_within_another_does_not_leave_the_rest_of_it() -> None:
+def test_b22_a_secret_within_another_does_not_leave_the_rest_of_it() -> None:
     """The longer one is taken out first."""
     assert "[redacted]" == scrub("abcdefgh-tail", ["abcdefgh", "abcdefgh-tail"])
 
 
-def test_links_and_addresses_are_taken_out() -> None:
+def test_b22_links_and_addresses_are_taken_out() -> None:
     """No client needs the inside of the provider's network, or a link to its dashboard."""
     text = "see https://platform.openai.com/account/api-keys. upstream 10.0.0.3:8080 refused"
     assert "see [link]. upstream [address] refused" == scrub(text)
@@ -98,7 +98,7 @@ def test_a_long_text_is_cut() -> None:
     assert out.endswith("...")
 
 
-def test_a_secret_across_the_cut_of_a_huge_text_does_not_leak() -> None:
+def test_b22_a_secret_across_the_cut_of_a_huge_text_does_not_leak() -> None:
     """The text is cut before it is searched, and never inside a word."""
     text = "https://x.example/" + "a" * 7960 + " " + "zq" * 40
     assert "zq" not in scrub(text, ["zq" * 40])

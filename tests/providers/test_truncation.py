@@ -109,7 +109,7 @@ async def wrong_endings(replies: list[tuple[Reply, int]]) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", [1])
-async def test_no_stream_that_is_cut_at_a_random_byte_ends_as_a_success(
+async def test_b19_no_stream_that_is_cut_at_a_random_byte_ends_as_a_success(
     seed: int, fixture_bytes: Callable[[str], bytes]
 ) -> None:
     """200 of them: FIN or RST, with chunked framing or none, anywhere up to the end mark."""
@@ -136,7 +136,7 @@ async def test_no_stream_that_is_cut_at_a_random_byte_ends_as_a_success(
 
 
 @pytest.mark.parametrize("seed", [2])
-async def test_no_stream_that_ends_well_formed_before_its_finish_ends_as_a_success(
+async def test_b19_no_stream_that_ends_well_formed_before_its_finish_ends_as_a_success(
     seed: int, fixture_bytes: Callable[[str], bytes]
 ) -> None:
     """200 of them, at an event's border, half of them even with the end mark."""

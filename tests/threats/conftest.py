@@ -15,6 +15,10 @@ from asgi_llm.providers.echo import Echo
 from asgi_llm.providers.openai import OpenAI
 from asgi_llm.testing import Upstream, chat_answer, json_reply
 from asgi_llm.testing.serving import serve
+from tests.services.postgres_server import postgres_server, postgres_url
+from tests.services.redis_server import redis_server, redis_url
+
+__all__ = ["postgres_server", "postgres_url", "redis_server", "redis_url"]
 
 SECRET = "sk-canary-0123456789abcdef0123456789"
 MAX_BODY_BYTES = 256 * 1024

@@ -110,20 +110,20 @@ PUBLIC = (
 
 
 @pytest.mark.parametrize("text", NOT_PUBLIC)
-def test_an_address_that_is_not_public(text: str) -> None:
+def test_b9_an_address_that_is_not_public(text: str) -> None:
     """Private, shared, local, mapped, translated, tunnelled, reserved, or a cloud's own."""
     assert is_public(ipaddress.ip_address(text)) is False
 
 
 @pytest.mark.parametrize("text", PUBLIC)
-def test_an_address_that_is_public(text: str) -> None:
+def test_b9_an_address_that_is_public(text: str) -> None:
     """Also next to the borders of those that are not."""
     assert is_public(ipaddress.ip_address(text)) is True
 
 
 @given(st.ip_addresses())
 @settings(deadline=None, max_examples=500)
-def test_nothing_passes_that_python_knows_not_to_be_global(address: IPAddress) -> None:
+def test_b9_nothing_passes_that_python_knows_not_to_be_global(address: IPAddress) -> None:
     """The standard library's own table is a floor."""
     assert address.is_global or not is_public(address)
     assert not (address.is_multicast and is_public(address))
@@ -131,7 +131,7 @@ def test_nothing_passes_that_python_knows_not_to_be_global(address: IPAddress) -
 
 @given(st.ip_addresses(v=4), st.integers(0, 2**64 - 1))
 @settings(deadline=None, max_examples=300)
-def test_no_form_of_ipv6_around_an_ipv4_address_passes(inner: Any, low: int) -> None:
+def test_b9_no_form_of_ipv6_around_an_ipv4_address_passes(inner: Any, low: int) -> None:
     """Whatever is inside: mapped, compatible, NAT64, 6to4, Teredo from either end."""
     number = int(inner)
     forms = (
@@ -228,7 +228,7 @@ LOOPBACK = (
 
 @pytest.mark.parametrize("scheme", ["http", "https", "HTTP"])
 @pytest.mark.parametrize("host", LOOPBACK)
-async def test_no_spelling_of_a_local_host_is_asked(
+async def test_b9_no_spelling_of_a_local_host_is_asked(
     host: str, scheme: str, canary: Upstream
 ) -> None:
     """With the real resolver, on a port that is allowed."""
@@ -237,7 +237,7 @@ async def test_no_spelling_of_a_local_host_is_asked(
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
-async def test_no_name_leads_to_an_address_that_is_not_public(
+async def test_b9_no_name_leads_to_an_address_that_is_not_public(
     address: str, canary: Upstream
 ) -> None:
     """Alone, and among public ones: one is enough."""
@@ -279,7 +279,7 @@ async def test_no_name_leads_to_an_address_that_is_not_public(
         "http://exa\u00admple.com/",
     ],
 )
-async def test_urls_that_are_refused_unasked(url: str) -> None:
+async def test_b9_urls_that_are_refused_unasked(url: str) -> None:
     """Nothing is looked up for them."""
 
     async def resolver(host: str, /) -> list[str]:
@@ -292,7 +292,7 @@ async def test_urls_that_are_refused_unasked(url: str) -> None:
     "url",
     ["file:///etc/passwd", "FILE:///etc/passwd", "ftp://h/a", "gopher://h/a", "data:,x", "//h/a"],
 )
-async def test_only_http_is_ever_fetched(url: str) -> None:
+async def test_b9_only_http_is_ever_fetched(url: str) -> None:
     """Others stay as they are, for the adapter to refuse."""
 
     async def resolver(host: str, /) -> list[str]:
@@ -308,7 +308,7 @@ async def test_only_http_is_ever_fetched(url: str) -> None:
 
 @given(st.text(max_size=40), st.text(max_size=20))
 @settings(deadline=None, max_examples=300)
-def test_what_passes_reads_the_same_again(host: str, rest: str) -> None:
+def test_b9_what_passes_reads_the_same_again(host: str, rest: str) -> None:
     """A URL that is taken is printable ASCII and its own normal form."""
     options: dict[str, Any] = {"schemes": ("https",), "ports": (443,)}
     try:
@@ -326,7 +326,7 @@ def only_first(address: IPAddress) -> bool:
     return str(address) == "127.0.0.1"
 
 
-async def test_a_name_that_changes_its_mind_gains_nothing() -> None:
+async def test_b9_a_name_that_changes_its_mind_gains_nothing() -> None:
     """DNS rebinding: it is asked once a connection, and the answer that was checked is used."""
     asked: list[str] = []
 
@@ -357,7 +357,7 @@ async def test_a_name_that_changes_its_mind_gains_nothing() -> None:
         await fetcher.aclose()
 
 
-async def test_a_redirect_leads_nowhere(canary: Upstream) -> None:
+async def test_b9_a_redirect_leads_nowhere(canary: Upstream) -> None:
     """Neither to a local address nor anywhere else."""
     async with Upstream() as outside:
 
@@ -378,7 +378,7 @@ async def test_a_redirect_leads_nowhere(canary: Upstream) -> None:
         assert 5 == len(outside.ledger)
 
 
-async def test_no_proxy_of_the_environment_is_used(
+async def test_b9_no_proxy_of_the_environment_is_used(
     canary: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would connect to addresses that nobody checked."""

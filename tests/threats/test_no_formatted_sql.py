@@ -78,7 +78,7 @@ def formatted_sql(source: str) -> Iterator[int]:
 SOURCES = sorted(ROOT.rglob("*.py"))
 
 
-def test_no_statement_is_formatted() -> None:
+def test_cve_2026_42208_no_statement_is_formatted() -> None:
     """Values reach the database as parameters, names of tables from the models."""
     assert [] == [
         f"{path.relative_to(ROOT)}:{line}"
@@ -101,6 +101,6 @@ def test_no_statement_is_formatted() -> None:
         "op.execute('DROP TABLE ' + name)",
     ],
 )
-def test_the_lint_finds_what_it_is_for(source: str) -> None:
+def test_cve_2026_42208_the_lint_finds_what_it_is_for(source: str) -> None:
     """Each way to put a statement together is noticed."""
     assert 1 == len(list(formatted_sql(source)))

@@ -138,7 +138,7 @@ async def test_responses_without_a_body(wire: Wire, method: str, status: int) ->
     assert response.framed
 
 
-async def test_interim_responses_are_skipped(wire: Wire) -> None:
+async def test_b21_interim_responses_are_skipped(wire: Wire) -> None:
     """100 and 103 come before the response and are no part of it."""
     early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
     async with wire.upstream() as upstream:
@@ -150,7 +150,7 @@ async def test_interim_responses_are_skipped(wire: Wire) -> None:
     assert b"link" not in dict(response.headers)
 
 
-async def test_switching_protocols_is_refused(wire: Wire) -> None:
+async def test_b21_switching_protocols_is_refused(wire: Wire) -> None:
     """A 101, which nobody asked for, is an error."""
     async with wire.upstream() as upstream:
         head = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"
@@ -159,7 +159,7 @@ async def test_switching_protocols_is_refused(wire: Wire) -> None:
             await wire.transport().send(post(upstream), seconds())
 
 
-async def test_redirects_are_not_followed(wire: Wire) -> None:
+async def test_b9_b21_redirects_are_not_followed(wire: Wire) -> None:
     """A redirect is an answer like any other."""
     async with wire.upstream() as upstream:
         upstream.script(Reply(status=307, headers=[("location", upstream.url + "/elsewhere")]))
@@ -227,7 +227,7 @@ async def test_failing_body(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
-async def test_body_over_the_cap(wire: Wire, framing: Framing) -> None:
+async def test_a13_body_over_the_cap(wire: Wire, framing: Framing) -> None:
     """A body over the reader's cap is refused, and the upstream is left."""
     async with wire.upstream() as upstream:
         upstream.script(Reply(body=[b"x" * 1000] * 5000, framing=framing))
@@ -248,7 +248,7 @@ async def test_body_at_the_cap(wire: Wire, framing: Framing) -> None:
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("cut", [Close(), Close(notify=False), Reset()])
-async def test_body_cut_short(wire: Wire, framing: Framing, cut: Close | Reset) -> None:
+async def test_b19_body_cut_short(wire: Wire, framing: Framing, cut: Close | Reset) -> None:
     """A framed body that breaks off ends in an error, after the pieces that came."""
     seen = asyncio.Event()
     body: list[Step] = [b"ab", Wait(seen), cut, b"c" * 10]
@@ -266,7 +266,7 @@ async def test_body_cut_short(wire: Wire, framing: Framing, cut: Close | Reset) 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("cut", [Close(), Reset()])
-async def test_body_cut_short_while_read_whole(
+async def test_b19_body_cut_short_while_read_whole(
     wire: Wire, framing: Framing, cut: Close | Reset
 ) -> None:
     """Reading it whole fails as well: half an answer is none."""
@@ -278,7 +278,7 @@ async def test_body_cut_short_while_read_whole(
 
 @pytest.mark.parametrize("cut", [Close(), Reset()])
 @pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\ncontent-type: te"])
-async def test_cut_before_the_body(wire: Wire, begin: bytes, cut: Close | Reset) -> None:
+async def test_b19_cut_before_the_body(wire: Wire, begin: bytes, cut: Close | Reset) -> None:
     """A connection that ends before or within the headers is lost, and nothing is tried again."""
     async with wire.upstream() as upstream:
         upstream.script(raw_reply([begin, cut] if begin else [cut]))
@@ -304,7 +304,7 @@ async def test_cut_before_the_body(wire: Wire, begin: bytes, cut: Close | Reset)
     ],
     ids=lambda response: response[:60].decode().strip(),
 )
-async def test_malformed_response(wire: Wire, response: bytes) -> None:
+async def test_b21_malformed_response(wire: Wire, response: bytes) -> None:
     """A response that is malformed, ambiguous or has a bomb for headers is refused."""
     async with wire.upstream() as upstream:
         upstream.script(raw_reply(response))
@@ -334,7 +334,7 @@ async def test_first_byte_deadline(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-async def test_idle_deadline(wire: Wire, whole: bool) -> None:
+async def test_b19_idle_deadline(wire: Wire, whole: bool) -> None:
     """A stream that stalls runs into ``idle``, after the pieces that came."""
     async with wire.upstream() as upstream:
         upstream.script(sse_reply([b"a", Wait(asyncio.Event())]))
@@ -410,7 +410,7 @@ async def test_refused_connection(wire: Wire) -> None:
         await wire.transport().send(request, seconds())
 
 
-async def test_cancelled_before_the_answer(wire: Wire) -> None:
+async def test_b18_cancelled_before_the_answer(wire: Wire) -> None:
     """Cancelling ``send`` leaves the upstream at once."""
     async with wire.upstream() as upstream:
         upstream.script(json_reply({}, before=[Wait(asyncio.Event())]))
@@ -425,7 +425,7 @@ async def test_cancelled_before_the_answer(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("whole", [True, False])
-async def test_cancelled_in_the_body(wire: Wire, whole: bool) -> None:
+async def test_b17_cancelled_in_the_body(wire: Wire, whole: bool) -> None:
     """Cancelling the reader leaves the upstream at once."""
     sent = asyncio.Event()
 
@@ -512,7 +512,7 @@ async def test_many_at_once_do_not_mix(wire: Wire) -> None:
         assert [True] * 50 == await asyncio.gather(*(ask(n) for n in range(50)))
 
 
-async def test_slow_reader_slows_the_upstream(wire: Wire) -> None:
+async def test_a14_slow_reader_slows_the_upstream(wire: Wire) -> None:
     """What is not asked for is not read: the upstream's writes block until it is."""
     chunk = b"x" * 65536
     async with wire.upstream(send_buffer_bytes=65536) as upstream:
@@ -574,7 +574,7 @@ async def test_encoding_is_left_to_the_reader(wire: Wire) -> None:
         {"path": "/é"},
     ],
 )
-async def test_nothing_can_be_injected(wire: Wire, fields: dict[str, Any]) -> None:
+async def test_a17_nothing_can_be_injected(wire: Wire, fields: dict[str, Any]) -> None:
     """A header or URL that would change the request is refused before anything is sent."""
     async with wire.upstream() as upstream:
         with pytest.raises(ValueError, match=r"header|URL"):

@@ -17,7 +17,7 @@ from tests.transports.wires import client_context, fetch, seconds, server_contex
 NAME = "upstream.example"
 
 
-async def test_a_name_leads_where_the_resolver_says() -> None:
+async def test_b9_a_name_leads_where_the_resolver_says() -> None:
     """It is asked with host and port, once a connection; the name stays in the request."""
     asked: list[tuple[str, int]] = []
 
@@ -37,7 +37,7 @@ async def test_a_name_leads_where_the_resolver_says() -> None:
 
 
 @pytest.mark.parametrize("host", [NAME, "127.0.0.1"])
-async def test_what_the_resolver_refuses_is_not_connected_to(host: str) -> None:
+async def test_b9_what_the_resolver_refuses_is_not_connected_to(host: str) -> None:
     """A literal address goes through it like a name."""
 
     async def resolver(host: str, port: int) -> list[tuple[str, int]]:

@@ -241,7 +241,7 @@ async def test_name_that_cannot_be_resolved() -> None:
     ],
 )
 @pytest.mark.parametrize("split", [None, 1])
-async def test_ambiguous_head(http1: Wire, response: bytes, split: int | None) -> None:
+async def test_b21_ambiguous_head(http1: Wire, response: bytes, split: int | None) -> None:
     """A head that two readers could take in two ways is refused, however it is cut."""
     async with http1.upstream() as upstream:
         upstream.script(raw_reply(response, split=split))
@@ -330,7 +330,7 @@ async def test_endless_trailers(http1: Wire, body: bytes) -> None:
     ],
     ids=["just fits", "one long", "many", "long reason", "many interim"],
 )
-async def test_header_cap(http1: Wire, head: bytes, fits: bool, split: int | None) -> None:
+async def test_b21_header_cap(http1: Wire, head: bytes, fits: bool, split: int | None) -> None:
     """The cap counts status lines and headers, not the body that comes in the same read."""
     body = b"z" * 5000
     response = head + b"content-length: 5000\r\n\r\n" + body
@@ -364,7 +364,7 @@ async def test_first_byte_later_than_idle(http1: Wire) -> None:
     assert body == b"{}"
 
 
-async def test_slow_reader_is_not_the_upstreams_fault(http1: Wire) -> None:
+async def test_a14_slow_reader_is_not_the_upstreams_fault(http1: Wire) -> None:
     """The idle deadline counts from when the reader waits, not while it is busy elsewhere."""
     gate = asyncio.Event()
     loop = asyncio.get_running_loop()

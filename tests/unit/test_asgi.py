@@ -78,7 +78,7 @@ async def test_a_client_that_leaves_while_sending_is_told_by_none() -> None:
     assert await BufferedBody.read(scope_of(), client.receive, max_bytes=10) is None
 
 
-async def test_a_body_over_the_cap_is_refused() -> None:
+async def test_a11_a_body_over_the_cap_is_refused() -> None:
     """By its announced length unread, without one after at most one message too many."""
     announced = Client(part(b"x" * 20))
     with pytest.raises(errors.RequestTooLargeError):
@@ -98,7 +98,7 @@ async def test_a_body_at_the_cap_is_taken() -> None:
     assert body.data == b"x" * 10
 
 
-async def test_a_body_that_does_not_arrive_is_a_408() -> None:
+async def test_a14_a_body_that_does_not_arrive_is_a_408() -> None:
     """The deadline covers the whole body, so that trickling does not extend it."""
     with pytest.raises(errors.InvalidRequestError) as caught:
         await BufferedBody.read(

@@ -51,7 +51,7 @@ HOSTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("scope", HOSTS.values(), ids=HOSTS)
-def test_every_host_hands_over_the_same_route(scope: dict[str, Any]) -> None:
+def test_a6_every_host_hands_over_the_same_route(scope: dict[str, Any]) -> None:
     """One route reads the same in every form that hosts give it."""
     assert route_path(scope) == ROUTE
 
@@ -91,7 +91,7 @@ ELSEWHERE: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("scope", "expected"), ELSEWHERE.values(), ids=ELSEWHERE)
-def test_the_prefix_ends_on_a_segment_border(scope: dict[str, Any], expected: str) -> None:
+def test_a6_the_prefix_ends_on_a_segment_border(scope: dict[str, Any], expected: str) -> None:
     """A path that only begins like the prefix is left whole, and the prefix is cut once."""
     assert route_path(scope) == expected
 
@@ -124,7 +124,7 @@ ODD = (
 @pytest.mark.parametrize("root", ["", "/llm"])
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("odd", ODD)
-def test_a_path_that_is_not_normal_is_no_route(odd: str, route: str, root: str) -> None:
+def test_a5_a_path_that_is_not_normal_is_no_route(odd: str, route: str, root: str) -> None:
     """No odd form of a path becomes a route: nothing is decoded again, merged or resolved."""
     path = root + odd.format(route=route)
     assert route_path({"path": path, "root_path": root}) not in ROUTES
@@ -132,13 +132,13 @@ def test_a_path_that_is_not_normal_is_no_route(odd: str, route: str, root: str) 
 
 @pytest.mark.parametrize("root", ["", "/llm"])
 @pytest.mark.parametrize("route", ROUTES[1:])
-def test_case_and_inner_slashes_count(route: str, root: str) -> None:
+def test_a5_case_and_inner_slashes_count(route: str, root: str) -> None:
     """Upper case and a doubled slash inside make another path."""
     for path in (route.upper(), route.replace("/", "//")):
         assert route_path({"path": root + path, "root_path": root}) == path
 
 
-def test_a_prefix_sent_by_the_client_is_not_a_mount() -> None:
+def test_a6_a_prefix_sent_by_the_client_is_not_a_mount() -> None:
     """A client that repeats the prefix reaches no route, mounted or not."""
     assert route_path({"path": f"/llm{ROUTE}", "root_path": ""}) == f"/llm{ROUTE}"
     assert route_path({"path": f"/llm/llm{ROUTE}", "root_path": "/llm"}) == f"/llm{ROUTE}"

@@ -44,20 +44,20 @@ def test_reads_line_ends_comments_mark_and_fields() -> None:
 
 
 @pytest.mark.parametrize("at", range(1, len(STREAM)))
-def test_a_split_at_any_byte_changes_nothing(at: int) -> None:
+def test_b20_a_split_at_any_byte_changes_nothing(at: int) -> None:
     """Two parts give the events of the whole, wherever the cut is."""
     assert decode(STREAM[:at], STREAM[at:]) == EVENTS
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=40))
-def test_any_number_of_splits_changes_nothing(cuts: list[int]) -> None:
+def test_b20_any_number_of_splits_changes_nothing(cuts: list[int]) -> None:
     """Any way of cutting the stream gives the same events."""
     edges = [0, *sorted(cuts), len(STREAM)]
     chunks = [STREAM[a:b] for a, b in itertools.pairwise(edges)]
     assert decode(*chunks) == EVENTS
 
 
-def test_one_byte_at_a_time_changes_nothing() -> None:
+def test_b20_one_byte_at_a_time_changes_nothing() -> None:
     """The finest split gives the events of the whole."""
     assert decode(*(bytes((byte,)) for byte in STREAM)) == EVENTS
 
@@ -68,13 +68,13 @@ def test_one_byte_at_a_time_changes_nothing() -> None:
     ),
     st.integers(0, 60),
 )
-def test_odd_line_ends_split_anywhere_change_nothing(parts: list[bytes], at: int) -> None:
+def test_b20_odd_line_ends_split_anywhere_change_nothing(parts: list[bytes], at: int) -> None:
     """A CRLF that is cut in two is not taken for two line ends."""
     stream = b"".join(parts)
     assert decode(stream[:at], stream[at:]) == decode(stream)
 
 
-def test_utf8_is_decoded_per_event() -> None:
+def test_b20_utf8_is_decoded_per_event() -> None:
     """A character cut by chunks is whole again; malformed bytes become U+FFFD and no exception."""
     decoder = _sse.Decoder()
     euro = "data: \u20ac\n\n".encode()
@@ -83,7 +83,7 @@ def test_utf8_is_decoded_per_event() -> None:
     assert [event.text for event in decoder.feed(b"data: \xff\n\n")] == ["\ufffd"]
 
 
-def test_an_event_over_the_cap_is_refused() -> None:
+def test_b20_an_event_over_the_cap_is_refused() -> None:
     """Neither a long line in one chunk nor one that grows without end is kept."""
     with pytest.raises(_sse.SSEError):
         _sse.Decoder(100).feed(b"data: " + b"x" * 200 + b"\n\n")
@@ -93,7 +93,7 @@ def test_an_event_over_the_cap_is_refused() -> None:
             decoder.feed(b"x" * 20)
 
 
-def test_data_that_is_not_json_is_told() -> None:
+def test_b20_data_that_is_not_json_is_told() -> None:
     """``json`` raises for data that is no JSON, however often it is asked."""
     (event,) = _sse.Decoder().feed(b"data: {nope}\n\n")
     for _ in range(2):
@@ -151,6 +151,6 @@ def test_a_reader_that_skips_chunks_is_not_confused() -> None:
 
 
 @given(st.binary(max_size=60), st.integers(0, 60))
-def test_no_bytes_crash_the_decoder(data: bytes, at: int) -> None:
+def test_b20_no_bytes_crash_the_decoder(data: bytes, at: int) -> None:
     """Any bytes, cut anywhere, decode to the same events."""
     assert decode(data[:at], data[at:]) == decode(data)

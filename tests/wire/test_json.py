@@ -45,14 +45,14 @@ HOSTILE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", ACCEPT)
-def test_valid_json_is_accepted(name: str) -> None:
+def test_a10_valid_json_is_accepted(name: str) -> None:
     """Each ``y_`` case parses, and what it parsed to survives a round trip."""
     document = _json.decode(ACCEPT[name])
     assert document == _json.decode(_json.encode(document))
 
 
 @pytest.mark.parametrize("name", REFUSE)
-def test_invalid_json_is_refused(name: str) -> None:
+def test_a10_invalid_json_is_refused(name: str) -> None:
     """Each ``n_`` case is a 400."""
     with pytest.raises(InvalidRequestError) as caught:
         _json.decode(REFUSE[name])
@@ -60,7 +60,7 @@ def test_invalid_json_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EITHER)
-def test_doubtful_json_is_an_answer_either_way(name: str) -> None:
+def test_a10_doubtful_json_is_an_answer_either_way(name: str) -> None:
     """Each ``i_`` case parses to what can be sent on, or is a 400."""
     try:
         document = _json.decode(EITHER[name])
@@ -71,7 +71,7 @@ def test_doubtful_json_is_an_answer_either_way(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_body_is_refused_in_under_50_ms(name: str) -> None:
+def test_a10_b40_a_hostile_body_is_refused_in_under_50_ms(name: str) -> None:
     """No body stalls the loop: each is a 400 within 50 ms of CPU."""
     refusals: list[InvalidRequestError] = []
 
@@ -117,7 +117,7 @@ def _cpu_seconds(call: Callable[[], object]) -> float:
 
 @pytest.mark.parametrize("depth", [1, _json.MAX_DEPTH, _json.MAX_DEPTH + 1])
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
-def test_depth_is_bounded_exactly(depth: int, opening: bytes, closing: bytes) -> None:
+def test_a10_depth_is_bounded_exactly(depth: int, opening: bytes, closing: bytes) -> None:
     """256 levels pass, 257 are refused."""
     body = opening * depth + (b"[" if opening == b"[" else b"{") + closing * (depth + 1)
     if depth < _json.MAX_DEPTH:
@@ -133,7 +133,7 @@ def test_many_containers_side_by_side_are_not_deep() -> None:
     assert 5001 == len(_json.decode(body)["list"])
 
 
-def test_deep_inside_a_stack_nothing_but_a_refusal_is_raised() -> None:
+def test_a10_deep_inside_a_stack_nothing_but_a_refusal_is_raised() -> None:
     """With hardly any stack left, decode and encode refuse; they do not break."""
     body = b"[" * 200 + b"]" * 200
     document = _json.decode(body)
@@ -168,7 +168,7 @@ def test_encoding_a_bomb_is_refused() -> None:
         document = document.pop()
 
 
-def test_the_last_of_two_equal_keys_counts_and_is_what_is_sent() -> None:
+def test_a9_the_last_of_two_equal_keys_counts_and_is_what_is_sent() -> None:
     """A duplicate key, escaped or not, has one meaning from the parse on."""
     document = _json.decode(rb'{"model":"cheap","\u006dodel":"dear"}')
     assert {"model": "dear"} == document

@@ -200,7 +200,7 @@ async def test_a_file_before_the_model_is_spooled_and_can_be_sent_again() -> Non
     assert before == open_files()
 
 
-async def test_memory_is_bounded_for_a_file_of_any_size() -> None:
+async def test_a16_memory_is_bounded_for_a_file_of_any_size() -> None:
     """A file of 48 MiB passes with a few MiB of memory, streamed or spooled."""
     block = b"\x00\xff\r\n" * 16384
 
@@ -291,7 +291,7 @@ async def test_a_form_may_not_hold_what_layers_write(name: str) -> None:
         ("x" * 1000 + ".wav", "x" * 124 + ".wav"),
     ],
 )
-async def test_a_file_name_loses_its_path_and_what_breaks_a_header(
+async def test_a16_a_file_name_loses_its_path_and_what_breaks_a_header(
     given_name: str, sent_name: str
 ) -> None:
     """Only a plain name goes on; nothing of it is ever a path here."""
@@ -363,7 +363,7 @@ REFUSED: dict[str, tuple[bytes, Scope, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_a_bad_form_is_refused_quickly_and_leaves_nothing(name: str) -> None:
+async def test_a16_a_bad_form_is_refused_quickly_and_leaves_nothing(name: str) -> None:
     """Each is a 4xx within 100 ms of CPU, and no file stays open."""
     body, scope, code = REFUSED[name]
     before = open_files()
@@ -386,7 +386,7 @@ async def endless(prefix: bytes, block: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("first", ["model", "file"])
-async def test_a_body_over_the_cap_is_a_413(first: str) -> None:
+async def test_a11_a_body_over_the_cap_is_a_413(first: str) -> None:
     """Announced or not, in the head or in the stream, at most one piece over the cap is read."""
     parts = [text("model", "m"), file(b"*")] if first == "model" else [file(b"*")]
     prefix = form(*parts).split(b"*")[0]
@@ -480,7 +480,7 @@ async def test_a_streamed_upload_can_be_sent_once() -> None:
             await sent(upload)
 
 
-async def test_a_slow_body_is_a_408() -> None:
+async def test_a14_a_slow_body_is_a_408() -> None:
     """The deadline covers the head, and the file as it streams."""
     whole = form(text("model", "m"), file(b"x"))
 
@@ -503,7 +503,7 @@ async def test_a_slow_body_is_a_408() -> None:
     assert 408 == caught.value.status
 
 
-async def test_cancelling_removes_the_temporary_file() -> None:
+async def test_a16_cancelling_removes_the_temporary_file() -> None:
     """Whoever cancels the read is left with nothing to clean up."""
     before = open_files()
     spooled = asyncio.Event()

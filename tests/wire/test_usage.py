@@ -174,7 +174,7 @@ DOUBTFUL: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
 
 
 @pytest.mark.parametrize("name", DOUBTFUL)
-def test_what_cannot_be_is_clipped_and_marked(name: str) -> None:
+def test_b42_what_cannot_be_is_clipped_and_marked(name: str) -> None:
     """Nonsense becomes the nearest sane figure, and the usage says that it is an estimate."""
     obj, (given_tokens, made_tokens) = DOUBTFUL[name]
     usage = usage_from_openai(obj)
@@ -222,7 +222,7 @@ NAMES = [
         st.sampled_from(["prompt_tokens_details", "completion_tokens_details"]), DETAILS
     ),
 )
-def test_nothing_a_provider_sends_raises_or_goes_negative(
+def test_b42_nothing_a_provider_sends_raises_or_goes_negative(
     counts: dict[str, Any], details: dict[str, Any]
 ) -> None:
     """Each bucket is a whole number from 0 to a sane maximum, for any input at all."""

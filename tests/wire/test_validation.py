@@ -312,7 +312,7 @@ def test_a_name_that_providers_use_passes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_a_name_that_could_harm_is_refused(name: str) -> None:
+def test_a17_a_name_that_could_harm_is_refused(name: str) -> None:
     """Nothing that means something in a header, log, URL, template or path is a name."""
     problem = model_name_error(name)
     assert problem is not None

@@ -22,7 +22,9 @@ TIMES = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_the_rows_equal_what_was_served(tmp_path: Path, name: str) -> None:
+async def test_b17_b28_b29_b30_b31_the_rows_equal_what_was_served(
+    tmp_path: Path, name: str
+) -> None:
     """Every call that the upstream counted has its one row, of the right usage and price."""
     fault, _ = FAULTS[name]
     found = await fault(tmp_path, times=TIMES[name])

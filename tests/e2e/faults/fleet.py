@@ -52,7 +52,7 @@ class Fleet:
 
     Args:
         folder: Where its configuration and its log are.
-        configuration: Without ``server``.
+        configuration: A ``server`` in it takes the place of the one below.
         workers: How many.
     """
 

@@ -69,7 +69,9 @@ async def everywhere(connections: list[Connection], key: str, told: tuple[int, s
     return answers == {told}
 
 
-async def test_a_revoked_key_stops_everywhere(place: Place, connections: list[Connection]) -> None:
+async def test_b3_a_revoked_key_stops_everywhere(
+    place: Place, connections: list[Connection]
+) -> None:
     """On all workers, which have all just used it: at once with Redis, else within 5 seconds."""
     key = await manage(connections[0], name="revoked")
     assert await everywhere(connections, key.text, SERVED)
@@ -81,7 +83,7 @@ async def test_a_revoked_key_stops_everywhere(place: Place, connections: list[Co
     await poll("stopped", stopped, seconds=began + place.seconds - time.monotonic())
 
 
-async def test_a_key_that_is_to_end_sooner_does(
+async def test_b3_a_key_that_is_to_end_sooner_does(
     place: Place, connections: list[Connection]
 ) -> None:
     """An end that is set for a key in use is heard of like a revocation."""
@@ -96,7 +98,7 @@ async def test_a_key_that_is_to_end_sooner_does(
     await poll("stopped", stopped, seconds=max(place.seconds, SOON_SECONDS + TOLD_SECONDS))
 
 
-async def test_an_expiry_that_is_known_needs_no_word(connections: list[Connection]) -> None:
+async def test_b3_an_expiry_that_is_known_needs_no_word(connections: list[Connection]) -> None:
     """A key works on every worker up to its time, and on none from then on."""
     end = datetime.now(UTC) + timedelta(seconds=1.5)
     key = await manage(connections[0], name="expiring", expires_at=end.isoformat())
@@ -114,7 +116,7 @@ async def test_an_expiry_that_is_known_needs_no_word(connections: list[Connectio
         assert EXPIRED == (await connection.chat(key.text)).told
 
 
-async def test_both_credentials_work_while_a_rotation_has_grace(
+async def test_b3_both_credentials_work_while_a_rotation_has_grace(
     place: Place, connections: list[Connection]
 ) -> None:
     """On every worker; after it the new one alone, and the key is the same."""

@@ -33,7 +33,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str
         yield {"database": f"sqlite:///{tmp_path}/gateway.db"}
 
 
-async def test_calls_at_once_spend_all_of_a_budget_and_no_more(
+async def test_b15_calls_at_once_spend_all_of_a_budget_and_no_more(
     storage: dict[str, str], tmp_path: Path
 ) -> None:
     """60 calls of a USD each, over four workers, with 30 USD to spend."""

@@ -121,7 +121,7 @@ def check_windows(admitted: list[Served], refused: list[Served], late: list[Serv
     assert set(range(WINDOWS)) <= full
 
 
-async def test_every_window_holds_the_limit(fleet: Fleet) -> None:
+async def test_b14_every_window_holds_the_limit(fleet: Fleet) -> None:
     """Offered 3 times the limit for 3 windows, of requests and of tokens at the same time."""
     async with fleet.connections(CONNECTIONS) as kept, asyncio.timeout(60):
         connections = [one for mine in kept.values() for one in mine]
@@ -137,7 +137,7 @@ async def test_every_window_holds_the_limit(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("unit", ["requests", "tokens"])
-async def test_at_once_exactly_the_limit_is_let_through(fleet: Fleet, unit: str) -> None:
+async def test_b14_at_once_exactly_the_limit_is_let_through(fleet: Fleet, unit: str) -> None:
     """Of 200 requests at the same time 100 are let through, of requests and of tokens.
 
     Where the machine stalled in between there are 503, fewer pass, and another key is tried.

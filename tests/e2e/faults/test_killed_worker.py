@@ -63,7 +63,7 @@ def reserved(answer: Answer) -> int:
     return TOKENS - int(answer.headers["x-ratelimit-remaining-tokens"])
 
 
-async def test_a_killed_worker_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_b14_b15_a_killed_worker_leaves_nothing_behind(tmp_path: Path) -> None:
     """Its slots and reserved tokens are held for as long as it lives, and come back after a lease.
 
     Another worker is there in its place soon.

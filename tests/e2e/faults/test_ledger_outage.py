@@ -49,7 +49,7 @@ def rows_of(url: str) -> dict[str, tuple[str, Decimal]]:
 
 
 @pytest.mark.parametrize("way", ["stopped", "frozen"])
-async def test_an_outage_loses_no_row_and_doubles_none(
+async def test_b28_an_outage_loses_no_row_and_doubles_none(
     postgres_server: PostgresServer, tmp_path: Path, way: str
 ) -> None:
     """Calls go on as if nothing were; after its return the ledger has each of them once."""
@@ -88,7 +88,7 @@ async def test_an_outage_loses_no_row_and_doubles_none(
     assert Counter({("complete", Decimal("0.000029")): len(answers)}) == Counter(rows.values())
 
 
-async def test_a_budget_that_cannot_be_checked_is_denied_at_once(
+async def test_b28_a_budget_that_cannot_be_checked_is_denied_at_once(
     postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
     """As declared: 503 while the database is away, and no call made; served after its return."""

@@ -82,7 +82,9 @@ def written(form: str, path: str) -> str:
 
 
 @pytest.mark.parametrize("form", [*AS_WRITTEN, *OTHERS])
-async def test_no_way_of_writing_a_path_is_a_way_in(connection: Connection, form: str) -> None:
+async def test_a5_cve_2026_12772_no_way_of_writing_a_path_is_a_way_in(
+    connection: Connection, form: str
+) -> None:
     """401 without a key of ours, 403 at most with too small a role, and nothing has changed."""
     member = (await manage(connection, name="member", role="member")).text
     before = await log_of_changes(connection)

@@ -105,7 +105,7 @@ async def degraded(connection: Connection) -> bool:
 
 
 @pytest.mark.parametrize("fault", ["stopped", "frozen"])
-async def test_known_keys_go_on_without_the_database(
+async def test_b28_known_keys_go_on_without_the_database(
     fleet: Fleet, postgres_server: PostgresServer, fault: str
 ) -> None:
     """Others get 503, never 401; within 5 seconds of its return all are known again."""
@@ -131,7 +131,7 @@ async def test_known_keys_go_on_without_the_database(
         await full_service(found)
 
 
-async def test_a_restart_of_the_database_goes_unnoticed_by_known_keys(
+async def test_b28_a_restart_of_the_database_goes_unnoticed_by_known_keys(
     fleet: Fleet, postgres_server: PostgresServer
 ) -> None:
     """A key that was never seen gets 503 at worst, and is known within 5 seconds."""

@@ -199,7 +199,7 @@ async def full_service(scene: Scene, key: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["stopped", "frozen", "slowed"])
-async def test_a_redis_that_is_away_is_done_without(world: World, fault: str) -> None:
+async def test_b27_a_redis_that_is_away_is_done_without(world: World, fault: str) -> None:
     """The policy holds on every worker, nobody waits, and all is counted again within 5 seconds."""
 
     async def go_through(policy: str, connections: list[Connection]) -> None:
@@ -226,7 +226,7 @@ async def test_a_redis_that_is_away_is_done_without(world: World, fault: str) ->
         assert {HELD[policy][0], SERVED} == {answer.told for answer in load.chats}
 
 
-async def test_a_flushed_redis_counts_anew(world: World) -> None:
+async def test_b27_a_flushed_redis_counts_anew(world: World) -> None:
     """Though the scripts are gone too, no request fails, and every limit is whole again."""
 
     async def is_whole(mine: list[Connection], key: str, used: int) -> bool:
@@ -246,7 +246,7 @@ async def test_a_flushed_redis_counts_anew(world: World) -> None:
         assert {200} == {answer.status for answer in found.loads[policy].chats}
 
 
-async def test_a_restarted_redis_is_used_again(world: World) -> None:
+async def test_b27_a_restarted_redis_is_used_again(world: World) -> None:
     """Only who denies refuses anything meanwhile."""
     async with scene(world) as found:
         await asyncio.to_thread(world.redis.restart)

@@ -239,7 +239,7 @@ async def test_head_is_get_without_a_body(memory_api: API) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(templates()))
-async def test_other_methods_are_told_which_there_are(memory_api: API, path: str) -> None:
+async def test_a8_other_methods_are_told_which_there_are(memory_api: API, path: str) -> None:
     """405 with Allow, for each path all of its own."""
     answer = await memory_api.ask(ADMIN, "PUT", path.replace("{id}", "key_a_boss"))
     methods: set[str] = {one.method for one in ROUTES if one.path == path}
@@ -263,7 +263,7 @@ async def test_other_methods_are_told_which_there_are(memory_api: API, path: str
         "/admin/Keys",
     ],
 )
-async def test_no_other_form_of_a_path_is_one(memory_api: API, path: str) -> None:
+async def test_a5_no_other_form_of_a_path_is_one(memory_api: API, path: str) -> None:
     """404, and no redirect to where the Host header says."""
     answer = await memory_api.ask(ADMIN, "GET", path, headers=[("host", "evil/#@x")])
     assert (404, "not_found", None) == answer.error

@@ -46,7 +46,7 @@ WRITES = [
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 @pytest.mark.parametrize("field", READ_ONLY)
-async def test_fields_that_are_not_ones_to_set_are_refused(
+async def test_b35_fields_that_are_not_ones_to_set_are_refused(
     memory_api: API, method: str, path: str, body: dict[str, Any], field: str
 ) -> None:
     """Mass assignment: 422, the field is named, nothing is stored, whoever asks."""
@@ -65,7 +65,7 @@ async def test_fields_that_are_not_ones_to_set_are_refused(
     [("PATCH", path.path) for path in ROUTES if path.method == "PATCH"],
 )
 @pytest.mark.parametrize("field", ["id", "organization_id", "user_id", "key"])
-async def test_what_one_belongs_to_does_not_change(
+async def test_b35_what_one_belongs_to_does_not_change(
     memory_api: API, method: str, path: str, field: str
 ) -> None:
     """Nothing moves to another organization, no key to another user, no id is given anew."""
@@ -166,7 +166,7 @@ RAW = [
 
 
 @pytest.mark.parametrize(("body", "param"), RAW, ids=lambda value: str(value)[:70])
-async def test_values_out_of_range_are_refused(
+async def test_b35_values_out_of_range_are_refused(
     memory_api: API, body: bytes, param: str | None
 ) -> None:
     """422 with the field's path; nothing is stored."""
@@ -184,7 +184,7 @@ async def test_values_out_of_range_are_refused(
 
 
 @pytest.mark.parametrize("grace", [-1, 2_592_001, 1.5, "60", None, True, 10**30])
-async def test_a_grace_is_a_number_of_seconds(memory_api: API, grace: Any) -> None:
+async def test_b35_a_grace_is_a_number_of_seconds(memory_api: API, grace: Any) -> None:
     """From 0 to 30 days, and the key stays as it was otherwise."""
     before = await snapshot(memory_api.directory)
     path = "/admin/keys/key_a_member/rotate"
@@ -266,7 +266,7 @@ async def test_an_empty_change_changes_nothing(api: API) -> None:
         ("a%20b=1", "(another name)"),
     ],
 )
-async def test_queries_are_checked(api: API, query: str, param: str) -> None:
+async def test_b35_queries_are_checked(api: API, query: str, param: str) -> None:
     """Unknown, repeated and senseless parameters are a 422 that names them."""
     encoded = query.encode("utf-8").decode("latin-1") if query.isascii() else "limit=%D9%A3"
     answer = await api.ask(ADMIN, "GET", f"/admin/keys?{encoded}")
@@ -312,7 +312,7 @@ sys.addaudithook(_watch)
 
 
 @pytest.mark.parametrize("text", INJECTIONS)
-async def test_text_stays_text(api: API, text: str) -> None:
+async def test_issue_12402_text_stays_text(api: API, text: str) -> None:
     """In ids, names, labels and filters of every call: nothing runs, is rendered or is lost."""
     global _watching
     _STARTED.clear()
@@ -363,7 +363,7 @@ FIELDS = sorted({name for one in ROUTES if one.body for name in one.body.__struc
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(body=st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=4))
-async def test_no_body_is_a_failure_of_ours(body: dict[str, Any]) -> None:
+async def test_b35_no_body_is_a_failure_of_ours(body: dict[str, Any]) -> None:
     """Whatever JSON comes: an answer below 500, and a refused one leaves nothing."""
     directory: Directory = MemoryDirectory()
     await fill(directory)

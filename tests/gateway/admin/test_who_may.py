@@ -67,7 +67,7 @@ def path_for(operation: Operation, id: str = "key_a_member") -> str:
 
 
 @pytest.mark.parametrize("operation", ROUTES, ids=name_of)
-async def test_every_route_is_refused_without_identity(
+async def test_cve_2026_12772_every_route_is_refused_without_identity(
     memory_api: API, operation: Operation
 ) -> None:
     """401, and nothing changes."""
@@ -80,7 +80,7 @@ async def test_every_route_is_refused_without_identity(
 
 
 @pytest.mark.parametrize("operation", ROUTES, ids=name_of)
-async def test_every_route_is_refused_with_too_small_a_role(
+async def test_cve_2026_47101_every_route_is_refused_with_too_small_a_role(
     memory_api: API, operation: Operation
 ) -> None:
     """Each role below the route's own, and a word that is no role: 403, and nothing changes."""
@@ -101,7 +101,9 @@ async def test_every_route_is_refused_with_too_small_a_role(
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS", "TRACE"])
 @pytest.mark.parametrize("path", [*sorted({operation.path for operation in ROUTES}), "/admin/x"])
-async def test_no_method_answers_without_identity(memory_api: API, method: str, path: str) -> None:
+async def test_cve_2026_12772_no_method_answers_without_identity(
+    memory_api: API, method: str, path: str
+) -> None:
     """A path or a method that there is not is no way in either: 401 before 404 and 405."""
     answer = await memory_api.ask(None, method, path.replace("{id}", "key_a_member"))
     assert 401 == answer.status
@@ -118,7 +120,7 @@ async def test_no_method_answers_without_identity(memory_api: API, method: str, 
     ],
     ids=lambda value: value if isinstance(value, str) else name_of(value),
 )
-async def test_what_is_anothers_is_not_there(
+async def test_b34_what_is_anothers_is_not_there(
     memory_api: API, caller: str, operation: Operation, id: str
 ) -> None:
     """404 as for an id that nobody has, or 403 for all ids alike; nothing changes."""
@@ -135,7 +137,7 @@ async def test_what_is_anothers_is_not_there(
 
 
 @pytest.mark.parametrize("plural", ["teams", "users", "keys"])
-async def test_listings_hold_nothing_of_others(api: API, plural: str) -> None:
+async def test_b34_listings_hold_nothing_of_others(api: API, plural: str) -> None:
     """Whatever filter asks for it."""
     for query in (
         "",
@@ -214,7 +216,7 @@ def cases(values: dict[str, list[Any]]) -> list[tuple[str, str, str | None, str,
     ]
 
 
-def test_every_field_of_every_body_has_its_case() -> None:
+def test_cve_2026_47101_every_field_of_every_body_has_its_case() -> None:
     """A field that is added has to be judged here before it is let in."""
     for _, _, definition, _ in BODIES:
         judged = {*BEYOND, *FOREIGN_PLACES, *ONLY_ADMINS, *HARMLESS}
@@ -230,7 +232,7 @@ def own_key_that_ends() -> Principal:
     cases({**BEYOND, **FOREIGN_PLACES, **ONLY_ADMINS}),
     ids=str,
 )
-async def test_nobody_gives_more_than_their_own(
+async def test_cve_2026_47101_nobody_gives_more_than_their_own(
     memory_api: API, plural: str, method: str, id: str | None, field: str, value: Any
 ) -> None:
     """Role x field x object: a team's admin is refused, names the field, and nothing is stored."""
@@ -268,7 +270,9 @@ async def test_what_one_has_one_may_give(
         assert value == shown
 
 
-async def test_a_narrow_key_makes_no_wide_one_by_saying_nothing(directory: Directory) -> None:
+async def test_cve_2026_47101_a_narrow_key_makes_no_wide_one_by_saying_nothing(
+    directory: Directory,
+) -> None:
     """What would be inherited counts like what is said."""
     await fill(directory)
     api = API(directory)
@@ -285,7 +289,7 @@ async def test_a_narrow_key_makes_no_wide_one_by_saying_nothing(directory: Direc
             assert field == answer.error[2]
 
 
-async def test_budgets_of_ones_own_key_bind_what_one_makes(api: API) -> None:
+async def test_cve_2026_47101_budgets_of_ones_own_key_bind_what_one_makes(api: API) -> None:
     """The team's budget would be more."""
     await add_key(
         api.directory,
@@ -302,7 +306,7 @@ async def test_budgets_of_ones_own_key_bind_what_one_makes(api: API) -> None:
     assert (201, "0.5") == (made.status, made.json["budgets"][0]["amount_usd"])
 
 
-async def test_rotation_gives_nobody_more_than_they_have(api: API) -> None:
+async def test_cve_2026_47101_rotation_gives_nobody_more_than_they_have(api: API) -> None:
     """Whoever rotates a key holds it: one that has more than they have is refused."""
     wide: list[dict[str, Any]] = [
         {"role": "admin"},
@@ -340,7 +344,7 @@ async def test_rotation_gives_nobody_more_than_they_have(api: API) -> None:
         ("POST", "/revoke", {}),
     ],
 )
-async def test_what_has_a_higher_role_is_not_touched(
+async def test_cve_2026_47101_what_has_a_higher_role_is_not_touched(
     api: API, method: str, suffix: str, body: dict[str, Any] | None
 ) -> None:
     """A team's admin sees an admin's key in the team, and can do nothing to it, nor as its user."""
@@ -392,7 +396,7 @@ async def test_keys_of_who_lost_a_role_can_be_managed(api: API) -> None:
     assert (422, "invalid_value", "role") == refused.error
 
 
-async def test_switching_a_wide_key_on_again_is_giving_it(api: API) -> None:
+async def test_cve_2026_47101_switching_a_wide_key_on_again_is_giving_it(api: API) -> None:
     """An admin's wide key that was set inactive stays so for the team's admin."""
     await add_key(
         api.directory, "key_wide", team_id="team_a", models=("*",), tier="pro", active=False

@@ -42,7 +42,7 @@ async def made(app: ASGIApp, **fields: Any) -> dict[str, Any]:
     return document
 
 
-async def test_a_key_works_until_it_is_revoked(app: ASGIApp) -> None:
+async def test_b3_a_key_works_until_it_is_revoked(app: ASGIApp) -> None:
     """From the next request on, though it was in the cache."""
     key = await made(app, user_id="user_a_member")
     own = f"/admin/keys/{key['id']}"
@@ -51,7 +51,7 @@ async def test_a_key_works_until_it_is_revoked(app: ASGIApp) -> None:
     assert 401 == (await ask(app, key["key"], "GET", own)).status
 
 
-async def test_a_rotated_key_ends_at_once_without_grace(app: ASGIApp) -> None:
+async def test_b3_a_rotated_key_ends_at_once_without_grace(app: ASGIApp) -> None:
     """The new one works; with a grace both do."""
     key = await made(app, user_id="user_a_member")
     own = f"/admin/keys/{key['id']}"
@@ -75,7 +75,7 @@ async def test_switching_off_what_a_key_belongs_to_ends_it(app: ASGIApp, path: s
         assert status == (await ask(app, key["key"], "GET", own)).status
 
 
-async def test_who_loses_a_role_loses_it_in_their_keys(app: ASGIApp) -> None:
+async def test_b3_who_loses_a_role_loses_it_in_their_keys(app: ASGIApp) -> None:
     """A team's admin who is a member now manages nothing any more, from the next request on."""
     key = await made(app, user_id="user_a_boss", role="team_admin")
     assert 200 == (await ask(app, key["key"], "GET", "/admin/users")).status
@@ -83,7 +83,7 @@ async def test_who_loses_a_role_loses_it_in_their_keys(app: ASGIApp) -> None:
     assert 403 == (await ask(app, key["key"], "GET", "/admin/users")).status
 
 
-async def test_a_digest_is_no_key(app: ASGIApp) -> None:
+async def test_hardening_2026_04_a_digest_is_no_key(app: ASGIApp) -> None:
     """In no form that somebody could find it in."""
     key = await made(app, role="admin")
     digest = digest_key(key["key"])
@@ -110,7 +110,7 @@ async def test_an_imported_key_works_though_it_was_tried_before(app: ASGIApp) ->
     assert 200 == (await ask(app, text, "GET", "/admin/keys")).status
 
 
-async def test_nothing_is_told_to_nobody(app: ASGIApp) -> None:
+async def test_cve_2026_12772_nothing_is_told_to_nobody(app: ASGIApp) -> None:
     """Without a key, every path is a 401."""
     for path in ("/admin/keys", "/admin/nothing", "/"):
         assert 401 == (await ask(app, None, "GET", path)).status

@@ -53,7 +53,7 @@ async def test_the_principal_reaches_the_app() -> None:
     assert ([CALLER], [b"\0data"]) == (inside.principals, inside.bodies)
 
 
-async def test_one_answer_for_what_is_no_key() -> None:
+async def test_b1_one_answer_for_what_is_no_key() -> None:
     """Unknown, revoked and malformed keys: the same bytes, the same headers, the same look-ups."""
     answers = set()
     for headers in (
@@ -75,7 +75,7 @@ async def test_one_answer_for_what_is_no_key() -> None:
     assert (b"www-authenticate", b"Bearer") in sent
 
 
-async def test_a_missing_key() -> None:
+async def test_b1_a_missing_key() -> None:
     """No key at all is looked up like a bad one, and told apart from it by its code alone."""
     keys = all_kinds()
     recorder = await ask(AuthMiddleware(Inside(), keys=keys), [])
@@ -86,7 +86,7 @@ async def test_a_missing_key() -> None:
     assert recorder.header("x-request-id") is not None
 
 
-async def test_an_expired_key() -> None:
+async def test_b3_an_expired_key() -> None:
     """Who holds the very key is told that it has expired, from the second on in which it has."""
     wall, clock = ManualClock(EXPIRES_AT - 5), ManualClock()
     keys = all_kinds()
@@ -98,7 +98,7 @@ async def test_an_expired_key() -> None:
     assert (401, "expired_api_key") == ((late := await ask(layer)).status, code(late))
 
 
-async def test_a_clock_turned_back_revives_no_key() -> None:
+async def test_b3_a_clock_turned_back_revives_no_key() -> None:
     """What has expired by either clock stays expired, in warm caches too."""
     for turn_back in (5.0, 3600.0, 10.0**9):
         for seconds_pass in (1.0, 0.0):
@@ -123,7 +123,7 @@ async def expire_and_turn_back(turn_back: float, seconds_pass: float) -> None:
         mono += 10
 
 
-async def test_a_clock_that_is_turned_back_first_does_not_lengthen_a_life() -> None:
+async def test_b3_a_clock_that_is_turned_back_first_does_not_lengthen_a_life() -> None:
     """A key that is good for a minute ends a minute later, also by a clock that runs backwards."""
     wall, mono = [EXPIRES_AT - 60], [0.0]
     layer = AuthMiddleware(
@@ -139,7 +139,7 @@ async def test_a_clock_that_is_turned_back_first_does_not_lengthen_a_life() -> N
 @pytest.mark.parametrize(
     "error", [away(), RuntimeError("boom"), TimeoutError(), KeyError(KEY), RecursionError()]
 )
-async def test_a_check_that_fails_is_no_identity(
+async def test_cve_2026_59822_a_check_that_fails_is_no_identity(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever a key store raises: 503, no identity, and no word of it, or of the key, outside."""
@@ -153,7 +153,7 @@ async def test_a_check_that_fails_is_no_identity(
     assert "hunter2" not in caplog.text
 
 
-async def test_an_unknown_key_while_the_store_is_away() -> None:
+async def test_b28_an_unknown_key_while_the_store_is_away() -> None:
     """A 503 and never a 401 for who cannot be looked up; a request without any key is a 401."""
     keys = table()
     keys.error = away()
@@ -190,7 +190,7 @@ def bad_keys() -> dict[str, tuple[Any, int]]:
 
 @pytest.mark.parametrize("name", bad_keys())
 @pytest.mark.parametrize("option", ["keys", "principal"])
-async def test_callables_that_go_wrong(option: str, name: str) -> None:
+async def test_cve_2026_59822_callables_that_go_wrong(option: str, name: str) -> None:
     """No answer of a callable but a Principal or a record is an identity."""
     check, status = bad_keys()[name]
     inside = Inside()
@@ -291,7 +291,7 @@ PATHS = (
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_every_method_and_path_needs_a_key(path: str) -> None:
+async def test_a5_a8_every_method_and_path_needs_a_key(path: str) -> None:
     """What is not a public path in its plain form is refused, whatever the method and the host."""
     for method in METHODS:
         inside = Inside()
@@ -304,7 +304,7 @@ async def test_every_method_and_path_needs_a_key(path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/health/live", "/health/ready", "/health/live/", "/health%2flive", "/%68ealth/live"]
 )
-async def test_public_paths_need_none(path: str) -> None:
+async def test_a5_public_paths_need_none(path: str) -> None:
     """A public path passes; what a server decodes to it, or ends with a slash, is that path."""
     inside = Inside()
     layer = AuthMiddleware(inside, keys=table())
@@ -313,7 +313,7 @@ async def test_public_paths_need_none(path: str) -> None:
     assert [None] * 3 == inside.principals
 
 
-async def test_public_paths_under_a_mount() -> None:
+async def test_a6_public_paths_under_a_mount() -> None:
     """The mount's prefix is not part of the path; a prefix that is not there is not taken off."""
     inside = Inside()
     layer = AuthMiddleware(inside, keys=table())
@@ -322,7 +322,7 @@ async def test_public_paths_under_a_mount() -> None:
     assert 401 == (await ask(layer, [], path="/llm/llm/health/live", root_path="/llm")).status
 
 
-async def test_scopes_of_a_path() -> None:
+async def test_a5_scopes_of_a_path() -> None:
     """A path may ask for a scope; other forms of it ask for it too, and an admin has all."""
     member = Principal(scopes=frozenset({"chat"}))
     admin = Principal(role="admin")
@@ -339,7 +339,7 @@ async def test_scopes_of_a_path() -> None:
 # The master key
 
 
-async def test_the_master_key_opens_the_management_alone() -> None:
+async def test_a5_the_master_key_opens_the_management_alone() -> None:
     """At and below its prefix it is the admin; anywhere else, in any other form, an unknown key."""
     inside = Inside()
     layer = AuthMiddleware(inside, keys=table(), master_key=MASTER_KEY)
@@ -398,7 +398,7 @@ async def test_the_master_key_while_the_store_is_away() -> None:
         "x" * 600,
     ],
 )
-def test_master_keys_that_are_refused(key: str) -> None:
+def test_b38_master_keys_that_are_refused(key: str) -> None:
     """Empty, short and example master keys stop the start, and are not shown."""
     with pytest.raises(ConfigurationError, match="master_key is refused") as raised:
         AuthMiddleware(Inside(), keys=table(), master_key=key)
@@ -406,7 +406,7 @@ def test_master_keys_that_are_refused(key: str) -> None:
     assert not key or key not in raised.value.message
 
 
-async def test_an_insecure_master_key() -> None:
+async def test_b38_an_insecure_master_key() -> None:
     """Only by option, and even then an empty one lets nobody in."""
     layer = AuthMiddleware(Inside(), master_key="sk-1234", insecure=True)
     assert 200 == (await ask(layer, bearer("sk-1234"), path="/admin")).status
@@ -472,7 +472,7 @@ async def closed(layer: AuthMiddleware, **changes: Any) -> tuple[list[Any], int]
     return sent, cast("Inside", layer.app).calls
 
 
-async def test_a_websocket_needs_a_key() -> None:
+async def test_a8_a_websocket_needs_a_key() -> None:
     """Without a good key it is closed before it is accepted; with one the app gets it."""
     keys = table()
     layer = AuthMiddleware(Inside(), keys=keys)

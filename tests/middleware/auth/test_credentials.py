@@ -59,7 +59,7 @@ async def test_each_place_of_a_key(header: tuple[str, str]) -> None:
         [("authorization", "Basic YTpi"), ("x-api-key", KEY)],
     ],
 )
-async def test_two_credentials_that_differ(headers: list[tuple[str, str]]) -> None:
+async def test_a2_two_credentials_that_differ(headers: list[tuple[str, str]]) -> None:
     """Two that differ, or two Authorization headers, are a 400 in any order: none wins."""
     inside = Inside()
     recorder = await ask(layered(inside), headers)
@@ -68,7 +68,7 @@ async def test_two_credentials_that_differ(headers: list[tuple[str, str]]) -> No
     assert KEY.encode() not in recorder.body
 
 
-async def test_one_key_in_several_places() -> None:
+async def test_a2_one_key_in_several_places() -> None:
     """The same key twice, as some gateways send it, is one key."""
     inside = Inside()
     headers = [*bearer(), ("x-api-key", KEY), ("api-key", KEY), ("x-goog-api-key", "")]
@@ -79,7 +79,7 @@ async def test_one_key_in_several_places() -> None:
 @pytest.mark.parametrize(
     "name", ["x_api_key", "api_key", "x_goog_api_key", "http_authorization", "proxy-authorization"]
 )
-async def test_other_names_are_ignored(name: str) -> None:
+async def test_a3_other_names_are_ignored(name: str) -> None:
     """An underscore in place of a dash makes another header, good and bad key alike."""
     inside = Inside()
     recorder = await ask(layered(inside), [(name, KEY)])
@@ -88,7 +88,7 @@ async def test_other_names_are_ignored(name: str) -> None:
     assert [CALLER] == inside.principals
 
 
-async def test_a_connection_header_hides_nothing() -> None:
+async def test_a3_a_connection_header_hides_nothing() -> None:
     """Naming Authorization in Connection changes no decision."""
     inside = Inside()
     named = ("connection", "authorization, x-api-key")
@@ -144,7 +144,7 @@ VARIANTS = [
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16"])
 @pytest.mark.parametrize("name", ["authorization", "x-api-key", "api-key", "x-goog-api-key"])
-async def test_a_variant_is_no_key(name: str, encoding: str) -> None:
+async def test_b2_a_variant_is_no_key(name: str, encoding: str) -> None:
     """No variant of the key, in any header and encoding, is the key: always the same 401."""
     bodies = set()
     for variant in VARIANTS:
@@ -163,7 +163,7 @@ async def test_a_variant_is_no_key(name: str, encoding: str) -> None:
 
 
 @given(value=st.binary(max_size=80), cut=st.integers(0, len(KEY)), name=st.integers(0, 3))
-async def test_only_the_bytes_of_the_key_are_the_key(value: bytes, cut: int, name: int) -> None:
+async def test_b2_only_the_bytes_of_the_key_are_the_key(value: bytes, cut: int, name: int) -> None:
     """Whatever is put into, before or behind the key: it is the key's identity or none."""
     whole = KEY.encode()
     mixed = whole[:cut] + value + whole[cut:]
@@ -197,7 +197,7 @@ async def test_only_the_bytes_of_the_key_are_the_key(value: bytes, cut: int, nam
         max_size=6,
     )
 )
-async def test_any_headers_give_one_identity_or_none(headers: list[tuple[bytes, bytes]]) -> None:
+async def test_a2_any_headers_give_one_identity_or_none(headers: list[tuple[bytes, bytes]]) -> None:
     """Any mixture of good, bad and empty headers is the one key, a 400 or a 401."""
     inside = Inside()
     recorder = await ask(layered(inside), headers)
@@ -210,7 +210,7 @@ async def test_any_headers_give_one_identity_or_none(headers: list[tuple[bytes, 
 
 
 @pytest.mark.parametrize("length", [513, MAX_CREDENTIAL_BYTES, MAX_CREDENTIAL_BYTES + 1, 10**6])
-async def test_a_long_credential(length: int) -> None:
+async def test_b2_a_long_credential(length: int) -> None:
     """A credential of any length is no key, and no more than the cap of it is hashed."""
     inside = Inside()
     recorder = await ask(layered(inside), bearer("x" * length))
@@ -218,7 +218,7 @@ async def test_a_long_credential(length: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "bearer"])
-async def test_an_empty_credential_is_none(value: str) -> None:
+async def test_b2_an_empty_credential_is_none(value: str) -> None:
     """A header without a key in it is as good as no header."""
     recorder = await ask(layered(Inside()), [("authorization", value)])
     assert (401, "missing_api_key") == (recorder.status, code(recorder))
@@ -240,7 +240,7 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("query", QUERIES)
-async def test_a_key_in_the_url(query: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a20_a_key_in_the_url(query: str, caplog: pytest.LogCaptureFixture) -> None:
     """A key in the URL is refused, also beside a good one, and is shown nowhere."""
     caplog.set_level("DEBUG")
     for headers in ([], bearer(OTHER), bearer()):
@@ -256,12 +256,12 @@ async def test_a_key_in_the_url(query: str, caplog: pytest.LogCaptureFixture) ->
     "query",
     [b"", b"monkey=1", b"keyboard=1", b"x=key", b"=key", b"a=1&b=api_key", b"&&", b"%", b"%zz"],
 )
-def test_other_queries_pass(query: bytes) -> None:
+def test_a20_other_queries_pass(query: bytes) -> None:
     """Only the name of a field counts."""
     refuse_key_in_url(query)
 
 
-def test_a_field_in_the_url_is_named() -> None:
+def test_a20_a_field_in_the_url_is_named() -> None:
     """The message says where the key belongs, and ``param`` which field it was."""
     with pytest.raises(InvalidRequestError, match="Authorization header") as raised:
         refuse_key_in_url(b"Api_Key=sk-1")

@@ -131,7 +131,7 @@ WRONG_CLAIMS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("wrong", WRONG_CLAIMS, ids=str)
-async def test_wrong_claims(wrong: dict[str, Any]) -> None:
+async def test_issue_20500_wrong_claims(wrong: dict[str, Any]) -> None:
     """A good signature under claims that do not hold, or are no claims, is worth nothing."""
     one = verifier()
     assert "invalid_api_key" == await refused(one, token(**wrong))
@@ -146,7 +146,7 @@ async def test_claims_that_hold() -> None:
     assert Principal(user_id="7") == await verified(one, token(sub=7))
 
 
-async def test_wrong_signatures() -> None:
+async def test_issue_20500_wrong_signatures() -> None:
     """Whatever is signed with nothing, with another key or another algorithm is refused."""
     public = RSA.as_pem(private=False)
     signed = unsigned({"alg": "HS256", "kid": "r1"}).rpartition(".")[0]
@@ -198,7 +198,7 @@ async def test_wrong_signatures() -> None:
     assert "invalid_api_key" == await refused(with_secret, unsigned({"alg": "none"}))
 
 
-async def test_a_critical_header_that_is_not_understood() -> None:
+async def test_issue_20500_a_critical_header_that_is_not_understood() -> None:
     """An extension that the issuer calls critical is refused."""
     one = verifier(algorithms=["HS256"], jwks=None, key=SECRET)
     signed = unsigned({"alg": "HS256", "crit": ["exp"]}).rpartition(".")[0]
@@ -207,7 +207,7 @@ async def test_a_critical_header_that_is_not_understood() -> None:
 
 
 @given(data=st.data())
-async def test_no_change_of_a_token_passes(data: st.DataObject) -> None:
+async def test_issue_20500_no_change_of_a_token_passes(data: st.DataObject) -> None:
     """One character more, less or other, anywhere, is no token of the issuer's."""
     one, good = VERIFIER, GOOD
     at = data.draw(st.integers(0, len(good) - 1))
@@ -227,7 +227,7 @@ GOOD = token()
 VERIFIER = verifier()
 
 
-async def test_the_end_of_a_token() -> None:
+async def test_issue_20500_the_end_of_a_token() -> None:
     """A token ends with its leeway, also remembered, and when the clock is turned back."""
     wall, mono = NOW, 0.0
     one = JWTVerifier(issuer=ISSUER, audience=AUDIENCE, jwks=JWKS, wall_clock=lambda: wall,
@@ -248,7 +248,7 @@ async def test_the_end_of_a_token() -> None:
     assert "expired_api_key" == await refused(one, text)
 
 
-async def test_tokens_that_share_a_beginning() -> None:
+async def test_cve_2026_35030_tokens_that_share_a_beginning() -> None:
     """Each token has its own identity, however much of it is the same as another's."""
     one = verifier(algorithms=["HS256"], jwks=None, key=SECRET)
     secret = OctKey.import_key(SECRET)

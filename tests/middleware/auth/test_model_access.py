@@ -113,7 +113,7 @@ async def test_bodies_that_name_no_model(body: bytes, status: int) -> None:
         "/v1//models/slow",
     ],
 )
-async def test_other_forms_of_a_path(path: str) -> None:
+async def test_a5_other_forms_of_a_path(path: str) -> None:
     """A path that a router may take for a checked one is refused, whoever may use what."""
     inside = Inside(b'{"object":"list","data":[{"id":"slow"}]}')
     for method in ("GET", "POST"):

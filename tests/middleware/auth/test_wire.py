@@ -38,7 +38,7 @@ async def answered(url: str, target: bytes, *headers: bytes) -> int:
 
 
 @pytest.mark.parametrize(("server", "http"), SERVERS)
-async def test_over_the_wire(server: Any, http: Any) -> None:
+async def test_a2_a3_a5_a8_a20_b2_over_the_wire(server: Any, http: Any) -> None:
     """Bytes on the wire to decisions, the same for each server."""
     inside = Inside()
     key = KEY.encode()

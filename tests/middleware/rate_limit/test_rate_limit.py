@@ -91,7 +91,7 @@ async def test_our_headers_stand_in_the_place_of_a_providers() -> None:
     assert [b"a=1", b"b=2"] == answer.header_values("set-cookie")
 
 
-async def test_200_requests_at_once_at_a_limit_of_100() -> None:
+async def test_b14_200_requests_at_once_at_a_limit_of_100() -> None:
     """Exactly 100 reach the app, and the others are told when to come back."""
     app = App()
     layer = RateLimitMiddleware(app, limits="100 requests/minute")

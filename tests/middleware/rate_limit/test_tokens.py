@@ -97,7 +97,7 @@ async def test_a_large_body_is_refused_unread() -> None:
     assert 413 == answer.status
 
 
-async def test_a_guess_is_never_why_a_request_cannot_be_met() -> None:
+async def test_b14_a_guess_is_never_why_a_request_cannot_be_met() -> None:
     """The default for the output is cut to what the limit could ever give."""
     store = Watched()
     layer = layered(App(), store, limits="100 tokens/minute", default_output_tokens=5000)
@@ -284,7 +284,7 @@ async def test_a_stream_without_borders_is_no_trap(megabytes: int, least: int) -
 
 
 @pytest.mark.parametrize("words", (40, 8000))
-async def test_a_stream_without_usage_is_estimated_by_its_text(words: int) -> None:
+async def test_b14_a_stream_without_usage_is_estimated_by_its_text(words: int) -> None:
     """Not by its bytes, of which the events' frames are the most; long ones by their end."""
     store = Watched()
     await ask(layered(streaming(chat_events("word " * words, usage_in="none")), store))
@@ -337,7 +337,7 @@ async def test_an_app_that_fails_costs_nothing() -> None:
     assert [(0,)] == store.named("settle")
 
 
-async def test_parallel_requests_never_pass_the_limit_together() -> None:
+async def test_b14_parallel_requests_never_pass_the_limit_together() -> None:
     """Of 50 at once that may use 100 each, 10 run; what they did not use lets others in later."""
     gate = asyncio.Event()
     inside = 0

@@ -151,7 +151,7 @@ async def test_what_was_spent_stays_when_the_amount_changes(timed: Factory) -> N
         assert not await spend(world.store, [demand("0.06")], CENT, "d")
 
 
-async def test_200_at_once_with_room_for_100_admit_100(timed: Factory) -> None:
+async def test_b15_200_at_once_with_room_for_100_admit_100(timed: Factory) -> None:
     """Never overspent, and nobody is refused while there is room."""
     one = demand(1)
     async with timed() as world, asyncio.timeout(60):
@@ -165,7 +165,7 @@ async def test_200_at_once_with_room_for_100_admit_100(timed: Factory) -> None:
         assert (PICO, 0) == await spent(store, one)
 
 
-async def test_a_reservation_lapses_by_itself(timed: Factory) -> None:
+async def test_b15_a_reservation_lapses_by_itself(timed: Factory) -> None:
     """What a dead worker held is free after its lease, and not before."""
     one = demand("0.05")
     async with timed() as world, asyncio.timeout(20):
@@ -192,7 +192,7 @@ async def test_a_renewed_reservation_stays(timed: Factory) -> None:
         assert (0, 0) == await spent(store, one)
 
 
-async def test_a_late_settlement_still_counts(timed: Factory) -> None:
+async def test_b15_a_late_settlement_still_counts(timed: Factory) -> None:
     """A worker that was only slow pays though its lease has run out."""
     one = demand(1)
     async with timed() as world, asyncio.timeout(20):
@@ -210,7 +210,7 @@ async def test_a_settlement_without_a_reservation_counts(timed: Factory) -> None
         assert (4 * CENT, 0) == await spent(world.store, one)
 
 
-async def test_a_repeated_settlement_costs_nothing_more(timed: Factory) -> None:
+async def test_b15_a_repeated_settlement_costs_nothing_more(timed: Factory) -> None:
     """Who got no answer may ask again within a minute, whether it reserved before or not."""
     one = demand(1)
     async with timed() as world, asyncio.timeout(20):
@@ -306,7 +306,7 @@ def unix(moment: str) -> float:
 
 
 @pytest.mark.parametrize("case", PERIODS, ids=lambda case: f"{case[0]} {case[3]}")
-async def test_a_period_ends_when_the_calendar_says_so(
+async def test_b15_b16_a_period_ends_when_the_calendar_says_so(
     timed: Factory, case: tuple[dict[str, Any], str, str, str]
 ) -> None:
     """Spent up to its last second, whole again with the first moment of the next one."""
@@ -324,7 +324,7 @@ async def test_a_period_ends_when_the_calendar_says_so(
         assert await spend(store, [one], 5 * CENT, "c")
 
 
-async def test_a_call_is_paid_for_by_the_period_in_which_it_began(timed: Factory) -> None:
+async def test_b15_b16_a_call_is_paid_for_by_the_period_in_which_it_began(timed: Factory) -> None:
     """Midnight passes in its midst: the new day has all of its money."""
     one = demand("0.05", period="day")
     midnight = unix("2026-11-22T00:00+00:00")
@@ -340,7 +340,7 @@ async def test_a_call_is_paid_for_by_the_period_in_which_it_began(timed: Factory
         assert (5 * CENT, 0) == await spent(store, one)
 
 
-async def test_a_clock_that_goes_back_brings_no_old_period_back(timed: Factory) -> None:
+async def test_b16_a_clock_that_goes_back_brings_no_old_period_back(timed: Factory) -> None:
     """NTP steps over midnight and back: nobody gets a fresh budget for it."""
     one = demand("0.05", period="day")
     midnight = unix("2026-11-22T00:00+00:00")
@@ -425,7 +425,7 @@ def test_amounts_become_pico_usd_and_back() -> None:
     assert amount == from_pico(to_pico(amount))
 
 
-def test_periods_follow_each_other_without_a_gap_in_every_zone() -> None:
+def test_b16_periods_follow_each_other_without_a_gap_in_every_zone() -> None:
     """For some hundred zones and four hundred days each period begins where the last one ended."""
     names = sorted(zoneinfo.available_timezones())[::6]
     assert len(names) > 50

@@ -71,7 +71,7 @@ async def test_a_store_that_is_well_decides_by_itself() -> None:
     await store.aclose()
 
 
-async def test_a_store_that_is_away_is_not_asked_by_anybody_and_found_again() -> None:
+async def test_b27_a_store_that_is_away_is_not_asked_by_anybody_and_found_again() -> None:
     """After three failures only the probe asks; when it has an answer everybody does again."""
     away, turns = Away(), Turns()
     store = GuardedBudgets(away, timeout_seconds=1, sleep=turns)

@@ -18,6 +18,7 @@ from asgi_llm.stores.sql.migrations import create_schema
 from tests.stores.budgets.worker import CENT, ROOM
 
 REQUESTS = 200
+HALF_A_MONTH_SECONDS = 16 * 86_400
 
 
 class Place:
@@ -38,10 +39,11 @@ class Place:
         yield SQLBudgets(engine, timeout_seconds=30.0)
         await engine.dispose()
 
-    async def start(self, count: object) -> asyncio.subprocess.Process:
+    async def start(self, count: object, *, ahead_seconds: int = 0) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "tests.stores.budgets.worker", self.kind, self.url, str(count)),
+            *("-m", "tests.services.skewed", str(ahead_seconds)),
+            *("tests.stores.budgets.worker", self.kind, self.url, str(count)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             cwd=Path(__file__).parents[3],
@@ -66,10 +68,27 @@ async def line(process: asyncio.subprocess.Process) -> str:
 
 
 @pytest.mark.parametrize("workers", (1, 2, 4))
-async def test_200_at_once_with_room_for_100_admit_100(place: Place, workers: int) -> None:
+async def test_b15_200_at_once_with_room_for_100_admit_100(place: Place, workers: int) -> None:
     """However many processes ask: never overspent, and nobody is refused while there is room."""
+    await spend_together(place, [0] * workers)
+
+
+@pytest.mark.parametrize("place", ["redis", "postgres"], indirect=True)
+async def test_b16_workers_whose_clocks_differ_have_one_period(place: Place) -> None:
+    """A budget of a month is spent once, though it is another month for some of the workers.
+
+    Processes on one SQLite file share a machine, and so a clock.
+    """
+    await spend_together(place, [-HALF_A_MONTH_SECONDS, 0, HALF_A_MONTH_SECONDS, 300])
+
+
+async def spend_together(place: Place, ahead_seconds: list[int]) -> None:
+    """So many workers, with clocks that are off by so much, spend all there is and no more."""
     async with place.store() as store, asyncio.timeout(90):
-        processes = [await place.start(REQUESTS // workers) for _ in range(workers)]
+        processes = [
+            await place.start(REQUESTS // len(ahead_seconds), ahead_seconds=ahead)
+            for ahead in ahead_seconds
+        ]
         try:
             for process in processes:
                 assert "ready" == await line(process)
@@ -89,7 +108,7 @@ async def test_200_at_once_with_room_for_100_admit_100(place: Place, workers: in
         assert (PICO, 0) == (status.spent, status.reserved)
 
 
-async def test_what_a_killed_worker_held_is_free_after_its_lease(place: Place) -> None:
+async def test_b15_what_a_killed_worker_held_is_free_after_its_lease(place: Place) -> None:
     """SIGKILL between reservation and settlement: nobody has to clean up."""
     async with place.store() as store, asyncio.timeout(60):
         process = await place.start("hold")

@@ -27,7 +27,7 @@ def test_new_keys() -> None:
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=600))
-def test_the_digest_is_of_the_very_bytes(key: str) -> None:
+def test_b1_b2_the_digest_is_of_the_very_bytes(key: str) -> None:
     """The digest is the SHA-256 of the key as it is sent, for all keys that can be sent."""
     if len(key) > MAX_KEY_LENGTH:
         with pytest.raises(ConfigurationError):
@@ -39,7 +39,7 @@ def test_the_digest_is_of_the_very_bytes(key: str) -> None:
 @pytest.mark.parametrize(
     "key", ["", " ", "sk 1", "sk-1\n", "sk-\t1", "sk-é", "sk-\0", "\u200bsk-1"]
 )
-def test_keys_that_cannot_be_sent(key: str) -> None:
+def test_b2_keys_that_cannot_be_sent(key: str) -> None:
     """What no header carries unchanged is no key, and is not quoted."""
     with pytest.raises(ConfigurationError) as raised:
         digest_key(key)
@@ -62,7 +62,7 @@ async def test_memory_keys() -> None:
     assert "sk-ada" not in repr(vars(keys))
 
 
-def test_a_digest_is_not_a_password() -> None:
+def test_hardening_2026_04_a_digest_is_not_a_password() -> None:
     """64 hexadecimal digits are a key of their own; the digest they look like is not opened."""
     digest = digest_key("sk-ada")
     keys = MemoryKeys({"sk-ada": ADA})

@@ -89,7 +89,7 @@ async def test_the_age_counts_from_the_question() -> None:
     assert None is keys.peek(A)
 
 
-async def test_a_revoked_key_stops_on_each_worker_within_five_seconds() -> None:
+async def test_b3_a_revoked_key_stops_on_each_worker_within_five_seconds() -> None:
     """Whenever it was read before: at the age of ``fresh_seconds`` no worker takes it any more."""
     clock, store = ManualClock(), Store(a=record())
     workers = [CachedKeys(store, fresh_seconds=5.0, clock=clock) for _ in range(4)]
@@ -142,7 +142,7 @@ async def test_a_failure_fails_those_who_waited() -> None:
     assert record() == await keys.find(A)
 
 
-async def test_known_keys_go_on_while_the_store_is_away() -> None:
+async def test_b28_known_keys_go_on_while_the_store_is_away() -> None:
     """A known key goes on up to ``stale_seconds``, an unknown one is a StoreError all the time."""
     clock, store = ManualClock(), Store(a=record(), b=record("b", active=False))
     keys = CachedKeys(store, stale_seconds=60, clock=clock)
@@ -181,7 +181,7 @@ async def test_a_stale_key_is_warm() -> None:
     assert None is keys.peek(A)
 
 
-async def test_a_store_that_is_away_is_left_alone() -> None:
+async def test_b28_a_store_that_is_away_is_left_alone() -> None:
     """After three failures it is asked once a second by one alone, until it is back."""
     clock, store = ManualClock(), Store(a=record())
     store.error = OSError("refused")
@@ -205,7 +205,7 @@ async def test_a_store_that_is_away_is_left_alone() -> None:
     assert is_available(keys)
 
 
-async def test_a_store_that_hangs_costs_its_deadline() -> None:
+async def test_b28_a_store_that_hangs_costs_its_deadline() -> None:
     """A look-up without an answer is a StoreError at the deadline, or what was known before."""
     clock, store = ManualClock(), Store(a=record())
     keys = CachedKeys(store, timeout_seconds=0.02, clock=clock)
@@ -264,7 +264,7 @@ async def test_forgetting() -> None:
         await keys.find(A)
 
 
-async def test_what_was_read_before_it_was_forgotten_is_not_kept() -> None:
+async def test_b3_what_was_read_before_it_was_forgotten_is_not_kept() -> None:
     """A look-up that began before a revocation neither fills the cache nor serves newcomers."""
     store = Store(a=record())
     store.gate = asyncio.Event()

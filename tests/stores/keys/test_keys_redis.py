@@ -158,7 +158,7 @@ async def test_the_levels_do_not_add_up(redis_server: RedisServer) -> None:
         assert [A, A] == source.asked
 
 
-async def test_a_revoked_key_stops_everywhere_at_once(redis_server: RedisServer) -> None:
+async def test_b3_a_revoked_key_stops_everywhere_at_once(redis_server: RedisServer) -> None:
     """One worker revokes, and no other takes the key any more, without any time going by."""
     source = Source()
     async with workers(source, redis_server.url, 3) as all_of_them:
@@ -172,7 +172,9 @@ async def test_a_revoked_key_stops_everywhere_at_once(redis_server: RedisServer)
         assert [REVOKED] * 3 == [await worker.keys.find(A) for worker in all_of_them]
 
 
-async def test_a_read_that_began_before_the_change_is_not_kept(redis_server: RedisServer) -> None:
+async def test_b3_a_read_that_began_before_the_change_is_not_kept(
+    redis_server: RedisServer,
+) -> None:
     """A worker that is still reading the old record puts it into neither level."""
     source = Source()
     async with workers(source, redis_server.url) as (slow, other):
@@ -192,7 +194,7 @@ async def test_a_read_that_began_before_the_change_is_not_kept(redis_server: Red
         assert [REVOKED] * 2 == [await other.keys.find(A), await slow.keys.find(A)]
 
 
-async def test_an_old_write_that_comes_late_is_not_kept(redis_server: RedisServer) -> None:
+async def test_b3_an_old_write_that_comes_late_is_not_kept(redis_server: RedisServer) -> None:
     """What was read longer ago than it would be fresh is not put into Redis any more."""
     source = Source()
     async with workers(source, redis_server.url, 1, fresh_seconds=0.001) as (worker,):
@@ -227,7 +229,7 @@ async def test_a_key_that_is_gone_is_gone_from_redis(redis_server: RedisServer) 
             await worker.shared.find(A)
 
 
-async def test_without_the_source(redis_server: RedisServer) -> None:
+async def test_b28_without_the_source(redis_server: RedisServer) -> None:
     """What any worker knew serves all up to its age, told as old; unknown keys are a StoreError."""
     source = Source()
     async with workers(source, redis_server.url) as (one, two):
@@ -252,7 +254,7 @@ async def test_without_the_source(redis_server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-async def test_without_redis(redis_server: RedisServer, how: str) -> None:
+async def test_b27_without_redis(redis_server: RedisServer, how: str) -> None:
     """The source answers every look-up, within the deadlines; Redis is used when it is back."""
     source = Source()
     async with workers(source, redis_server.url, 1, timeout_seconds=0.2) as (worker,):
@@ -280,7 +282,7 @@ async def test_without_redis(redis_server: RedisServer, how: str) -> None:
         await until_heard(redis_server, 1)
 
 
-async def test_invalidation_works_again_after_a_restart(redis_server: RedisServer) -> None:
+async def test_b27_invalidation_works_again_after_a_restart(redis_server: RedisServer) -> None:
     """Workers listen again by themselves, within five seconds."""
     source = Source()
     async with workers(source, redis_server.url) as (one, two):
@@ -298,7 +300,7 @@ async def test_invalidation_works_again_after_a_restart(redis_server: RedisServe
         assert REVOKED == await two.keys.find(A)
 
 
-async def test_a_channel_that_is_lost_without_a_word(
+async def test_b27_a_channel_that_is_lost_without_a_word(
     redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A quiet connection is tried: one that answers is kept, one that does not is made anew."""

@@ -31,7 +31,7 @@ def fill(
 
 
 @pytest.mark.parametrize("way", ["map", "write"])
-def test_calls_are_denied_and_those_let_through_find_room(tmp_path: Path, way: str) -> None:
+def test_b29_calls_are_denied_and_those_let_through_find_room(tmp_path: Path, way: str) -> None:
     """No new segment: an intent is refused; every outcome still fits, for its room was kept."""
     found = fill(tmp_path, "deny", 64 * 1024, 4096, way)
     assert found["refused"] > 0
@@ -44,7 +44,7 @@ def test_calls_are_denied_and_those_let_through_find_room(tmp_path: Path, way: s
 
 
 @pytest.mark.parametrize("way", ["map", "write"])
-def test_calls_go_on_where_that_is_declared(tmp_path: Path, way: str) -> None:
+def test_b29_calls_go_on_where_that_is_declared(tmp_path: Path, way: str) -> None:
     """Nothing is refused; outcomes wait in memory, reach the ledger, and are rows once each."""
     found = fill(tmp_path, "allow", 64 * 1024, 8192, way)
     assert (201, 0) == (found["intended"], found["refused"])
@@ -56,7 +56,7 @@ def test_calls_go_on_where_that_is_declared(tmp_path: Path, way: str) -> None:
     assert [] == lanes_of(tmp_path)
 
 
-def test_a_partial_record_is_cut_away(tmp_path: Path) -> None:
+def test_b29_a_partial_record_is_cut_away(tmp_path: Path) -> None:
     """A write that the disk takes in part leaves no torn record before later ones."""
     found = fill(tmp_path, "allow", 64 * 1024, 10_001, "write")
     assert found["expected"] == sorted(found["rows"])
@@ -74,7 +74,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(mounted)], check=True)
 
 
-def test_a_full_file_system_denies_calls_and_keeps_outcomes(small_disk: Path) -> None:
+def test_b29_a_full_file_system_denies_calls_and_keeps_outcomes(small_disk: Path) -> None:
     """ENOSPC: the space of a segment is taken at its begin, so outcomes of open calls fit."""
     journal = FileJournal(small_disk, max_segment_bytes=64 * 1024)
     open_calls = []

@@ -20,7 +20,7 @@ from tests.stores.ledger.waiting import until
 
 
 @pytest.mark.parametrize("outage", ["stopped", "crashed", "frozen"])
-async def test_rows_of_an_outage_are_recorded_after_it_once_each(
+async def test_b28_rows_of_an_outage_are_recorded_after_it_once_each(
     tmp_path: Path, postgres_server: PostgresServer, postgres_url: str, outage: str
 ) -> None:
     """While PostgreSQL is away calls are settled as ever; when it is back, nothing is missing."""
@@ -65,7 +65,7 @@ async def test_rows_of_an_outage_are_recorded_after_it_once_each(
     await engine.dispose()
 
 
-async def test_a_locked_sqlite_file_is_waited_for(tmp_path: Path, sqlite_url: str) -> None:
+async def test_b29_a_locked_sqlite_file_is_waited_for(tmp_path: Path, sqlite_url: str) -> None:
     """Another process that holds the write lock delays rows and loses none."""
     engine, other = open_engine(sqlite_url, lock_timeout_seconds=0.05), open_engine(sqlite_url)
     await create_schema(engine)
@@ -87,7 +87,9 @@ async def test_a_locked_sqlite_file_is_waited_for(tmp_path: Path, sqlite_url: st
     await other.dispose()
 
 
-async def test_a_full_database_keeps_rows_in_the_journal(tmp_path: Path, sqlite_url: str) -> None:
+async def test_b29_a_full_database_keeps_rows_in_the_journal(
+    tmp_path: Path, sqlite_url: str
+) -> None:
     """SQLite that may not grow refuses rows without harm; with room again it has them all."""
     engine = open_engine(sqlite_url, max_connections=1)
     await create_schema(engine)

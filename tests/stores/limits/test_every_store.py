@@ -37,7 +37,7 @@ async def test_the_amount_passes_and_no_more(any_store: LimitStore) -> None:
         assert other.admitted
 
 
-async def test_200_at_once_at_a_limit_of_100_admit_100(any_store: LimitStore) -> None:
+async def test_b14_200_at_once_at_a_limit_of_100_admit_100(any_store: LimitStore) -> None:
     """Nobody slips in between a check and a take."""
     async with asyncio.timeout(30):
         decisions = await asyncio.gather(
@@ -125,7 +125,7 @@ async def test_nothing_is_enforced_where_it_should_not_be(any_store: LimitStore)
         assert 200 == seen.statuses[0].remaining
 
 
-async def test_a_lease_runs_out_by_itself(timed_store: StoreFactory) -> None:
+async def test_b14_a_lease_runs_out_by_itself(timed_store: StoreFactory) -> None:
     """Slots and reservations come back at their lease's end; a renewal puts it off."""
     ask = [asked("t", TOKENS, 400), asked("s", SLOTS)]
     look = [asked("t", TOKENS, 0), asked("s", SLOTS, 0)]

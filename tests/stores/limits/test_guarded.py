@@ -92,7 +92,7 @@ async def test_a_store_that_works_is_just_passed_on() -> None:
 
 
 @pytest.mark.parametrize("trouble", ["fails", "hangs"])
-async def test_each_policy_while_the_store_is_away(trouble: Literal["fails", "hangs"]) -> None:
+async def test_b27_each_policy_while_the_store_is_away(trouble: Literal["fails", "hangs"]) -> None:
     """Allow admits all, deny refuses with StoreError, share lets a quarter pass."""
     for policy, admitted in (("allow", 6), ("deny", 0), ("share", 2)):
         store = FragileLimits()
@@ -144,7 +144,7 @@ async def test_settlements_and_renewals_count_and_never_raise() -> None:
     await guard.aclose()
 
 
-async def test_an_open_breaker_probes_alone_until_the_store_is_back() -> None:
+async def test_b27_an_open_breaker_probes_alone_until_the_store_is_back() -> None:
     """One probe each second, whoever asks or nobody; the first that succeeds closes it."""
     clock = ManualClock()
     store = FragileLimits()
@@ -257,7 +257,7 @@ def test_wrong_options_are_named(options: dict[str, Any], named: str) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["stopped", "frozen", "slow", "read-only"])
-async def test_the_policy_holds_while_redis_is_in_trouble(
+async def test_b27_the_policy_holds_while_redis_is_in_trouble(
     redis_server: RedisServer, trouble: str
 ) -> None:
     """None waits beyond the deadline, a quarter passes, and Redis decides again by itself."""

@@ -155,7 +155,7 @@ def test_the_announced_wait_is_exact(
     burst=st.sampled_from([None, 5, 20, 45]),
 )
 @settings(parent=hypothesis_settings, max_examples=60)
-def test_no_window_sees_more_than_the_amount(
+def test_b14_no_window_sees_more_than_the_amount(
     timed_store: StoreFactory, gaps: list[tuple[int, int, int]], burst: int | None
 ) -> None:
     """Whatever the times: in every window at most the amount; with a greater burst, both together.

@@ -30,17 +30,21 @@ DEADLINE_SECONDS = 60
 
 @asynccontextmanager
 async def workers(
-    number: int, url: str, what: str, options: dict[str, Any]
+    number: int, url: str, what: str, options: dict[str, Any], *, skew_seconds: int = 0
 ) -> AsyncIterator[list[Process]]:
-    """Processes that have imported everything, are connected, and wait for a line."""
+    """Processes that have imported everything, are connected, and wait for a line.
+
+    The wall clock of each is ``skew_seconds`` ahead of the one before.
+    """
     started = [
         await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.stores.limits.worker", url, what, json.dumps(options)),
+            *(sys.executable, "-m", "tests.services.skewed", str(skew_seconds * (place - 1))),
+            *("tests.stores.limits.worker", url, what, json.dumps(options)),
             cwd=ROOT,
             stdin=PIPE,
             stdout=PIPE,
         )
-        for _ in range(number)
+        for place in range(number)
     ]
     try:
         for process in started:
@@ -69,12 +73,24 @@ async def results(processes: list[Process], **options: Any) -> list[Any]:
     return [json.loads(await line(process)) for process in processes]
 
 
-async def test_200_at_once_from_4_processes_admit_exactly_100(redis_server: RedisServer) -> None:
+async def test_b14_200_at_once_from_4_processes_admit_exactly_100(
+    redis_server: RedisServer,
+) -> None:
     """50 requests each, all at once, at a limit of 100 for all."""
     options = {"requests": 50, "amount": 100}
     async with (
         asyncio.timeout(DEADLINE_SECONDS),
         workers(WORKERS, redis_server.url, "at_once", options) as processes,
+    ):
+        assert 100 == sum(await results(processes))
+
+
+async def test_b16_workers_whose_clocks_differ_share_a_window(redis_server: RedisServer) -> None:
+    """Five minutes behind, right, five and ten minutes ahead: one window, by the time of Redis."""
+    options = {"requests": 50, "amount": 100}
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS),
+        workers(4, redis_server.url, "at_once", options, skew_seconds=300) as processes,
     ):
         assert 100 == sum(await results(processes))
 
@@ -88,7 +104,7 @@ def most_in_any_window(admitted: list[tuple[float, float]]) -> int:
 
 
 @pytest.mark.parametrize("unit", ["requests", "tokens"])
-async def test_three_times_the_limit_from_4_processes_admits_the_limit(
+async def test_b14_three_times_the_limit_from_4_processes_admits_the_limit(
     redis_server: RedisServer, unit: str
 ) -> None:
     """For three windows: within 1 % of the limit, over the whole and over any window.
@@ -115,7 +131,7 @@ async def test_three_times_the_limit_from_4_processes_admits_the_limit(
     assert most_in_any_window(admitted) <= 1.01 * amount
 
 
-async def test_three_times_the_limit_in_memory_admits_the_limit() -> None:
+async def test_b14_three_times_the_limit_in_memory_admits_the_limit() -> None:
     """The same with one worker and the memory store, in real time."""
     amount = 200
     limit = Limit(unit="requests", amount=amount, window_seconds=WINDOW)
@@ -135,7 +151,7 @@ async def test_three_times_the_limit_in_memory_admits_the_limit() -> None:
     assert most_in_any_window(admitted) <= 1.01 * amount
 
 
-async def test_sigkill_leaves_nothing_behind(redis_server: RedisServer) -> None:
+async def test_b14_sigkill_leaves_nothing_behind(redis_server: RedisServer) -> None:
     """A holder keeps its slot and its tokens by its heartbeat; after SIGKILL both come back."""
     lease_seconds = 0.6
     look = [

@@ -127,7 +127,7 @@ async def test_all_keys_of_a_request_share_a_hash_tag(redis_server: RedisServer)
     ] == server.keys()
 
 
-async def test_a_stopped_server_is_an_error_at_once_and_no_longer_than_it_is_away(
+async def test_b27_a_stopped_server_is_an_error_at_once_and_no_longer_than_it_is_away(
     redis_server: RedisServer,
 ) -> None:
     """Refused connections are a StoreError; the same store goes on after the restart."""
@@ -141,7 +141,7 @@ async def test_a_stopped_server_is_an_error_at_once_and_no_longer_than_it_is_awa
         assert 999 == (await answers_again(lambda: ask(store))).statuses[0].remaining
 
 
-async def test_a_restart_between_two_calls_goes_unnoticed(redis_server: RedisServer) -> None:
+async def test_b27_a_restart_between_two_calls_goes_unnoticed(redis_server: RedisServer) -> None:
     """A connection that the server has closed is replaced before it is used."""
     async with asyncio.timeout(20), limits(redis_server.url) as store:
         await ask(store)
@@ -149,7 +149,7 @@ async def test_a_restart_between_two_calls_goes_unnoticed(redis_server: RedisSer
         assert 999 == (await ask(store)).statuses[0].remaining
 
 
-async def test_a_frozen_server_is_given_up_at_the_deadline(redis_server: RedisServer) -> None:
+async def test_b27_a_frozen_server_is_given_up_at_the_deadline(redis_server: RedisServer) -> None:
     """Every call ends, also those that came while others waited; then service is back."""
     async with limits(redis_server.url, timeout_seconds=0.05) as store:
         await answers_again(lambda: ask(store))
@@ -177,7 +177,7 @@ async def test_a_loop_that_stood_still_is_no_late_server(redis_server: RedisServ
         assert (await asking).admitted
 
 
-async def test_a_slow_server_is_given_up_and_recovers(redis_server: RedisServer) -> None:
+async def test_b27_a_slow_server_is_given_up_and_recovers(redis_server: RedisServer) -> None:
     """Answers that come 500 ms late are errors; once they come in time they count again."""
     with redis_server.proxy() as proxy:
         async with limits(proxy.url, timeout_seconds=0.1) as store:
@@ -206,7 +206,7 @@ async def test_a_connection_that_breaks_fails_its_calls_only(redis_server: Redis
             assert (await ask(store)).admitted
 
 
-async def test_a_flush_is_harmless(redis_server: RedisServer) -> None:
+async def test_b27_a_flush_is_harmless(redis_server: RedisServer) -> None:
     """Keys and script gone: the next decision begins fresh, without an error; leases are gone."""
     demands = [Demand("r", REQUESTS, 1, False), Demand("t", TOKENS, 600, True)]
     async with asyncio.timeout(20), limits(redis_server.url) as store:
@@ -230,7 +230,7 @@ async def test_a_flush_is_harmless(redis_server: RedisServer) -> None:
     ],
     ids=["READONLY", "OOM", "WRONGTYPE"],
 )
-async def test_what_the_server_refuses_is_a_store_error(
+async def test_b27_what_the_server_refuses_is_a_store_error(
     redis_server: RedisServer, trouble: tuple[str, ...], cure: tuple[str, ...]
 ) -> None:
     """Replica, full memory, foreign key: an error while it lasts, and none afterwards."""
@@ -301,7 +301,7 @@ def test_a_store_follows_to_another_loop(redis_server: RedisServer) -> None:
     assert [999, 998] == [asyncio.run(use()), asyncio.run(use())]
 
 
-async def test_a_clock_that_is_set_back_locks_nobody_out(shared_redis: RedisServer) -> None:
+async def test_b16_a_clock_that_is_set_back_locks_nobody_out(shared_redis: RedisServer) -> None:
     """After a step back of an hour all that was taken counts as taken now: gone a window later."""
     limit = Limit(unit="requests", amount=10, window_seconds=60)
     demand = Demand("a", limit, 1, False)

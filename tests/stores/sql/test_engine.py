@@ -101,7 +101,7 @@ def test_the_package_has_no_other_names() -> None:
         sql.nothing  # noqa: B018
 
 
-async def test_a_sqlite_connection_is_durable_and_strict(sqlite_url: str) -> None:
+async def test_b29_a_sqlite_connection_is_durable_and_strict(sqlite_url: str) -> None:
     """Write-ahead log, commits on the disk, foreign keys held, locks waited for."""
     engine = open_engine(sqlite_url, lock_timeout_seconds=1.5)
     expected = {

@@ -59,7 +59,7 @@ async def counts(engine: AsyncEngine) -> dict[str, int]:
         }
 
 
-async def test_no_filter_id_or_digest_is_read_as_sql(
+async def test_cve_2026_42208_no_filter_id_or_digest_is_read_as_sql(
     directory: SQLDirectory, keys: SQLKeys, engine: AsyncEngine
 ) -> None:
     """Each string finds nothing, changes nothing and fails nothing, wherever it is given."""
@@ -88,7 +88,9 @@ async def test_no_filter_id_or_digest_is_read_as_sql(
     assert before == await counts(engine)
 
 
-async def test_every_string_is_stored_as_it_is(directory: SQLDirectory, keys: SQLKeys) -> None:
+async def test_cve_2026_42208_every_string_is_stored_as_it_is(
+    directory: SQLDirectory, keys: SQLKeys
+) -> None:
     """As name, tier, id, metadata, model, scope, actor and action: it comes back, and is found."""
     for number, text in enumerate(STRINGS):
         member = organization(text[:64], name=text, tier=text[:64], metadata={text: text})
@@ -111,7 +113,7 @@ async def test_every_string_is_stored_as_it_is(directory: SQLDirectory, keys: SQ
     assert len(STRINGS) == len(page.items)
 
 
-async def test_text_that_a_database_cannot_hold_finds_nothing(
+async def test_cve_2026_42208_text_that_a_database_cannot_hold_finds_nothing(
     directory: SQLDirectory, engine: AsyncEngine
 ) -> None:
     """NUL and lone surrogates are no error of the store: nobody can have such a name."""

@@ -174,7 +174,7 @@ async def test_nobody_is_active_under_an_inactive_one(
         assert active is found.active
 
 
-async def test_a_revoked_key_is_found_inactive(directory: SQLDirectory, keys: SQLKeys) -> None:
+async def test_b3_a_revoked_key_is_found_inactive(directory: SQLDirectory, keys: SQLKeys) -> None:
     """With all its credentials, those of a grace period too."""
     await directory.add_key(key("key"), digest("old"), entry())
     await directory.rotate_key("key", digest("new"), hint="", old_expires_at=at(1e6), audit=entry())
@@ -206,7 +206,7 @@ async def test_the_earliest_end_counts(
         assert (None if seconds is None else at(seconds).timestamp()) == found.expires_at
 
 
-async def test_a_grace_period_never_grows(directory: SQLDirectory, keys: SQLKeys) -> None:
+async def test_b3_a_grace_period_never_grows(directory: SQLDirectory, keys: SQLKeys) -> None:
     """A later rotation with a longer one does not bring an older credential back."""
     await directory.add_key(key("key"), digest("1"), entry())
     for text, end in (("2", 50), ("3", 5000)):

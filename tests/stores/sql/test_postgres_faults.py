@@ -58,7 +58,7 @@ async def comes_back(keys: SQLKeys) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_a_stopped_server(keys: SQLKeys, postgres_server: PostgresServer) -> None:
+async def test_b28_a_stopped_server(keys: SQLKeys, postgres_server: PostgresServer) -> None:
     """Look-ups fail at once while it is away, and go on when it is back."""
     assert await keys.find(digest("key")) is not None
     postgres_server.stop()
@@ -69,7 +69,7 @@ async def test_a_stopped_server(keys: SQLKeys, postgres_server: PostgresServer) 
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-async def test_a_restarted_server_costs_no_request(
+async def test_b28_a_restarted_server_costs_no_request(
     keys: SQLKeys, postgres_server: PostgresServer, mode: Any
 ) -> None:
     """Connections that the old server had are noticed before they are used."""
@@ -79,7 +79,7 @@ async def test_a_restarted_server_costs_no_request(
     assert await keys.find(digest("key")) is not None
 
 
-async def test_a_frozen_server(
+async def test_b28_a_frozen_server(
     keys: SQLKeys, engine: AsyncEngine, postgres_server: PostgresServer
 ) -> None:
     """Nobody waits longer than the deadline: not the first, not those without a connection."""
@@ -96,14 +96,14 @@ async def test_a_frozen_server(
     assert await directory.get(Key, "key") is not None
 
 
-async def test_a_pool_in_use(keys: SQLKeys, engine: AsyncEngine) -> None:
+async def test_b28_a_pool_in_use(keys: SQLKeys, engine: AsyncEngine) -> None:
     """Without a free connection a look-up fails in time, and works once there is one."""
     async with engine.connect(), engine.connect(), engine.connect(), engine.connect():
         await fails_in_time(keys.find(digest("key")))
     await comes_back(keys)
 
 
-async def test_a_pool_says_that_it_is_in_use(postgres_url: str) -> None:
+async def test_b28_a_pool_says_that_it_is_in_use(postgres_url: str) -> None:
     """Where the wait for a connection ends before the deadline, the error names the cause."""
     engine = open_engine(postgres_url, max_connections=1, connect_timeout_seconds=0.05)
     keys = SQLKeys(engine)
@@ -113,7 +113,7 @@ async def test_a_pool_says_that_it_is_in_use(postgres_url: str) -> None:
     await engine.dispose()
 
 
-async def test_a_cancelled_look_up_gives_its_connection_back(
+async def test_b28_a_cancelled_look_up_gives_its_connection_back(
     keys: SQLKeys, engine: AsyncEngine, postgres_server: PostgresServer
 ) -> None:
     """A client that leaves while the server is silent costs no connection for good."""
@@ -145,7 +145,7 @@ async def wait_for_a_lock(engine: AsyncEngine) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_deadlock_is_tried_again(engine: AsyncEngine) -> None:
+async def test_b28_a_deadlock_is_tried_again(engine: AsyncEngine) -> None:
     """The transaction that the server gave up runs once more, and both are kept."""
     database = Database(engine, timeout_seconds=20)
     for name in ("a", "b"):
@@ -176,7 +176,7 @@ async def test_a_deadlock_is_tried_again(engine: AsyncEngine) -> None:
     assert ["xy", "xy"] == ["".join(sorted(tiers[name])) for name in ("a", "b")]
 
 
-async def test_a_serialisation_failure_is_tried_again(engine: AsyncEngine) -> None:
+async def test_b28_a_serialisation_failure_is_tried_again(engine: AsyncEngine) -> None:
     """Who read what another has changed since reads it again, and no change is lost."""
     strict = engine.execution_options(isolation_level="SERIALIZABLE")
     database = Database(strict, timeout_seconds=20)
@@ -207,7 +207,7 @@ async def test_a_serialisation_failure_is_tried_again(engine: AsyncEngine) -> No
     assert "2" == kept.tier
 
 
-async def test_a_write_that_waits_for_a_lock_ends_in_time(engine: AsyncEngine) -> None:
+async def test_b28_a_write_that_waits_for_a_lock_ends_in_time(engine: AsyncEngine) -> None:
     """A row that another holds for long is a store error, and nothing is written."""
     directory = SQLDirectory(engine, timeout_seconds=DEADLINE_SECONDS)
     async with engine.begin() as other:
@@ -222,7 +222,7 @@ async def test_a_write_that_waits_for_a_lock_ends_in_time(engine: AsyncEngine) -
     assert None is kept.tier
 
 
-async def test_use_is_written_when_the_server_is_back(
+async def test_b28_use_is_written_when_the_server_is_back(
     engine: AsyncEngine, postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Times of last use wait in memory meanwhile."""

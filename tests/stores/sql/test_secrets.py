@@ -52,7 +52,7 @@ def check(error: BaseException) -> None:
     assert [] == shown_in("".join(traceback.format_exception(error)))
 
 
-async def test_no_error_shows_a_digest(
+async def test_incident_2026_03_18_no_error_shows_a_digest(
     directory: SQLDirectory,
     keys: SQLKeys,
     engine: AsyncEngine,
@@ -77,7 +77,7 @@ async def test_no_error_shows_a_digest(
     assert [] == shown_in(caplog.text)
 
 
-async def test_no_log_of_statements_shows_a_digest(
+async def test_incident_2026_03_18_no_log_of_statements_shows_a_digest(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Statements and drivers may be logged: values are left out."""
@@ -92,7 +92,7 @@ async def test_no_log_of_statements_shows_a_digest(
     assert [] == shown_in(caplog.text)
 
 
-async def test_no_error_of_a_read_only_file_shows_a_digest(
+async def test_incident_2026_03_18_no_error_of_a_read_only_file_shows_a_digest(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A refused write repeats nothing of what it would have written."""
@@ -106,7 +106,7 @@ async def test_no_error_of_a_read_only_file_shows_a_digest(
     await engine.dispose()
 
 
-async def test_no_row_or_struct_shows_a_digest(
+async def test_incident_2026_03_18_no_row_or_struct_shows_a_digest(
     directory: SQLDirectory, keys: SQLKeys, engine: AsyncEngine
 ) -> None:
     """Representations of models, members, records and entries of the log."""
@@ -121,7 +121,9 @@ async def test_no_row_or_struct_shows_a_digest(
     assert [] == shown_in(shown)
 
 
-async def test_a_digest_opens_nothing(directory: SQLDirectory, keys: SQLKeys) -> None:
+async def test_hardening_2026_04_a_digest_opens_nothing(
+    directory: SQLDirectory, keys: SQLKeys
+) -> None:
     """Whoever read the table cannot log in with what it holds."""
     await directory.add_key(key("key"), CANARY, entry())
     for stolen in SHOWN[1:]:

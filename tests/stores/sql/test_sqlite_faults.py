@@ -48,7 +48,7 @@ def driver_threads() -> set[threading.Thread]:
     return {one for one in threading.enumerate() if "connection_worker" in one.name}
 
 
-async def test_a_file_that_is_read_only(engine: AsyncEngine, file: Path) -> None:
+async def test_b29_a_file_that_is_read_only(engine: AsyncEngine, file: Path) -> None:
     """Keys are found, writes are store errors."""
     reader = open_engine(f"sqlite:///file:{file}?mode=ro&uri=true")
     assert await SQLKeys(reader).find(digest("key")) is not None
@@ -58,7 +58,7 @@ async def test_a_file_that_is_read_only(engine: AsyncEngine, file: Path) -> None
     assert is_whole(file)
 
 
-async def test_a_file_that_another_process_writes(engine: AsyncEngine, file: Path) -> None:
+async def test_b29_a_file_that_another_process_writes(engine: AsyncEngine, file: Path) -> None:
     """Keys are found all the while; a write waits a little, fails, and works afterwards."""
     directory = SQLDirectory(engine)
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
@@ -74,7 +74,7 @@ async def test_a_file_that_another_process_writes(engine: AsyncEngine, file: Pat
     assert is_whole(file)
 
 
-async def test_a_file_that_another_process_locks(engine: AsyncEngine, file: Path) -> None:
+async def test_b29_a_file_that_another_process_locks(engine: AsyncEngine, file: Path) -> None:
     """Whoever holds all of it makes look-ups fail, not wait for ever."""
     keys = SQLKeys(engine)
     await engine.dispose()
@@ -87,7 +87,7 @@ async def test_a_file_that_another_process_locks(engine: AsyncEngine, file: Path
     assert await keys.find(digest("key")) is not None
 
 
-async def test_a_disk_that_is_full(file: Path, engine: AsyncEngine) -> None:
+async def test_b29_a_disk_that_is_full(file: Path, engine: AsyncEngine) -> None:
     """What did not fit is not there, not even in part, and the rest is whole."""
     await engine.dispose()
     full = open_engine(f"sqlite:///{file}")
@@ -108,7 +108,7 @@ async def test_a_disk_that_is_full(file: Path, engine: AsyncEngine) -> None:
     assert is_whole(file)
 
 
-async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+async def test_b29_a_file_that_is_no_database(tmp_path: Path) -> None:
     """Neither a start nor a look-up takes it for one, and it is left as it was."""
     file = tmp_path / "notes.txt"
     file.write_text("not a database, and long enough to be none" * 100)
@@ -124,7 +124,7 @@ async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         assert not thread.is_alive()
 
 
-async def test_a_folder_that_is_missing(tmp_path: Path) -> None:
+async def test_b29_a_folder_that_is_missing(tmp_path: Path) -> None:
     """The error says that the file cannot be opened, and no thread is left to say more."""
     threads = driver_threads()
     engine = open_engine(f"sqlite:///{tmp_path}/missing/test.db")
@@ -134,7 +134,7 @@ async def test_a_folder_that_is_missing(tmp_path: Path) -> None:
     await engine.dispose()
 
 
-async def test_a_write_ahead_log_that_is_lost(engine: AsyncEngine, file: Path) -> None:
+async def test_b29_a_write_ahead_log_that_is_lost(engine: AsyncEngine, file: Path) -> None:
     """Without its log the file is as of its last checkpoint, and whole."""
     await SQLDirectory(engine).add(organization("checkpointed"), entry())
     async with engine.connect() as connection:
@@ -151,7 +151,7 @@ async def test_a_write_ahead_log_that_is_lost(engine: AsyncEngine, file: Path) -
     await other.dispose()
 
 
-async def test_many_writers_take_turns(file: Path, engine: AsyncEngine) -> None:
+async def test_b29_many_writers_take_turns(file: Path, engine: AsyncEngine) -> None:
     """Two engines, as in two processes, lose no write to each other."""
     engines = [open_engine(f"sqlite:///{file}") for _ in range(2)]
     async with asyncio.timeout(60):

@@ -73,7 +73,7 @@ REFUSED_OF_KEYS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("fields", [*REFUSED, *REFUSED_OF_KEYS], ids=repr)
-def test_a_value_out_of_range_is_refused_by_its_name(fields: dict[str, Any]) -> None:
+def test_b35_a_value_out_of_range_is_refused_by_its_name(fields: dict[str, Any]) -> None:
     """The message says which field it is, and does not repeat the value."""
     [field] = fields
     with pytest.raises(ValueError, match=f"^{field} must"):
@@ -81,7 +81,7 @@ def test_a_value_out_of_range_is_refused_by_its_name(fields: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("fields", [limits(amount=-1), budgets("NaN"), {"name": ""}], ids=repr)
-async def test_a_refused_value_stores_nothing(
+async def test_b35_a_refused_value_stores_nothing(
     directory: SQLDirectory, fields: dict[str, Any]
 ) -> None:
     """Neither a new member nor a change, and no audit entry."""
@@ -132,7 +132,7 @@ async def store(engine: AsyncEngine, member: Entity, fields: dict[str, Any]) -> 
         await connection.execute(insert(TABLES[type(member)]).values(values))
 
 
-async def test_the_database_refuses_them_too(engine: AsyncEngine) -> None:
+async def test_b35_the_database_refuses_them_too(engine: AsyncEngine) -> None:
     """Whoever writes past us meets the same bounds, in each table."""
     cases: list[tuple[Entity, dict[str, Any]]] = [
         *((organization("x"), fields) for fields in PAST_US),
