@@ -23,6 +23,7 @@ from asgi_llm.middleware._cache_replay import (
 )
 from asgi_llm.middleware._cache_request import CacheRequest, digest_request
 from asgi_llm.middleware._semantic_answers import answer_text
+from asgi_llm.middleware._semantic_policy import Evidence
 from asgi_llm.middleware._semantic_prompt import TURN_BORDER, Prompt
 from asgi_llm.middleware._semantic_settings import (
     Candidate,
@@ -33,6 +34,7 @@ from asgi_llm.middleware._semantic_settings import (
     recorded,
 )
 from asgi_llm.middleware._semantic_shadow import ShadowRecord
+from asgi_llm.middleware._semantic_wording import wording_of
 from asgi_llm.state import CACHE_STATUS, UNCACHEABLE, State
 from asgi_llm.stores.cache import StoredAnswer, decode_answer, encode_answer
 from asgi_llm.stores.semantic_index import IndexEntry, Learning, Match
@@ -148,15 +150,18 @@ class SemanticLookup:
         if not matches:
             return seen
         turns = [settings.read(turn) for turn in self._prompt.turns]
+        wording = wording_of(turns) if settings.policy.learns else b""
         for match in matches:
-            candidate = await self._judge(match, turns)
+            candidate = await self._judge(match, turns, wording)
             if candidate is not None:
                 seen.append(candidate)
                 if candidate.verdict != "skip":
                     break
         return seen
 
-    async def _judge(self, match: Match, turns: Sequence[Reading]) -> Candidate | None:
+    async def _judge(
+        self, match: Match, turns: Sequence[Reading], wording: bytes
+    ) -> Candidate | None:
         """What to do with one entry; None: it is none that this request could be answered with."""
         settings, entry = self._settings, match.entry
         answer = decode_answer(entry.payload)
@@ -172,12 +177,18 @@ class SemanticLookup:
         if entry.text == self._prompt.text:
             # Nothing is left to doubt: it is the same request.
             return Candidate(match, None, "serve", answer)
-        for new, old in zip(turns, old_turns, strict=True):
-            refusal = disagreement(new, settings.read(old), settings.guards)
+        readings = [settings.read(turn) for turn in old_turns]
+        for new, old in zip(turns, readings, strict=True):
+            refusal = disagreement(new, old, settings.guards)
             if refusal is not None:
                 settings.counts.refusals[refusal[0]] += 1
                 return Candidate(match, refusal[0], "skip", answer)
-        verdict = settings.policy.decide(match.similarity, entry.learning.state)
+        evidence = Evidence(
+            similarity=match.similarity,
+            wording=wording,
+            same_wording=wording != b"" and wording == wording_of(readings),
+        )
+        verdict = settings.policy.decide(evidence, entry.learning.state)
         if (
             verdict == "serve"
             and settings.judge is not None
@@ -189,7 +200,7 @@ class SemanticLookup:
         ):
             settings.counts.refusals["judge"] += 1
             return Candidate(match, "judge", "skip", answer)
-        return Candidate(match, None, verdict, answer)
+        return Candidate(match, None, verdict, answer, evidence)
 
     async def _serve(self, candidate: Candidate) -> bool:
         """Send the stored answer; whether it could be had in the form that is wanted."""
@@ -279,7 +290,8 @@ class SemanticLookup:
             return True
         settings.counts.explored += 1
         settings.counts.confirmed += tried.same
-        await self._learn(tried.match, tried.same)
+        if tried.evidence is not None:
+            await self._learn(tried.match, tried.evidence, tried.same)
         return not tried.same
 
     async def _same(self, candidate: Candidate, new: str) -> bool | None:
@@ -293,13 +305,13 @@ class SemanticLookup:
             timeout_seconds=settings.judge_timeout_seconds,
         )
 
-    async def _learn(self, match: Match, same: bool) -> None:
+    async def _learn(self, match: Match, evidence: Evidence, same: bool) -> None:
         settings, id = self._settings, match.entry.id
         learning: Learning | None = match.entry.learning
         for _ in range(_UPDATES):
             if learning is None:
                 return
-            state = settings.policy.learn(match.similarity, same, learning.state)
+            state = settings.policy.learn(evidence, same, learning.state)
             written = await settings.calls.ask(
                 settings.index.update_learning(id, expected_version=learning.version, state=state),
                 who="index",
@@ -308,7 +320,7 @@ class SemanticLookup:
             if written is None:
                 return
             if written:
-                settings.policy.generalize(state)
+                settings.policy.generalize(evidence, same, learning.state)
                 return
             learning = await settings.calls.ask(
                 settings.index.learning(id),

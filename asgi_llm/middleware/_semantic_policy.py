@@ -12,11 +12,22 @@ import msgspec
 
 from asgi_llm.errors import ConfigurationError
 
-__all__ = ["DecisionPolicy", "Experience", "ThresholdPolicy", "Verdict"]
+__all__ = ["DecisionPolicy", "Evidence", "Experience", "ThresholdPolicy", "Verdict"]
 
 Verdict = Literal["serve", "explore", "skip"]
 """``serve`` the stored answer; ``explore``: ask the model, and learn from comparing the answers;
 ``skip``: this entry is no candidate."""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is known of a candidate before any answer is compared."""
+
+    similarity: float
+    """Cosine of the two texts."""
+    wording: bytes = b""
+    """A digest of what the new text says, of eight bytes; empty where it is not known."""
+    same_wording: bool = False
+    """Whether the entry's own text has that digest, too."""
 
 
 class Experience(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -43,22 +54,28 @@ class DecisionPolicy(Protocol):
         """Whether ``learn`` is of any use."""
         ...
 
-    def decide(self, similarity: float, state: bytes) -> Verdict:
+    def decide(self, evidence: Evidence, state: bytes) -> Verdict:
         """What to do with a candidate.
 
         Args:
-            similarity: Cosine of the two texts.
+            evidence: Of the candidate.
             state: What was learned of the entry; empty at first. What cannot be read counts as
                 nothing learned.
         """
         ...
 
-    def learn(self, similarity: float, correct: bool, state: bytes) -> bytes:
+    def learn(self, evidence: Evidence, correct: bool, state: bytes) -> bytes:
         """The entry's state with one observation more."""
         ...
 
-    def generalize(self, state: bytes) -> None:
-        """Let other entries profit from what one has learned; called with each state kept."""
+    def generalize(self, evidence: Evidence, correct: bool, state: bytes) -> None:
+        """Let other entries profit from an observation; called once for each that is kept.
+
+        Args:
+            evidence: As it was decided on.
+            correct: Whether the stored answer was right.
+            state: Of the entry, before it learned that.
+        """
         ...
 
     def experience(self, state: bytes) -> Experience:
@@ -88,15 +105,15 @@ class ThresholdPolicy:
             )
         self.min_similarity: Final = threshold
 
-    def decide(self, similarity: float, state: bytes) -> Verdict:
+    def decide(self, evidence: Evidence, state: bytes) -> Verdict:
         """Serve what reaches the threshold."""
-        return "serve" if similarity >= self.min_similarity else "skip"
+        return "serve" if evidence.similarity >= self.min_similarity else "skip"
 
-    def learn(self, similarity: float, correct: bool, state: bytes) -> bytes:
+    def learn(self, evidence: Evidence, correct: bool, state: bytes) -> bytes:
         """Nothing is learned."""
         return state
 
-    def generalize(self, state: bytes) -> None:
+    def generalize(self, evidence: Evidence, correct: bool, state: bytes) -> None:
         """Nothing is learned."""
 
     def experience(self, state: bytes) -> Experience:

@@ -13,7 +13,7 @@ from asgi_llm.middleware._agreement import GuardName, Reading
 from asgi_llm.middleware._semantic_answers import AnswerComparison, Judge
 from asgi_llm.middleware._semantic_calls import SemanticCalls
 from asgi_llm.middleware._semantic_counts import SemanticCounts
-from asgi_llm.middleware._semantic_policy import DecisionPolicy, Verdict
+from asgi_llm.middleware._semantic_policy import DecisionPolicy, Evidence, Verdict
 from asgi_llm.middleware._semantic_shadow import ShadowSink
 from asgi_llm.stores.cache import StoredAnswer
 from asgi_llm.stores.semantic_index import Match, Selection, SemanticIndex
@@ -64,6 +64,8 @@ class Candidate(msgspec.Struct):
     guard: str | None
     verdict: Verdict
     answer: StoredAnswer | None = None
+    evidence: Evidence | None = None
+    """Of a candidate that the policy has decided on."""
     same: bool | None = None
 
 
