@@ -14,7 +14,7 @@ from asgi_llm._semconv import Operation
 from asgi_llm.providers.compatible import COMPATIBLE, Endpoint
 from asgi_llm.types import Document
 
-__all__ = ["PROVIDER_TYPES", "Capabilities", "Embeddings", "ProviderType", "lacks"]
+__all__ = ["PROVIDER_TYPES", "Capabilities", "Embeddings", "ProviderType", "lacking", "lacks"]
 
 Support = bool | None
 """True; False; or None: passed on as it is written, and up to the endpoint and the model."""
@@ -422,6 +422,13 @@ def lacks(
         fetch_images: Images are fetched here for providers that cannot do so.
     """
     known = PROVIDER_TYPES[type_name].capabilities
+    return lacking(known, operation, document, fetch_images=fetch_images)
+
+
+def lacking(
+    known: Capabilities, operation: Operation, document: Document, *, fetch_images: bool = False
+) -> str | None:
+    """``lacks`` for what has these capabilities."""
     if operation not in known.operations:
         return operation.replace("_", " ")
     if operation == "embeddings":

@@ -1,0 +1,1 @@
+"""Where a request may go, in which order, and what to do when it fails there. No I/O."""
