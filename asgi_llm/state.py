@@ -154,11 +154,34 @@ class State:
         """Set several values at once."""
         self._values.update(values)
 
+    def discard(self, *keys: StateKey[Any]) -> None:
+        """Take values back, whether they are there or not: what they tell of was not the end."""
+        for key in keys:
+            self._values.pop(key, None)
+
     def fork(self) -> State:
         """A state for a request of a layer's own, made for this one: it has an id of its own."""
         forked = State(self._headers)
         forked._values = dict(self._values)
         return forked
+
+    @property
+    def last_document(self) -> Any:
+        """What ``document`` gave last; None where no layer has asked for it. Read-only."""
+        return self._document
+
+    def branch(self) -> State:
+        """A state for one of several attempts at this same request, made at the same time."""
+        branched = self.fork()
+        branched._request_id = self.request_id
+        branched._document_source = self._document_source
+        branched._document = self._document
+        return branched
+
+    def adopt(self, branched: State) -> None:
+        """Go by what a branch says from now on, as if all of it had been said here."""
+        self._values = branched._values
+        self._event_log = branched._event_log
 
     def document(self, data: bytes) -> Any:
         """The parsed JSON of a request body, parsed once for all layers that see these bytes.
@@ -215,7 +238,8 @@ REQUEST_MODEL: StateKey[str] = StateKey("request_model")
 """The model's name as the client gave it. Writer: ProviderApp. Readers: meters, logs."""
 
 DEPLOYMENT: StateKey[Deployment] = StateKey("deployment")
-"""Where to call. Writer: a router, else ProviderApp, which then resolves the model's name itself.
+"""Where to call. Writer: RouterMiddleware, anew for each attempt, else ProviderApp, which then
+resolves the model's name itself.
 Readers: ProviderApp, logs."""
 
 USAGE: StateKey[Usage] = StateKey("usage")
@@ -228,8 +252,8 @@ RESPONSE_MODEL: StateKey[str] = StateKey("response_model")
 logs."""
 
 ATTEMPTS: StateKey[tuple[Attempt, ...]] = StateKey("attempts")
-"""Every call made for this request so far, in order. Writer: ProviderApp, which appends one.
-Readers: logs, the router."""
+"""Every call made for this request so far, in order. Writers: ProviderApp, which appends one, and
+RouterMiddleware, which gives those that it ended their cause. Readers: logs, RouterMiddleware."""
 
 TRANSLATION_LOSS: StateKey[tuple[str, ...]] = StateKey("translation_loss")
 """Fields of the request that its provider could not be told, without indexes, as in
