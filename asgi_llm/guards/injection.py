@@ -1,39 +1,36 @@
 """Prompt injection and jailbreaks: a tripwire, not a wall.
 
-Rules on words see the attempts that many people copy, and some others. Whoever takes the trouble
-gets past them; what a model may do has to be limited where it does it.
+A linear model of wordings sees the attempts that many people copy, and many others. Whoever takes
+the trouble gets past it; what a model may do has to be limited where it does it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import exp, prod
 from typing import Final
 
 import msgspec
 
-from asgi_llm._optional import require
-from asgi_llm.guards._injection_rules import DOUBTS, SIGNS, TRIGGER
+from asgi_llm.guards._injection_data import DATA_SIGNS
+from asgi_llm.guards._injection_features import to_words
+from asgi_llm.guards._injection_model import Stretch, load_model
+from asgi_llm.guards._injection_override import OVERRIDE_SIGNS
+from asgi_llm.guards._injection_persona import PERSONA_SIGNS
+from asgi_llm.guards._injection_place import MOST_OF_PLACE, weight_of_place
 from asgi_llm.guards.base import Finding
 from asgi_llm.guards.patterns import PatternGuard, Rule, Subject
 
 __all__ = ["InjectionGuard", "Sign"]
 
 _WINDOW: Final = 400
-_NEAR_BYTES: Final = 700
-_MOST_OF_ONE: Final = 8
-_DOUBT: Final = 0.7
-_IN_QUOTES: Final = 0.45
-_QUOTES: Final = ("\u201c", "\u2018", "\u00ab", "\u201e")
-_LIMITED: Final = (
-    r"(?i)\b(?:only|never|do not|don't|must not|may not|confidential|secret|refuse|under no|"
-    r"decline|strictly|exclusively|not allowed|nur|niemals|seulement|jamais|solo|nunca)\b"
-)
-_COMMANDS: Final = (
-    r"(?i)(?:^|[.!?:\n]\s*)(?:please |now |and |but |then |also |first |instead,? )*(?:stop|say|"
-    r"print|reveal|tell me|show|write|output|reply|respond|answer|send|forward|list|translate|"
-    r"give me|repeat|switch|change|transfer|delete|open|visit|click|call|use|execute|run|add|"
-    r"include|recommend|approve|rate|grant)\b"
-)
+_MOST_OF_ONE: Final = 64
+_REASON: Final = "signs of an attempt to change the model's instructions"
+_AT_THRESHOLD: Final = 0.33
+_STEEPNESS: Final = 3.0
+_ODDS_AT_THRESHOLD: Final = 0.6 / 0.4
+_FURTHEST: Final = 200
+_NEVER: Final = 50.0
 
 
 class Sign(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,16 +48,17 @@ class Sign(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InjectionGuard(PatternGuard):
-    """Scores signs of prompt injection that stand close together.
+    """Scores how a text is worded, stretch by stretch, with a linear model.
 
-    Signs of weights a, b, c score 1 - (1-a)(1-b)(1-c), less where they are in quotes or among words
-    of other trades. Texts of the role ``system`` are not looked at. In what a tool returned, and
-    where the conversation's system texts set limits, commands count too.
+    The signs in a stretch that reaches the threshold are the findings; where it has none, all of it
+    is. Texts of the role ``system`` are not looked at. In what a tool returned, and where the
+    conversation's system texts forbid what the text is about, less is needed.
 
     Args:
         name: Names it in verdicts.
         threshold: Texts with a lower score pass. From 0 to 1.
-        signs: Signs of your own, besides the built-in ones.
+        signs: Signs of your own. With weights a and b, a stretch that the model scores p scores
+            1 - (1-p)(1-a)(1-b).
 
     Raises:
         ConfigurationError: A pattern is wrong, or google-re2 is not installed.
@@ -69,93 +67,116 @@ class InjectionGuard(PatternGuard):
     def __init__(
         self, *, name: str = "injection", threshold: float = 0.6, signs: Sequence[Sign] = ()
     ) -> None:
-        self._signs = [*(Sign(family=f, weight=w, pattern=p) for f, w, p in SIGNS), *signs]
+        self._model = load_model()
+        known = (*OVERRIDE_SIGNS, *PERSONA_SIGNS, *DATA_SIGNS)
+        self._first_own = len(known)
+        self._own = bool(signs)
         own = "".join(f"|{sign.pattern}" for sign in signs)
         super().__init__(
             name,
             [
                 Rule(
-                    category=f"injection.{sign.family}",
-                    pattern=f"(?i){sign.pattern}",
-                    score=sign.weight,
+                    category=f"injection.{family}",
+                    pattern=f"(?i){pattern}",
+                    score=weight,
                     max_length=_WINDOW,
-                    reason="signs of an attempt to change the model's instructions",
+                    reason=_REASON,
                 )
-                for sign in self._signs
+                for family, weight, pattern in [
+                    *((family, 1.0, pattern) for family, pattern in known),
+                    *((sign.family, sign.weight, sign.pattern) for sign in signs),
+                ]
             ],
             threshold=threshold,
-            trigger=f"(?i){TRIGGER}{own}",
+            trigger=f"(?i){self._model.trigger}{own}",
         )
-        re2 = require("re2", extra="guards")
-        options = re2.Options()
-        options.never_capture = True
-        self._doubts = re2.compile(DOUBTS, options)
-        self._limited = re2.compile(_LIMITED, options)
-        self._commands = re2.compile(_COMMANDS, options)
 
-    def find(self, subject: Subject, hits: Sequence[int]) -> Sequence[Finding]:
-        """The signs of the places where their common score reaches the threshold."""
+    def is_false_alarm(self, data: bytes) -> bool:
+        """Whether no stretch of a text can reach the threshold, wherever it stands."""
+        if self._own and not super().is_false_alarm(data):
+            return False
+        stretches = self._model.stretches(to_words(data))
+        highest = max(one.margin for one in stretches) + MOST_OF_PLACE
+        return _to_score(highest) < self.threshold
+
+    def find_triggered(self, subject: Subject, triggers: Sequence[int]) -> Sequence[Finding]:
+        """What is found in a text in which a trigger is."""
         context = subject.context
         if context is not None and context.role in ("system", "developer"):
             return ()
-        seen = self._signs_in(subject, hits)
-        extra = self._weight_of_place(subject)
+        words = to_words(subject.data)
+        extra = weight_of_place(context, words)
+        scored = [(one, _to_score(one.margin + extra)) for one in self._model.stretches(words)]
+        if not self._own and all(score < self.threshold for _, score in scored):
+            return ()
+        return self._findings(subject, words, scored)
+
+    def _findings(
+        self, subject: Subject, words: list[bytes], scored: Sequence[tuple[Stretch, float]]
+    ) -> Sequence[Finding]:
+        """The signs in stretches that reach the threshold; the stretch itself where it has none."""
+        signs = self._signs_in(subject)
+        earliest, latest = _offsets(subject.data, words)
         findings: dict[tuple[int, int], Finding] = {}
-        for first, (_, sign) in enumerate(seen):
-            cluster = [one for one in seen[first:] if one[1].start - sign.start <= _NEAR_BYTES]
-            score = round(self._score(subject.data, cluster, extra), 3)
+        for stretch, alone in scored:
+            start = earliest[stretch.first] if stretch.first else 0
+            end = latest[stretch.last]
+            inside = [(number, one) for number, one in signs if start <= one.start < end]
+            score = round(1.0 - (1.0 - alone) * self._rest(inside), 3)
             if score < self.threshold:
                 continue
-            for _, one in cluster:
+            whole = Finding(start=start, end=end, category="injection.wording", reason=_REASON)
+            for one in [sign for _, sign in inside] or [whole]:
                 known = findings.get((one.start, one.end))
                 if known is None or known.score < score:
                     findings[one.start, one.end] = msgspec.structs.replace(one, score=score)
         return subject.in_characters(list(findings.values()))
 
-    def _signs_in(self, subject: Subject, hits: Sequence[int]) -> list[tuple[int, Finding]]:
-        """The numbers of the signs and where they stand, in order, a few of each."""
+    def _signs_in(self, subject: Subject) -> list[tuple[int, Finding]]:
+        """The numbers of the signs and where they stand, a few of each."""
+        every = self._every
         seen: list[tuple[int, Finding]] = []
-        for number in hits:
-            found: list[Finding] = []
-            self._patterns[number].find(subject, found, most=_MOST_OF_ONE)
-            seen += [(number, sign) for sign in found]
-        return sorted(seen, key=lambda one: one[1].start)
+        for number in sorted(every.match(subject.data)) if every is not None else ():
+            if number < len(self._patterns):
+                found: list[Finding] = []
+                self._patterns[number].find(subject, found, most=_MOST_OF_ONE)
+                seen += [(number, sign) for sign in found]
+        return seen
 
-    def _weight_of_place(self, subject: Subject) -> float:
-        """How much a command weighs where it should not be given."""
-        context = subject.context
-        if context is None:
-            return 0.0
-        is_limited = any(self._limited.search(text) is not None for text in context.system)
-        if not (is_limited or context.role == "tool"):
-            return 0.0
-        if self._commands.search(subject.data) is None:
-            return 0.3 if context.role == "tool" else 0.1
-        return 0.45 if is_limited and context.role == "tool" else 0.4
-
-    def _score(self, data: bytes, cluster: Sequence[tuple[int, Finding]], extra: float) -> float:
-        weights: dict[int, float] = {}
-        for number, sign in cluster:
-            weight = sign.score
-            if _is_quoted(data, sign.start, sign.end):
-                weight *= _IN_QUOTES
-            # The same sign again adds half of what is left to add.
-            known = weights.get(number)
-            weights[number] = weight if known is None else known + (1 - known) * weight / 2
-        rest = 1.0 - extra
-        for weight in weights.values():
-            rest *= 1.0 - weight
-        around = data[max(0, cluster[0][1].start - 200) : cluster[-1][1].end + 200]
-        doubt = _DOUBT if self._doubts.search(around) is not None else 1.0
-        return (1.0 - rest) * doubt
+    def _rest(self, inside: Sequence[tuple[int, Finding]]) -> float:
+        """What the signs of one's own leave of the doubt; each counts once."""
+        own = {number: sign.score for number, sign in inside if number >= self._first_own}
+        return prod(1.0 - weight for weight in own.values())
 
 
-def _is_quoted(data: bytes, start: int, end: int) -> bool:
-    before = data[max(0, start - 48) : start].decode("utf-8", "replace")
-    after = data[end : end + 96].decode("utf-8", "replace")
-    if before.endswith("'") and "'" in after:
-        return True
-    return any(before.count(quote) % 2 == 1 for quote in ('"', "`")) or (
-        any(quote in before for quote in _QUOTES)
-        and any(quote in after for quote in ("\u201d", "\u2019", "\u00bb", "\u201c"))
-    )
+def _to_score(margin: float) -> float:
+    missing = min(_AT_THRESHOLD - margin, _NEVER)
+    return 1.0 / (1.0 + exp(_STEEPNESS * missing) / _ODDS_AT_THRESHOLD)
+
+
+def _offsets(data: bytes, words: Sequence[bytes]) -> tuple[list[int], list[int]]:
+    """Where each word begins in a text, at the earliest and at the latest; and the text's end.
+
+    Words that were read out of a disguise do not stand there as they are: where one is, the found
+    ones on both sides of it say.
+    """
+    lower = data.lower()
+    if not data.isascii():
+        known = data.decode("utf-8", "surrogatepass").lower().encode("utf-8", "surrogatepass")
+        lower = known if len(known) == len(data) else lower
+    earliest: list[int] = []
+    last = at = 0
+    places: list[int] = []
+    for word in words:
+        found = lower.find(word, at, at + len(word) + _FURTHEST)
+        if found >= 0:
+            last, at = found, found + len(word)
+        earliest.append(last)
+        places.append(found)
+    latest: list[int] = []
+    last = len(data)
+    for found in reversed(places):
+        last = found if found >= 0 else last
+        latest.append(last)
+    latest.reverse()
+    return [*earliest, len(data)], [*latest, len(data)]

@@ -1,7 +1,8 @@
 """The whole quality table: ``python -m tests.guards.quality [--once]``.
 
-Without an option the texts are those that the rules were tuned on. ``--once`` is for the other
-ones, which nobody tunes on.
+Without an option the texts are those that the rules were tuned on and the weights made from.
+``--once`` is for the other ones, which nobody tunes on. Those of injection are in
+``tests/guards/labelled/injection_once.py``; without that file its figures are left out.
 """
 
 from __future__ import annotations
@@ -9,16 +10,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Final
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Final, NamedTuple
 
 from asgi_llm.guards.base import Guard
 from asgi_llm.guards.injection import InjectionGuard
 from asgi_llm.guards.pii import PiiGuard
-from asgi_llm.guards.quality import Report, Sample, evaluate
+from asgi_llm.guards.quality import Label, Report, Sample, evaluate
 from asgi_llm.guards.secrets import SecretsGuard
-from tests.guards.labelled import harmless_texts, injection_texts, pii_texts, secret_texts
+from tests.guards.labelled import (
+    harmless_texts,
+    injection_corpus,
+    injection_texts,
+    pii_texts,
+    secret_texts,
+)
+from tests.guards.labelled.samples import plain
 
-__all__ = ["Figure", "measure"]
+__all__ = ["Figure", "has_once_only_injections", "measure"]
+
+_ONCE: Final = "tests.guards.labelled.injection_once"
 
 _LINE: Final = "{:<44} {:>9} {:>9}  {}"
 
@@ -57,6 +69,72 @@ def _flagged(name: str, guard: Guard, samples: Sequence[Sample], how: str, limit
     return Figure(name, report.flagged / report.samples, how, limit, report.samples)
 
 
+class _Injections(NamedTuple):
+    """Labelled texts for the guard of injection."""
+
+    jailbreaks: list[Sample]
+    attempts: list[Sample]
+    attempts_with_system: list[Sample]
+    triggering: list[Sample]
+    ordinary: list[Sample]
+
+
+def has_once_only_injections() -> bool:
+    """Whether the texts that nobody tunes on are there."""
+    return find_spec(_ONCE) is not None
+
+
+def _tuning() -> _Injections:
+    corpus = injection_corpus.samples
+    attempts = [
+        *injection_texts.direct(),
+        *injection_texts.indirect(),
+        *corpus("injections"),
+        *corpus("documents"),
+    ]
+    return _Injections(
+        jailbreaks=[*injection_texts.jailbreaks(), *corpus("jailbreaks")],
+        attempts=attempts,
+        attempts_with_system=injection_texts.with_system(attempts),
+        triggering=[*harmless_texts.full_of_triggers(), *corpus("harmless")],
+        ordinary=harmless_texts.ordinary(),
+    )
+
+
+def _once_only() -> _Injections:
+    texts = import_module(_ONCE)
+    label = [Label(category="injection")]
+
+    def attempts(found: Iterable[str]) -> list[Sample]:
+        return [Sample(text=text, labels=label) for text in found]
+
+    return _Injections(
+        jailbreaks=attempts([text for _, text in texts.JAILBREAKS]),
+        attempts=attempts(texts.INJECTIONS),
+        attempts_with_system=[
+            Sample(text=text, labels=label, system=[system])
+            for system, text in texts.INJECTIONS_WITH_SYSTEM
+        ],
+        triggering=plain(texts.TRIGGERING),
+        ordinary=plain(texts.ORDINARY),
+    )
+
+
+def _figures_of_injection(texts: _Injections) -> list[Figure]:
+    guard = InjectionGuard()
+    seen = injection_texts.with_system
+    triggers, ordinary = texts.triggering, texts.ordinary
+    return [
+        _flagged("jailbreaks: found", guard, texts.jailbreaks, ">=", 0.85),
+        _flagged("injections: found", guard, texts.attempts, ">=", 0.30),
+        _flagged("injections, system seen: found", guard, texts.attempts_with_system, ">=", 0.55),
+        _flagged("prompts full of triggers: alarms", guard, triggers, "<=", 0.02),
+        _flagged("the same, system seen: alarms", guard, seen(triggers), "<=", 0.02),
+        _flagged("ordinary prompts: alarms", guard, ordinary, "<=", 0.005),
+        _flagged("the same, system seen: alarms", guard, seen(ordinary), "<=", 0.005),
+    ]
+
+
 def measure(*, once: bool) -> tuple[list[Figure], dict[str, Report]]:
     """All figures, and the reports that have rows by category."""
     pii, secrets, injection = PiiGuard(), SecretsGuard(), InjectionGuard()
@@ -66,11 +144,6 @@ def measure(*, once: bool) -> tuple[list[Figure], dict[str, Report]]:
     labels = sum(row.labels for row in strict)
     right, wrong = sum(row.right for row in strict), sum(row.wrong for row in strict)
     keys = _check(secrets, [*secret_texts.secrets(once=once), *secret_texts.lookalikes(once=once)])
-    jailbreaks = injection_texts.jailbreaks(once=once)
-    attempts = [*injection_texts.direct(once=once), *injection_texts.indirect(once=once)]
-    triggers = harmless_texts.full_of_triggers(once=once)
-    ordinary = harmless_texts.ordinary(once=once)
-    seen = injection_texts.with_system
     figures = [
         Figure(
             "PII with check digits: recall",
@@ -84,14 +157,13 @@ def measure(*, once: bool) -> tuple[list[Figure], dict[str, Report]]:
         _flagged("texts full of numbers: flagged", pii, pii_texts.numbers(once=once), "<=", 0.05),
         Figure("secrets: recall", keys.total.recall, ">=", 0.95, keys.total.labels),
         Figure("secrets: precision", keys.total.precision, ">=", 0.98, keys.total.right),
-        _flagged("jailbreaks: found", injection, jailbreaks, ">=", 0.85),
-        _flagged("injections: found", injection, attempts, ">=", 0.30),
-        _flagged("injections, system seen: found", injection, seen(attempts), ">=", 0.55),
-        _flagged("prompts full of triggers: alarms", injection, triggers, "<=", 0.02),
-        _flagged("the same, system seen: alarms", injection, seen(triggers), "<=", 0.02),
-        _flagged("ordinary prompts: alarms", injection, ordinary, "<=", 0.005),
-        _flagged("the same, system seen: alarms", injection, seen(ordinary), "<=", 0.005),
     ]
+    ordinary = harmless_texts.ordinary()
+    if not once:
+        figures += _figures_of_injection(_tuning())
+    elif has_once_only_injections():
+        figures += _figures_of_injection(_once_only())
+        ordinary = _once_only().ordinary
     for name, guard in (("PII", pii), ("secrets", secrets), ("injection", injection)):
         report = _check(guard, ordinary)
         figures.append(

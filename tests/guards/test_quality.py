@@ -11,7 +11,7 @@ from asgi_llm.errors import ConfigurationError
 from asgi_llm.guards.base import Finding, GuardContext
 from asgi_llm.guards.quality import Label, Sample, evaluate, read_samples
 from asgi_llm.guards.words import RegexGuard
-from tests.guards.quality import measure
+from tests.guards.quality import has_once_only_injections, measure
 
 
 async def test_counts() -> None:
@@ -97,3 +97,14 @@ def test_the_goals_are_met_on_the_tuning_texts() -> None:
     """All shares of the table; times are for the command, not for a test."""
     figures, _ = measure(once=False)
     assert [] == [str(one) for one in figures if not one.met and "ms a KB" not in one.name]
+
+
+@pytest.mark.skipif(
+    not has_once_only_injections(), reason="tests/guards/labelled/injection_once.py is absent"
+)
+def test_the_goals_for_alarms_are_met_on_the_texts_of_the_one_run() -> None:
+    """What is found there is for the command to print; alarms must not get worse."""
+    figures, _ = measure(once=True)
+    alarms = [one for one in figures if "alarms" in one.name]
+    assert 4 == len(alarms)
+    assert [] == [str(one) for one in alarms if not one.met]

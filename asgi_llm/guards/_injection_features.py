@@ -1,0 +1,83 @@
+"""What a text has that tells attempts from other texts, word by word.
+
+Words by their beginnings, pairs of neighbours, classes of words, and classes that follow one
+another within a few words. One pass, linear in the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Final
+
+from asgi_llm.guards._injection_words import class_of, stem_of
+
+__all__ = ["features_of", "stem_and_class", "to_words"]
+
+_KNOWN_WORDS: Final = 16_384
+_REACH: Final = 6
+_MOST_BEFORE: Final = 4
+_LETTERS: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_.@$" + bytes(range(128, 256)))
+_TO_WORDS: Final = bytes(
+    code + 32 if 65 <= code <= 90 else code if code in _LETTERS else 32 for code in range(256)
+)
+_MARKS: Final = str.maketrans(
+    dict.fromkeys("\u2019\u2018", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d", ' " ')
+    | dict.fromkeys("\u2014\u2013\u2026\u00bf\u00a1\u3002\uff0c\u3001\uff1a\uff1b\uff01\u00a0", " ")
+    | {"\uff1f": "?"}
+)
+_FROM_LEET: Final = bytes.maketrans(b"013457@$", b"oieastas")
+_LEET: Final = b"013457@$"
+
+
+@lru_cache(maxsize=_KNOWN_WORDS)
+def stem_and_class(token: bytes) -> tuple[str, str]:
+    """The stem and the class of a token; digits within a word are read as letters."""
+    word = token.strip(b".-_@$") or token
+    if not class_of(word) and any(code in _LEET for code in word) and not word.isdigit():
+        plain = word.translate(_FROM_LEET)
+        if class_of(plain):
+            word = plain
+    return stem_of(word).decode("utf-8", "ignore"), class_of(word)
+
+
+def to_words(data: bytes) -> list[bytes]:
+    """The words of a text as UTF-8, in lower case; question marks and quotes are words as well."""
+    if not data.isascii():
+        text = data.decode("utf-8", "ignore").lower().translate(_MARKS)
+        data = "".join(_apart(text)).encode()
+    data = data.replace(b"?", b" qqq ").replace(b'"', b" qqt ")
+    return data.translate(_TO_WORDS, b"'").split()
+
+
+def _apart(text: str) -> Iterator[str]:
+    """Scripts without spaces as pairs of characters."""
+    last = ""
+    for char in text:
+        if "\u3040" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7a3":
+            if last:
+                yield f" {last}{char} "
+            last = char
+        else:
+            last = ""
+            yield char
+
+
+def features_of(words: Sequence[bytes]) -> Iterator[tuple[int, str]]:
+    """The features of a text, each with the place of the word that completes it."""
+    recent: list[tuple[int, str]] = []
+    before = "^"
+    for place, token in enumerate(words):
+        name, group = stem_and_class(token)
+        yield place, name
+        yield place, f"{before} {name}"
+        before = name
+        if group:
+            yield place, f"<{group}>"
+            for at, other in recent:
+                if place - at <= _REACH:
+                    yield place, f"{other}>{group}"
+            recent.append((place, group))
+            if len(recent) > _MOST_BEFORE:
+                del recent[0]
