@@ -97,7 +97,7 @@ class AttemptAnswer:
     @property
     def headers(self) -> RawHeaders:
         """Of an answer that is held back."""
-        return self._held[0]["headers"] if self._held else []  # type: ignore[no-any-return]
+        return self._held[0]["headers"] if self._held else []
 
     @property
     def body(self) -> bytes:

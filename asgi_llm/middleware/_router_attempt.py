@@ -19,7 +19,7 @@ from asgi_llm.routing.targets import Target
 from asgi_llm.state import ATTEMPTS, FAILURE, State
 from asgi_llm.stores.breakers import BreakerStore
 
-__all__ = ["RouterSettings", "TargetAttempt", "name_cause"]
+__all__ = ["RouterSettings", "TargetAttempt", "made_so_far", "name_cause"]
 
 _CUT_OFF: Final = "provider_timeout"
 
@@ -99,7 +99,7 @@ class TargetAttempt:
         """Call the app. None: there is an answer, or nobody to give it to."""
         settings = self._settings
         seconds = min(left_seconds, settings.attempt_seconds or inf)
-        known = len(self.state.get(ATTEMPTS) or ())
+        known = made_so_far(self.state)
         name = None if self.target is None else self.target.id
         if name is not None:
             settings.load.started(name)
@@ -191,6 +191,12 @@ class TargetAttempt:
         if self.target is not None:
             settings = self._settings
             settings.load.observed(self.target.id, settings.clock() - self._begun_at)
+
+
+def made_so_far(state: State) -> int:
+    """How many attempts a state tells of."""
+    attempts = state.get(ATTEMPTS)
+    return 0 if attempts is None else len(attempts)
 
 
 def name_cause(state: State, known: int, code: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from starlette.types import Message, Receive, Scope
 
 from asgi_llm.middleware._router_answer import AttemptAnswer
-from asgi_llm.middleware._router_attempt import TargetAttempt, name_cause
+from asgi_llm.middleware._router_attempt import TargetAttempt, made_so_far, name_cause
 from asgi_llm.middleware._router_plan import Step
 from asgi_llm.routing.retries import Failure
 from asgi_llm.routing.targets import Target
@@ -73,7 +73,7 @@ class Race:
 
     def __init__(self, first: Tried, state: State) -> None:
         self._state = state
-        self._known = len(state.get(ATTEMPTS) or ())
+        self._known = made_so_far(state)
         self._runners = [first]
         self._tasks: dict[asyncio.Task[Failure | None], Tried] = {}
         self._winner: Tried | None = None
@@ -154,7 +154,7 @@ class Race:
         waiting = set(self._tasks)
         while waiting and self._winner is None:
             done, _ = await asyncio.wait((*waiting, deciding), return_when=asyncio.FIRST_COMPLETED)
-            for task in () if self._winner is not None else done & waiting:
+            for task in [] if self._winner is not None else [one for one in waiting if one in done]:
                 waiting.discard(task)
                 failure = task.result()
                 tried = self._tasks[task]
@@ -209,7 +209,7 @@ class SharedReceive:
 
     async def __call__(self) -> Message:
         if self._asking is None:
-            self._asking = asyncio.ensure_future(self._receive())  # type: ignore[arg-type]
+            self._asking = asyncio.ensure_future(self._receive())
         asking = self._asking
         message = await asyncio.shield(asking)
         if message["type"] != "http.disconnect" and self._asking is asking:

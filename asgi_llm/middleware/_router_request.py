@@ -12,14 +12,18 @@ from asgi_llm import _json
 from asgi_llm._asgi import BufferedBody, send_error
 from asgi_llm.errors import InvalidRequestError, LLMError, ProviderUnavailableError
 from asgi_llm.middleware._router_answer import AttemptAnswer
-from asgi_llm.middleware._router_attempt import RouterSettings, TargetAttempt, name_cause
+from asgi_llm.middleware._router_attempt import (
+    RouterSettings,
+    TargetAttempt,
+    made_so_far,
+    name_cause,
+)
 from asgi_llm.middleware._router_pause import pause
 from asgi_llm.middleware._router_plan import Plan, Step
 from asgi_llm.middleware._router_race import ABANDONED, Race, SharedReceive, Tried
 from asgi_llm.routing.breaker import admit
 from asgi_llm.routing.targets import Target
 from asgi_llm.state import (
-    ATTEMPTS,
     DEPLOYMENT,
     FAILURE,
     RESPONSE_MODEL,
@@ -100,7 +104,7 @@ class RoutedRequest:
             await send_error(self._send, self._state, error)
             return
         while found is not None:
-            known = len(self._state.get(ATTEMPTS) or ())
+            known = made_so_far(self._state)
             if settings.hedge_after_seconds is None or found[0].target is None or self._number:
                 tried = await self._try(*found)
             else:
