@@ -282,7 +282,8 @@ async def _running(
 
 @contextlib.contextmanager
 def _listener() -> Iterator[socket.socket]:
-    with socket.socket() as listener:
+    # Named, since asyncio sends small pieces at once only where the protocol says that it is TCP.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((_HOST, 0))
         listener.setblocking(False)
