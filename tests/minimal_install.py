@@ -22,6 +22,7 @@ NEED_AN_EXTRA = {
     "asgi_llm.gateway._database_option": "click",
     "asgi_llm.gateway._logging": "structlog",
     "asgi_llm.gateway._protocol": "uvicorn",
+    "asgi_llm.gateway._reload_manager": "uvicorn",
     "asgi_llm.gateway.access_log": "structlog",
     "asgi_llm.gateway.budgets_commands": "click",
     "asgi_llm.gateway.cache_commands": "click",
@@ -35,6 +36,7 @@ NEED_AN_EXTRA = {
     "asgi_llm.gateway.storage": "sqlalchemy",
     "asgi_llm.gateway.usage_commands": "click",
     "asgi_llm.gateway.worker_commands": "click",
+    "asgi_llm.integrations.prometheus": "prometheus_client",
 }
 WITH_SQL = "asgi_llm.stores.sql."
 """What is below is for those who have SQLAlchemy."""

@@ -12,6 +12,8 @@ from starlette.types import ASGIApp
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.gateway._cache_definitions import ExactCacheDefinition
 from asgi_llm.gateway._definitions import Configuration
+from asgi_llm.gateway._reload_carried import Hold
+from asgi_llm.gateway._timed_calls import TimedCalls
 from asgi_llm.gateway.compose import Resource
 from asgi_llm.gateway.health import Health
 from asgi_llm.middleware._cache_counts import CacheCounts
@@ -44,6 +46,15 @@ _OWN_OPTIONS: Final = (
     "lease_seconds",
 )
 
+_STORE_OPTIONS: Final = (
+    "store_timeout_seconds",
+    "compress_over_bytes",
+    "max_value_bytes",
+    "encryption_keys",
+    "max_memory_bytes",
+    "near_seconds",
+)
+
 
 class ExactCacheLayer:
     """Makes the layer and its store. Opens no connection.
@@ -52,6 +63,7 @@ class ExactCacheLayer:
         configuration: The whole of it.
         definition: The layer in it.
         health: Gets a check where there is a Redis.
+        hold: Gives the store of an earlier build.
         meter: Puts the meter that stands outside around an app, for calls that no client waits
             for; None: there is none outside.
 
@@ -64,6 +76,7 @@ class ExactCacheLayer:
         configuration: Configuration,
         definition: ExactCacheDefinition,
         health: Health,
+        hold: Hold,
         *,
         meter: Callable[[ASGIApp], ASGIApp] | None,
     ) -> None:
@@ -71,10 +84,12 @@ class ExactCacheLayer:
         self._redis = configuration.storage.redis
         self._definition = definition
         self._health = health
+        self._hold = hold
         self._meter = meter
         self._metered: Any = None
         self.resources: list[Resource] = []
         self._store: CacheStore
+        self._on_lookup: Callable[[float], None] | None = None
         self._made: ExactCacheMiddleware
 
     def make(self, definition: ExactCacheDefinition) -> Middleware:
@@ -91,6 +106,7 @@ class ExactCacheLayer:
         return Middleware(
             self._make,
             store=store,
+            counts=self._hold.take("exact_cache.counts", None, CacheCounts),
             **{name: getattr(definition, name) for name in (*SHARED_OPTIONS, *_OWN_OPTIONS)},
             **({} if headers is None else {"credential_headers": headers}),
             max_body_bytes=self._server.max_body_bytes,
@@ -101,8 +117,17 @@ class ExactCacheLayer:
         if self._meter is not None and options["stale_while_revalidate_seconds"]:
             # Where the meter outside sees nothing of what is made anew behind an answer.
             self._metered = options["refresh_app"] = self._meter(app)
+        if self._on_lookup is not None and not isinstance(self._store, MemoryCache):
+            options["store"] = TimedCalls(self._store, ("claim", "get"), self._on_lookup)
         self._made = ExactCacheMiddleware(app, **options)
         return self._made
+
+    def time_lookups(self, on_seconds: Callable[[float], None]) -> None:
+        """Tell how long each look into a store takes that is not all in memory, where it is none.
+
+        For whoever has made the layer, before the stack is put together.
+        """
+        self._on_lookup = on_seconds
 
     @property
     def store(self) -> CacheStore:
@@ -128,10 +153,13 @@ class ExactCacheLayer:
                 raise ConfigurationError(
                     "it is for what lies in Redis, and all is in memory", param="encryption_keys"
                 )
-            return MemoryCache(max_bytes=definition.max_memory_bytes)
+            size = definition.max_memory_bytes
+            return self._hold.take("exact_cache", size, lambda: MemoryCache(max_bytes=size))
         if self._redis is None:
             raise ConfigurationError(f"{kind} needs storage.redis", param="store")
-        far = self._open_redis(definition, self._redis.reveal())
+        url = self._redis.reveal()
+        key = (kind, url, *(getattr(definition, name) for name in _STORE_OPTIONS))
+        far = self._hold.take("exact_cache.far", key, lambda: self._open_redis(definition, url))
         self._health.checks["exact_cache"] = lambda: far.health()["state"] == "closed"
         if definition.on_store_error == "allow":
             self._health.dispensable.add("exact_cache")
@@ -139,7 +167,12 @@ class ExactCacheLayer:
             store: CacheStore = far
             return store
         near = MemoryCache(max_bytes=definition.max_memory_bytes)
-        return CacheLevels(near, far, near_seconds=definition.near_seconds)
+        # It closes the far one too, and has the same key.
+        return self._hold.take(
+            "exact_cache",
+            key,
+            lambda: CacheLevels(near, far, near_seconds=definition.near_seconds),
+        )
 
     def _open_redis(self, definition: ExactCacheDefinition, url: str) -> Any:
         # Imported here, because only those who have a Redis pay for it.

@@ -12,11 +12,13 @@ from starlette.types import ASGIApp
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.gateway._cost_definitions import BudgetDefinition, CostDefinition
 from asgi_llm.gateway._cost_targets import CostTargets
+from asgi_llm.gateway._definition_types import Secret
 from asgi_llm.gateway._definitions import Configuration
 from asgi_llm.gateway._layer_definitions import AuthDefinition
 from asgi_llm.gateway._own_budgets import OwnBudgets, WhenReady
 from asgi_llm.gateway._prepared_ledger import PreparedLedger
 from asgi_llm.gateway._prices import make_prices
+from asgi_llm.gateway._reload_carried import Hold
 from asgi_llm.gateway._upkeep import make_upkeep
 from asgi_llm.gateway._webhooks import Webhooks
 from asgi_llm.gateway.compose import Resource, Starting
@@ -43,6 +45,7 @@ class CostLayer:
         configuration: The whole of it.
         definition: The layer in it.
         health: Gets a check for each part.
+        hold: Gives the stores of an earlier build.
         open_database: Gives the database of the gateway.
 
     Attributes:
@@ -54,11 +57,13 @@ class CostLayer:
         configuration: Configuration,
         definition: CostDefinition,
         health: Health,
+        hold: Hold,
         open_database: Callable[[], Any],
     ) -> None:
         self._configuration = configuration
         self._definition = definition
         self._health = health
+        self._hold = hold
         self._open_database = open_database
         self._budgets: BudgetStore | None = None
         self._made: CostMiddleware | None = None
@@ -180,23 +185,16 @@ class CostLayer:
                 )
             if self._storage is not None:
                 self._watch(lambda: True, definition)
-            return MemoryBudgets()
+            return self._hold.take("budgets", "memory", MemoryBudgets)
         if kind == "redis":
             if redis is None:
                 raise ConfigurationError("redis needs storage.redis", param="budget_store")
-            try:
-                counted = RedisBudgets(redis.reveal(), timeout_seconds=seconds or _REDIS_SECONDS)
-            except ConfigurationError as error:
-                raise ConfigurationError(error.message, param="storage.redis") from None
-            store = GuardedBudgets(counted, timeout_seconds=counted.timeout_seconds)
+            key: tuple[object, ...] = (kind, redis, seconds)
+            store = self._hold.take("budgets", key, lambda: _in_redis(redis, seconds))
         else:
             storage = self._open_database()
-            seconds = seconds or _DATABASE_SECONDS
-            store = GuardedBudgets(
-                storage.open_budgets(timeout_seconds=seconds),
-                timeout_seconds=seconds,
-                prepare=storage.prepare,
-            )
+            key = (kind, self._configuration.storage.database, seconds)
+            store = self._hold.take("budgets", key, lambda: _in_database(storage, seconds))
         self.resources.append(store)
         self._watch(lambda: not store.is_open, definition)
 
@@ -223,7 +221,8 @@ class CostLayer:
     def _notify(self, definition: CostDefinition) -> Webhooks | None:
         if not definition.webhooks:
             return None
-        webhooks = Webhooks(definition.webhooks)
+        hooks = definition.webhooks
+        webhooks = self._hold.take("webhooks", hooks, lambda: Webhooks(hooks))
         self.resources.append(webhooks)
         return webhooks
 
@@ -243,7 +242,9 @@ class CostLayer:
         if not kept.enabled:
             return {}
         storage = self._open_database()
-        ledger = PreparedLedger(*self._destination(definition, storage))
+        destination = self._destination(definition, storage)
+        place = (kept.delivery, self._configuration.storage)
+        ledger = self._hold.take("ledger", place, lambda: PreparedLedger(*destination))
         self._health.checks["ledger"] = lambda: not ledger.is_failing
         self._health.dispensable.add("ledger")
         if not definition.journal.enabled:
@@ -251,12 +252,16 @@ class CostLayer:
             return {"ledger": ledger}
         # Imported here, because it needs POSIX.
         module = importlib.import_module("asgi_llm.gateway.bookkeeping")
-        journal = module.open_journal(
-            definition.journal,
-            folder=storage.journal_folder,
-            on_full=definition.on_store_error,
+        # A worker has one journal as long as it lives, whose shipper knows one ledger.
+        books = self._hold.take(
+            "books",
+            (definition.journal, *place),
+            lambda: module.Bookkeeping(
+                module.open_journal(definition.journal, folder=storage.journal_folder), ledger
+            ),
         )
-        books = module.Bookkeeping(journal, ledger)
+        journal = books.journal
+        self._hold.change(lambda: setattr(journal, "on_full", definition.on_store_error))
         self._health.checks["journal"] = books.check_journal
         if definition.on_store_error == "allow":
             self._health.dispensable.add("journal")
@@ -271,12 +276,18 @@ class CostLayer:
         if definition.ledger.delivery == "redis" and redis is not None:
             module = importlib.import_module("asgi_llm.stores.ledger_stream")
             try:
-                stream = module.StreamLedger(redis.reveal())
+                stream = self._hold.take(
+                    "ledger_stream", redis, lambda: module.StreamLedger(redis.reveal())
+                )
             except ConfigurationError as error:
                 raise ConfigurationError(error.message, param="storage.redis") from None
             self.resources.append(stream)
             return (stream,)
-        upkeep = make_upkeep(definition.ledger, storage)
+        upkeep = self._hold.take(
+            "upkeep",
+            (definition.ledger, self._configuration.storage.database),
+            lambda: make_upkeep(definition.ledger, storage),
+        )
         if upkeep is not None:
             self.resources.append(upkeep)
         return (storage.ledger, storage.prepare)
@@ -284,6 +295,23 @@ class CostLayer:
     def _unrecorded(self) -> Mapping[str, object]:
         made = self._made
         return {} if made is None else {"pending_rows": made.pending, "lost_rows": made.lost}
+
+
+def _in_redis(redis: Secret, seconds: float | None) -> GuardedBudgets:
+    try:
+        counted = RedisBudgets(redis.reveal(), timeout_seconds=seconds or _REDIS_SECONDS)
+    except ConfigurationError as error:
+        raise ConfigurationError(error.message, param="storage.redis") from None
+    return GuardedBudgets(counted, timeout_seconds=counted.timeout_seconds)
+
+
+def _in_database(storage: Any, seconds: float | None) -> GuardedBudgets:
+    seconds = seconds or _DATABASE_SECONDS
+    return GuardedBudgets(
+        storage.open_budgets(timeout_seconds=seconds),
+        timeout_seconds=seconds,
+        prepare=storage.prepare,
+    )
 
 
 def _rule(one: BudgetDefinition, index: int, definition: CostDefinition) -> BudgetRule:

@@ -41,7 +41,11 @@ class CostTargets:
         definition = self._models[alias]
         for target in definition.targets:
             yield self._target(target.provider, target.model)
-        for other in definition.fallbacks:
+        for other in (
+            *definition.fallbacks,
+            *definition.context_fallbacks,
+            *definition.filter_fallbacks,
+        ):
             if other in self._models:
                 if other not in seen:
                     yield from self._of_alias(other, seen)

@@ -22,11 +22,13 @@ from asgi_llm.gateway._definition_types import (
 )
 from asgi_llm.gateway._layer_definitions import AccessLogDefinition, LayerDefinition
 from asgi_llm.gateway._provider_definitions import ProviderDefinition
+from asgi_llm.gateway._router_definitions import ModelDefinition, TargetDefinition
 
 __all__ = [
     "Configuration",
     "FetchImagesDefinition",
     "ModelDefinition",
+    "ReloadDefinition",
     "ServerDefinition",
     "StorageDefinition",
     "TargetDefinition",
@@ -66,6 +68,30 @@ class FetchImagesDefinition(Definition, frozen=True, kw_only=True):
         tuple[Annotated[int, Meta(ge=1, le=65535)], ...],
         Meta(min_length=1, description="Those that a URL may name."),
     ] = (80, 443)
+
+
+class ReloadDefinition(Definition, frozen=True, kw_only=True):
+    """How a changed file is taken while the gateway runs."""
+
+    enabled: Annotated[
+        bool,
+        Meta(description="Whether the file is watched; else a change waits for SIGHUP."),
+    ] = True
+    interval_seconds: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=3600,
+            description="Between two looks at it; it is read when two in a row find the same.",
+        ),
+    ] = 1.0
+    drain_seconds: Annotated[
+        Annotated[float, Meta(ge=0, le=86_400)] | None,
+        Meta(
+            description="For requests under way to end with the configuration that they began "
+            "with, before they are ended; left out, graceful_shutdown_seconds.",
+        ),
+    ] = None
 
 
 class ServerDefinition(Definition, frozen=True, kw_only=True):
@@ -133,6 +159,9 @@ class ServerDefinition(Definition, frozen=True, kw_only=True):
         FetchImagesDefinition,
         Meta(description="Images by URL, for providers that cannot fetch them themselves."),
     ] = field(default_factory=FetchImagesDefinition)
+    reload: Annotated[
+        ReloadDefinition, Meta(description="What becomes of a file that is changed.")
+    ] = field(default_factory=ReloadDefinition)
 
 
 class StorageDefinition(Definition, frozen=True, kw_only=True):
@@ -149,38 +178,6 @@ class StorageDefinition(Definition, frozen=True, kw_only=True):
         Secret | None,
         Meta(description="URL of a Redis server that all workers share; none when left out."),
     ] = None
-
-
-class TargetDefinition(Definition, frozen=True, kw_only=True):
-    """One place where an alias can be served."""
-
-    provider: Annotated[Text, Meta(description="A key of providers.")]
-    model: Annotated[Text, Meta(description="The model's name there.")]
-    weight: Annotated[float, Meta(gt=0, le=1_000_000, description="Share of the requests.")] = 1.0
-    quirks: Annotated[
-        tuple[Text, ...],
-        Meta(description="Named departures of this model, on top of the provider's."),
-    ] = ()
-    strict: Annotated[
-        bool,
-        Meta(description="Refuse what a translation would lose, in place of reporting it."),
-    ] = False
-
-
-class ModelDefinition(Definition, frozen=True, kw_only=True):
-    """An alias: a name for clients to use, and what stands behind it."""
-
-    targets: Annotated[
-        tuple[TargetDefinition, ...],
-        Meta(min_length=1, description="Where it is served; this version uses the first."),
-    ]
-    strategy: Annotated[
-        Text | None, Meta(description="How a target is chosen; not used by this version.")
-    ] = None
-    fallbacks: Annotated[
-        tuple[Text, ...],
-        Meta(description="Aliases to try when no target answers; not used by this version."),
-    ] = ()
 
 
 class Configuration(Definition, frozen=True, kw_only=True):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +27,7 @@ from asgi_llm.gateway._guardrails_definitions import (
     RegexDefinition,
     RemoteGuardDefinition,
 )
+from asgi_llm.gateway._reload_carried import Hold
 from asgi_llm.gateway.compose import Resource
 from asgi_llm.gateway.health import Health
 from asgi_llm.guards._calls import checked_transport
@@ -128,15 +131,16 @@ class GuardrailsLayer:
     Args:
         server: For the limits of bodies, and how many workers there are.
         health: Gets a check where a guard asks somebody else.
+        hold: Gives the guards of an earlier build.
 
     Attributes:
         resources: What is to be closed after the layers, in this order.
     """
 
-    def __init__(self, server: ServerDefinition, health: Health) -> None:
+    def __init__(self, server: ServerDefinition, health: Health, hold: Hold) -> None:
         self._server = server
+        self._hold = hold
         self._health = health
-        self._made: list[tuple[str, GuardDefinition, float | None, Guard]] = []
         self._transports: dict[bool, Transport] = {}
         self._watched: list[WatchedGuard] = []
         self.resources: list[Resource] = []
@@ -173,7 +177,9 @@ class GuardrailsLayer:
             GuardrailsMiddleware,
             **options,
             **self._audit(definition.audit),
-            digest_key=None if key is None else key.reveal().encode(),
+            digest_key=self._hold.take("digest_key", None, partial(os.urandom, 32))
+            if key is None
+            else key.reveal().encode(),
             max_body_bytes=self._server.max_body_bytes,
             body_timeout_seconds=self._server.body_timeout_seconds,
         )
@@ -203,17 +209,24 @@ class GuardrailsLayer:
     def _guard(self, kind: str, definition: GuardDefinition, timeout: float | None) -> Guard:
         """The guard; the same one for equal definitions, since its rules are compiled once."""
         deadline = timeout if isinstance(definition, RemoteGuardDefinition) else None
-        for made in self._made:
-            if made[:3] == (kind, definition, deadline):
-                return made[3]
+        if isinstance(definition, RemoteGuardDefinition):
+            self._transport(private=definition.private)
+        guard = self._hold.take(
+            f"guard.{kind}",
+            (definition, deadline),
+            lambda: self._make_guard(kind, definition, deadline),
+        )
+        if isinstance(guard, WatchedGuard) and guard not in self._watched:
+            self._watched.append(guard)
+        return guard
+
+    def _make_guard(self, kind: str, definition: GuardDefinition, deadline: float | None) -> Guard:
         try:
             guard = _GUARDS[kind](**self._options(definition, deadline))
         except ConfigurationError as error:
             raise _placed(error, definition) from None
         if isinstance(definition, RemoteGuardDefinition):
-            guard = WatchedGuard(guard, timeout_seconds=deadline)
-            self._watched.append(guard)
-        self._made.append((kind, definition, deadline, guard))
+            return WatchedGuard(guard, timeout_seconds=deadline)
         return guard
 
     def _options(self, definition: GuardDefinition, deadline: float | None) -> dict[str, Any]:
@@ -243,7 +256,12 @@ class GuardrailsLayer:
         """The way to guards: one for all whose addresses have to be public, and one for others."""
         found = self._transports.get(private)
         if found is None:
-            found = self._transports[private] = Http1Transport() if private else checked_transport()
+            found = self._hold.take(
+                "guards.transport",
+                private,
+                lambda: Http1Transport() if private else checked_transport(),
+            )
+            self._transports[private] = found
             self.resources.append(found)
         return found
 
@@ -252,7 +270,11 @@ class GuardrailsLayer:
             return {}
         # Imported here, with the webhooks that most stacks do not have.
         module = importlib.import_module("asgi_llm.gateway._guardrails_audit")
-        audit = _below("audit", module.GuardrailsAudit, definition)
+        audit = _below(
+            "audit",
+            self._hold.take,
+            *("audit", definition, lambda: module.GuardrailsAudit(definition)),
+        )
         self.resources.append(audit)
         return {"audit": audit, "audit_timeout_seconds": definition.timeout_seconds}
 

@@ -17,6 +17,8 @@ from asgi_llm.gateway._definition_types import (
     Url,
 )
 from asgi_llm.gateway._guardrails_definitions import GuardrailsDefinition
+from asgi_llm.gateway._router_definitions import RouterDefinition
+from asgi_llm.gateway._telemetry_definitions import TelemetryDefinition
 from asgi_llm.types import LimitScope, Role
 
 __all__ = [
@@ -32,7 +34,9 @@ __all__ = [
     "KeyDefinition",
     "LayerDefinition",
     "RateLimitDefinition",
+    "RouterDefinition",
     "SemanticCacheDefinition",
+    "TelemetryDefinition",
     "TierDefinition",
 ]
 
@@ -143,7 +147,10 @@ class AuthDefinition(LayerDefinition, frozen=True, kw_only=True):
 
     master_key: Annotated[
         Secret | None,
-        Meta(description="Opens /admin, and nothing else; at least 16 characters."),
+        Meta(
+            description="Opens /admin, and the metrics where telemetry has no token; at least 16 "
+            "characters."
+        ),
     ] = None
     keys: Annotated[
         tuple[KeyDefinition, ...], Meta(description="Keys that are known without a database.")
@@ -267,21 +274,17 @@ class RateLimitDefinition(LayerDefinition, frozen=True, kw_only=True):
 
 LAYERS: dict[str, type[LayerDefinition]] = {
     "access_log": AccessLogDefinition,
+    "telemetry": TelemetryDefinition,
     "auth": AuthDefinition,
     "rate_limit": RateLimitDefinition,
     "cost": CostDefinition,
     "guardrails": GuardrailsDefinition,
     "exact_cache": ExactCacheDefinition,
     "semantic_cache": SemanticCacheDefinition,
+    "router": RouterDefinition,
     "cors": CORSDefinition,
 }
 """The definition of each layer that this version has."""
 
-PLANNED_LAYERS = frozenset(
-    (
-        "telemetry",
-        "prompt",
-        "router",
-    )
-)
+PLANNED_LAYERS = frozenset(("prompt",))
 """Layers that a file may name one day, so that naming one now gets a plain answer."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any, cast
 
 import msgspec
 from starlette.middleware import Middleware
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from asgi_llm._optional import require
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.gateway._definitions import Configuration
+from asgi_llm.gateway._file_keys import named_keys, open_verifier
 from asgi_llm.gateway._layer_definitions import (
     AccessLogDefinition,
     AuthDefinition,
@@ -21,42 +22,35 @@ from asgi_llm.gateway._layer_definitions import (
     CostDefinition,
     ExactCacheDefinition,
     GuardrailsDefinition,
-    JWTDefinition,
-    KeyDefinition,
     LayerDefinition,
     RateLimitDefinition,
+    RouterDefinition,
     SemanticCacheDefinition,
+    TelemetryDefinition,
     TierDefinition,
 )
+from asgi_llm.gateway._limit_stores import open_limits
 from asgi_llm.gateway._mount import MountMiddleware
+from asgi_llm.gateway._reload_carried import Hold
 from asgi_llm.gateway.admin import LimitState, Part, build_admin_app
 from asgi_llm.gateway.compose import Resource
-from asgi_llm.gateway.config import DEFAULT_DATABASE, find_cost
+from asgi_llm.gateway.config import DEFAULT_DATABASE, find_cost, find_telemetry
 from asgi_llm.gateway.cors import CORSMiddleware
 from asgi_llm.gateway.health import Health
-from asgi_llm.middleware._jwt import JWTVerifier
-from asgi_llm.middleware._limit_rules import LimitRules, parse_limit
+from asgi_llm.middleware._limit_rules import LimitRules
 from asgi_llm.middleware.auth import PUBLIC_PATHS, AuthMiddleware
 from asgi_llm.middleware.rate_limit import RateLimitMiddleware
-from asgi_llm.stores.base import KeyRecord, LimitStore
+from asgi_llm.stores.base import LimitStore
 from asgi_llm.stores.keys_cached import CachedKeys
 from asgi_llm.stores.keys_chained import ChainedKeys, WarmKeys
-from asgi_llm.stores.keys_memory import DIGEST_PREFIX, MemoryKeys
+from asgi_llm.stores.keys_memory import MemoryKeys
 from asgi_llm.stores.limits_guarded import GuardedLimits
-from asgi_llm.stores.limits_memory import MemoryLimits
-from asgi_llm.stores.limits_package import PackageLimits, Strategy
-from asgi_llm.stores.limits_redis import RedisLimits
-from asgi_llm.types import BudgetRule, Principal
+from asgi_llm.types import Principal
 from asgi_llm.wire.tokens import BPETokens
 
 __all__ = ["Layers"]
 
 _SYSTEM_PATHS = ("/health", "/openapi.json", "/docs", "/docs/docs.js", "/docs/docs.css")
-_STRATEGIES: dict[str, Strategy] = {
-    "fixed_window": "fixed-window",
-    "moving_window": "moving-window",
-    "sliding_window": "sliding-window-counter",
-}
 
 
 class Layers:
@@ -65,28 +59,39 @@ class Layers:
     Args:
         configuration: The whole of it.
         health: Gets a check for each store.
-        insecure: Take a master key that is easily guessed.
+        hold: Gives the stores of an earlier build.
+        insecure: Take keys that are easily guessed.
 
     """
 
-    def __init__(self, configuration: Configuration, health: Health, *, insecure: bool) -> None:
+    def __init__(
+        self, configuration: Configuration, health: Health, hold: Hold, *, insecure: bool
+    ) -> None:
         self._configuration = configuration
+        self._hold = hold
         self._server = configuration.server
         self._storage = configuration.storage
         self._health = health
         self._insecure = insecure
         self._database: Any = None
         self._limits: RateLimitMiddleware | None = None
+        self._rate_limits = 0
         self._cost: Any = None
         self._is_metered = False
         self._guardrails: Any = None
         self._exact: Any = None
         self._semantic: Any = None
+        self._router: Any = None
+        self._telemetry: Any = None
+        telemetry = find_telemetry(configuration)
+        if telemetry is not None:
+            module = importlib.import_module("asgi_llm.gateway._telemetry_layer")
+            self._telemetry = module.TelemetryLayer(configuration, telemetry, hold)
         cost = find_cost(configuration)
         if cost is not None:
             # Imported here, with all that it takes to price a call.
             module = importlib.import_module("asgi_llm.gateway._cost_layer")
-            self._cost = module.CostLayer(configuration, cost, health, self._open_database)
+            self._cost = module.CostLayer(configuration, cost, health, hold, self._open_database)
         self._admin: Callable[[], ASGIApp] | None = None
         self._opened: list[Resource] = []
 
@@ -105,18 +110,47 @@ class Layers:
     @property
     def inside(self) -> list[Middleware]:
         """What stands inside of all layers, such as the admin API. For when they are all made."""
-        if self._admin is None:
-            return []
-        return [Middleware(MountMiddleware, prefix="/admin", mounted=self._admin())]
+        inside = []
+        if self._telemetry is not None:
+            self._read_figures()
+            inside.append(self._telemetry.endpoint())
+        if self._admin is not None:
+            inside.append(Middleware(MountMiddleware, prefix="/admin", mounted=self._admin()))
+        return inside
+
+    def _read_figures(self) -> None:
+        """Let telemetry tell what the other layers count for themselves."""
+        telemetry, facts = self._telemetry, self._health.facts
+        # Whoever takes changed configurations says so when this one is built.
+        telemetry.read_reloads(lambda: facts["configuration"]() if "configuration" in facts else {})
+        ledger = self._health.facts.get("ledger")
+        if ledger is not None:
+            telemetry.read_pending(ledger)
+        if self._is_metered and (health := getattr(self._cost.budgets, "health", None)):
+            telemetry.read_failures("budgets", "cost", health)
+        if self._exact is not None and (health := getattr(self._exact.store, "health", None)):
+            telemetry.read_failures("answers", "exact_cache", health)
+        if self._exact is not None:
+            self._exact.time_lookups(telemetry.time_lookups("exact"))
+        if self._semantic is not None:
+            semantic = self._semantic
+            telemetry.read_failures(
+                "index_or_embedder",
+                "semantic_cache",
+                lambda: {"failures": semantic.counts.failures},
+            )
+            semantic.time_lookups(telemetry.time_lookups("semantic"))
+            semantic.time_embeddings(telemetry.time_embeddings())
 
     @property
     def resources(self) -> list[Resource]:
         """What was opened for them, to be closed after them in this order: the database last."""
         database = [] if self._database is None else [self._database]
         books = [] if self._cost is None else self._cost.resources
+        caches = (self._exact, self._semantic)
         others = [
             resource
-            for part in (self._guardrails, self._exact, self._semantic)
+            for part in (self._telemetry, self._guardrails, *caches, self._router)
             if part is not None
             for resource in part.resources
         ]
@@ -135,6 +169,8 @@ class Layers:
                 # Imported here, because it imports structlog and may be left out of a stack.
                 module = importlib.import_module("asgi_llm.gateway.access_log")
                 return Middleware(module.AccessLogMiddleware, format=self._server.log_format)
+            case TelemetryDefinition():
+                return self._made(self._telemetry, definition)
             case CORSDefinition():
                 options = msgspec.structs.asdict(definition)
                 return Middleware(
@@ -152,12 +188,21 @@ class Layers:
                 if self._guardrails is None:
                     # Imported here, like the next two, with all that such a layer needs.
                     module = importlib.import_module("asgi_llm.gateway._guardrails_layer")
-                    self._guardrails = module.GuardrailsLayer(self._server, self._health)
+                    self._guardrails = module.GuardrailsLayer(
+                        self._server, self._health, self._hold
+                    )
                 return self._made(self._guardrails, definition)
             case ExactCacheDefinition():
                 return self._exact_cache(definition)
             case SemanticCacheDefinition():
                 return self._semantic_cache(definition)
+            case RouterDefinition():
+                if self._router is None:
+                    module = importlib.import_module("asgi_llm.gateway._router_layer")
+                    self._router = module.RouterLayer(
+                        self._configuration, definition, self._health, self._hold
+                    )
+                return self._made(self._router, definition)
         raise TypeError(f"no layer for {definition!r}")
 
     @staticmethod
@@ -174,6 +219,7 @@ class Layers:
                 self._configuration,
                 definition,
                 self._health,
+                self._hold,
                 meter=self._cost.around if self._is_metered else None,
             )
         return self._made(self._exact, definition)
@@ -182,7 +228,7 @@ class Layers:
         if self._semantic is None:
             module = importlib.import_module("asgi_llm.gateway._semantic_layer")
             self._semantic = module.SemanticCacheLayer(
-                self._configuration, definition, self._health, self._open_database
+                self._configuration, definition, self._health, self._hold, self._open_database
             )
         return self._made(self._semantic, definition)
 
@@ -191,15 +237,18 @@ class Layers:
     def _auth(self, definition: AuthDefinition) -> Middleware:
         stores: list[WarmKeys] = []
         if definition.keys:
-            stores.append(MemoryKeys(dict(_named_keys(definition.keys))))
+            stores.append(MemoryKeys(dict(named_keys(definition.keys, insecure=self._insecure))))
         if definition.database:
             stores.append(self._database_keys(definition))
+        # The endpoint asks for a token of its own.
+        own_paths = () if self._telemetry is None else (self._telemetry.path,)
         return Middleware(
             AuthMiddleware,
             keys=ChainedKeys(stores) if len(stores) > 1 else stores[0] if stores else None,
             master_key=definition.master_key.reveal() if definition.master_key else None,
-            jwt=[_verifier(row) for row in definition.jwt] or None,
-            public_paths=(*PUBLIC_PATHS, *_SYSTEM_PATHS, *definition.public_paths),
+            jwt=[self._hold.take("jwt", row, partial(open_verifier, row)) for row in definition.jwt]
+            or None,
+            public_paths=(*PUBLIC_PATHS, *_SYSTEM_PATHS, *own_paths, *definition.public_paths),
             required_scopes=definition.required_scopes,
             max_body_bytes=self._server.max_body_bytes,
             body_timeout_seconds=self._server.body_timeout_seconds,
@@ -210,22 +259,34 @@ class Layers:
     def _database_keys(self, definition: AuthDefinition) -> CachedKeys:
         """Keys of the database, with ``/admin`` to manage them."""
         storage = self._open_database()
-        keys: Any = storage.keys
         url = self._storage.redis
+        key = (
+            *(self._storage.database, url),
+            *(definition.fresh_seconds, definition.stale_seconds, definition.max_cached_keys),
+        )
+        keys: Any = storage.keys
         if url is not None:
             module = importlib.import_module("asgi_llm.stores.keys_redis")
-            keys = module.RedisKeyCache(
-                keys,
-                redis=url.reveal(),
-                fresh_seconds=definition.fresh_seconds,
-                stale_seconds=max(definition.stale_seconds, definition.fresh_seconds),
+            keys = self._hold.take(
+                "redis_keys",
+                key,
+                lambda: module.RedisKeyCache(
+                    storage.keys,
+                    redis=url.reveal(),
+                    fresh_seconds=definition.fresh_seconds,
+                    stale_seconds=max(definition.stale_seconds, definition.fresh_seconds),
+                ),
             )
             self._opened.append(keys)
-        cached = CachedKeys(
-            keys,
-            fresh_seconds=definition.fresh_seconds,
-            stale_seconds=definition.stale_seconds,
-            max_entries=definition.max_cached_keys,
+        cached = self._hold.take(
+            "keys",
+            key,
+            lambda: CachedKeys(
+                keys,
+                fresh_seconds=definition.fresh_seconds,
+                stale_seconds=definition.stale_seconds,
+                max_entries=definition.max_cached_keys,
+            ),
         )
         self._health.checks["database"] = lambda: cached.available
         # Keys that were used lately go on without it.
@@ -259,7 +320,11 @@ class Layers:
             module = importlib.import_module("asgi_llm.gateway.storage")
             url = self._storage.database
             try:
-                self._database = module.Storage(url.reveal() if url else DEFAULT_DATABASE)
+                self._database = self._hold.take(
+                    "database",
+                    url,
+                    lambda: module.Storage(url.reveal() if url else DEFAULT_DATABASE),
+                )
             except ConfigurationError as error:
                 raise ConfigurationError(error.message, param="storage.database") from None
         return self._database
@@ -269,6 +334,7 @@ class Layers:
     def _rate_limit(self, definition: RateLimitDefinition) -> Middleware:
         store = self._limit_store(definition)
         self._opened.append(store)
+        self._rate_limits += 1
         return Middleware(
             self._make_rate_limit,
             limits=definition.limits,
@@ -302,41 +368,25 @@ class Layers:
         redis = None if definition.store == "memory" else self._storage.redis
         if definition.store == "redis" and redis is None:
             raise ConfigurationError("redis needs storage.redis", param="store")
-        share = 1 / self._server.workers
-        counted: LimitStore
-        if redis is None:
-            counted = MemoryLimits(share=share)
-        else:
-            counted = _at("storage.redis", RedisLimits, redis.reveal())
-        strategy = _STRATEGIES.get(definition.algorithm)
-        if strategy is not None:
-            storage = definition.storage or redis
-            uri = "memory://" if storage is None else storage.reveal()
-            counted = _at("storage", PackageLimits, uri, strategy=strategy, leases=counted)
-        elif definition.storage is not None:
-            raise ConfigurationError(
-                f"only the algorithms {', '.join(_STRATEGIES)} can be counted there",
-                param="storage",
-            )
-        if redis is None and definition.storage is None:
-            return counted
-        guarded = GuardedLimits(
-            counted,
-            on_store_error=definition.on_store_error,
-            share=MemoryLimits(share=share) if definition.on_store_error == "share" else None,
+        is_alone = redis is None and definition.storage is None
+        store = self._hold.take(
+            # Each layer counts for itself.
+            f"limits.{self._rate_limits}",
+            (
+                *(redis, definition.algorithm, definition.storage, self._server.workers),
+                None if is_alone else definition.on_store_error,
+            ),
+            partial(open_limits, definition, redis, workers=self._server.workers),
         )
+        if is_alone:
+            return store
+        guarded = cast("GuardedLimits", store)
+        if self._telemetry is not None:
+            self._telemetry.read_failures("limits", "rate_limit", guarded.health)
         self._health.checks["limits"] = lambda: guarded.health()["state"] == "closed"
         if definition.on_store_error != "deny":
             self._health.dispensable.add("limits")
         return guarded
-
-
-def _at(option: str, make: Callable[..., LimitStore], *args: Any, **options: Any) -> LimitStore:
-    """What ``make`` makes; what it refuses is about ``option``."""
-    try:
-        return make(*args, **options)
-    except ConfigurationError as error:
-        raise ConfigurationError(error.message, param=option) from None
 
 
 def _rules(tier: TierDefinition) -> LimitRules:
@@ -345,69 +395,3 @@ def _rules(tier: TierDefinition) -> LimitRules:
     scope = options.pop("scope")
     amounts = {name: amount for name, amount in options.items() if amount is not None}
     return [*([{**amounts, "scope": scope}] if amounts else []), *texts]
-
-
-def _named_keys(definitions: Sequence[KeyDefinition]) -> Iterator[tuple[str, KeyRecord]]:
-    names: set[str] = set()
-    for index, definition in enumerate(definitions):
-        path = f"keys.{index}"
-        if (definition.key is None) == (definition.sha256 is None):
-            raise ConfigurationError("give either key or sha256", param=path)
-        if definition.name in names:
-            raise ConfigurationError(
-                f"two keys are named {definition.name!r}", param=f"{path}.name"
-            )
-        names.add(definition.name)
-        credential = definition.key.reveal() if definition.key else ""
-        yield credential or f"{DIGEST_PREFIX}{definition.sha256}", _record(definition, path)
-
-
-def _record(definition: KeyDefinition, path: str) -> KeyRecord:
-    limits = []
-    for index, text in enumerate(definition.limits):
-        try:
-            limits.append(parse_limit(text))
-        except ConfigurationError as error:
-            raise ConfigurationError(error.message, param=f"{path}.limits.{index}") from error
-    return KeyRecord(
-        principal=Principal(
-            key_id=definition.name,
-            key_name=definition.name,
-            user_id=definition.user,
-            team_id=definition.team,
-            organization_id=definition.organization,
-            role=definition.role,
-            tier=definition.tier,
-            models=definition.models,
-            scopes=frozenset(definition.scopes),
-            limits=tuple(limits),
-            budgets=tuple(
-                [
-                    BudgetRule(
-                        scope="key", amount_usd=one.amount_usd, period=one.period, hard=one.hard
-                    )
-                    for one in definition.budgets
-                ]
-            ),
-            metadata=definition.metadata,
-        ),
-        expires_at=None if definition.expires is None else _time(definition.expires, path),
-    )
-
-
-def _time(text: str, path: str) -> float:
-    """Unix time of an ISO 8601 text; without a zone it is UTC."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(
-            "expected a date and time as in 2027-01-31T00:00:00Z", param=f"{path}.expires"
-        ) from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-
-
-def _verifier(definition: JWTDefinition) -> Any:
-    options = msgspec.structs.asdict(definition)
-    if not options["claims"]:
-        del options["claims"]
-    return JWTVerifier(**options)

@@ -8,6 +8,10 @@ from typing import Final
 __all__ = ["misplaced"]
 
 CACHES: Final = ("exact_cache", "semantic_cache")
+ANSWERING: Final = frozenset(("auth", "rate_limit", "cost", "guardrails", *CACHES))
+"""Layers that answer requests themselves, be it with a refusal."""
+COUNTING: Final = frozenset(("rate_limit", "cost", *CACHES))
+"""Layers to which each request they meet is one of its own."""
 
 
 def misplaced(
@@ -21,7 +25,24 @@ def misplaced(
     """
     auth = layers.index("auth") if "auth" in layers else -1
     cache: str | None = None
+    outer: str | None = None
     for index, name in enumerate(layers):
+        if name == "router":
+            inner = next((one for one in reversed(layers[index:]) if one in COUNTING), None)
+            if inner is not None:
+                yield (
+                    index,
+                    f"stands outside of {inner}, which takes each attempt for a request of its "
+                    f"own: put it after {inner}",
+                )
+        if outer is not None and name == "telemetry":
+            yield (
+                index,
+                f"stands inside of {outer}, and counts nothing of what that answers itself: put it "
+                f"before {outer}",
+            )
+        elif outer is None and name in ANSWERING:
+            outer = name
         if index < auth:
             if name == "cost" or index in asks_who:
                 yield (

@@ -28,6 +28,8 @@ from asgi_llm.gateway._cache_definitions import (
 from asgi_llm.gateway._cache_layers import SHARED_OPTIONS
 from asgi_llm.gateway._definition_types import Secret
 from asgi_llm.gateway._definitions import Configuration
+from asgi_llm.gateway._reload_carried import Hold
+from asgi_llm.gateway._timed_calls import TimedCalls
 from asgi_llm.gateway._tree import nearest
 from asgi_llm.gateway.compose import Resource
 from asgi_llm.gateway.health import Health
@@ -83,6 +85,7 @@ class WatchedEmbedder:
 
     Attributes:
         is_failing: Whether the last call made none.
+        on_seconds: Gets the seconds of each call that made vectors; None: nobody asks.
     """
 
     def __init__(self, embedder: Embedder, *, timeout_seconds: float) -> None:
@@ -91,6 +94,7 @@ class WatchedEmbedder:
         self._loading: asyncio.Task[None] | None = None
         self.name = embedder.name
         self.is_failing = False
+        self.on_seconds: Callable[[float], None] | None = None
 
     @property
     def dimension(self) -> int | None:
@@ -124,6 +128,8 @@ class WatchedEmbedder:
             self.is_failing = not hasattr(error, "tokens")
             raise
         self.is_failing = False
+        if self.on_seconds is not None:
+            self.on_seconds(loop.time() - began)
         return vectors
 
     async def aclose(self) -> None:
@@ -149,6 +155,7 @@ class SemanticCacheLayer:
         configuration: The whole of it.
         definition: The layer in it.
         health: Gets a check of the embedder, and of the index.
+        hold: Gives both of an earlier build.
         open_database: Gives the database of the gateway.
 
     Attributes:
@@ -160,14 +167,18 @@ class SemanticCacheLayer:
         configuration: Configuration,
         definition: SemanticCacheDefinition,
         health: Health,
+        hold: Hold,
         open_database: Callable[[], Any],
     ) -> None:
         self._configuration = configuration
         self._definition = definition
         self._health = health
+        self._hold = hold
         self._open_database = open_database
         self.resources: list[Resource] = []
         self._made: SemanticCacheMiddleware
+        self._watched: WatchedEmbedder
+        self._on_lookup: Callable[[float], None] | None = None
 
     def make(self, definition: SemanticCacheDefinition) -> Middleware:
         """The layer.
@@ -177,8 +188,15 @@ class SemanticCacheLayer:
         """
         if definition is not self._definition:
             raise ConfigurationError("one layer semantic_cache is enough")
-        embedder = self._embedder(definition)
-        index = self._index(definition.index, embedder)
+        embedder = self._hold.take(
+            "embedder",
+            (definition.embedder, definition.embed_timeout_seconds),
+            lambda: self._embedder(definition),
+        )
+        index = self._hold.take(
+            "semantic_index", self._index_key(), lambda: self._index(definition.index, embedder)
+        )
+        self._watched = embedder
         self.resources += [embedder, index]
         self._watch(embedder, index)
         server = self._configuration.server
@@ -188,6 +206,7 @@ class SemanticCacheLayer:
             self._make,
             embedder=embedder,
             index=index,
+            counts=self._hold.take("semantic_cache.counts", None, SemanticCounts),
             **{name: getattr(definition, name) for name in (*SHARED_OPTIONS, *_OWN_OPTIONS)},
             **({} if headers is None else {"credential_headers": headers}),
             **({} if guards is None else {"guards": _known(guards)}),
@@ -197,6 +216,8 @@ class SemanticCacheLayer:
         )
 
     def _make(self, app: ASGIApp, /, **options: Any) -> SemanticCacheMiddleware:
+        if self._on_lookup is not None:
+            options["index"] = TimedCalls(options["index"], ("search",), self._on_lookup)
         self._made = SemanticCacheMiddleware(app, **options)
         return self._made
 
@@ -219,6 +240,17 @@ class SemanticCacheLayer:
     def policy(self) -> DecisionPolicy:
         """What decides on candidates."""
         return self.layer.policy
+
+    def time_lookups(self, on_seconds: Callable[[float], None]) -> None:
+        """Tell how long each search of the index takes.
+
+        For whoever has made the layer, before the stack is put together.
+        """
+        self._on_lookup = on_seconds
+
+    def time_embeddings(self, on_seconds: Callable[[float], None]) -> None:
+        """Tell how long each call of the embedder takes; for whoever has made the layer."""
+        self._watched.on_seconds = on_seconds
 
     def _watch(self, embedder: WatchedEmbedder, index: SemanticIndex) -> None:
         async def check() -> bool:
@@ -248,6 +280,19 @@ class SemanticCacheLayer:
         except ConfigurationError as error:
             raise _below(f"embedder.{kind}", error, inner) from None
         return WatchedEmbedder(embedder, timeout_seconds=definition.embed_timeout_seconds)
+
+    def _index_key(self) -> tuple[object, ...]:
+        """All that the index is made from. Vectors of one model say nothing to another."""
+        definition, storage = self._definition, self._configuration.storage
+        key: tuple[object, ...] = (definition.index, definition.embedder)
+        if definition.index.postgresql is not UNSET:
+            self._open_database()
+            key = (*key, storage.database)
+        elif definition.index.redis is not UNSET:
+            key = (*key, storage.redis)
+        elif definition.index.qdrant is UNSET:
+            return key
+        return (*key, definition.index_timeout_seconds)
 
     def _index(self, definition: IndexDefinition, embedder: Embedder) -> SemanticIndex:
         if all(getattr(definition, kind) is UNSET for kind in definition.__struct_fields__):
@@ -302,22 +347,27 @@ class SemanticCacheLayer:
         if definition is None:
             return {}
         try:
-            file = ShadowFile(definition.file, max_bytes=definition.max_bytes)
+            opened = self._hold.take(
+                "shadow",
+                (definition.file, definition.max_bytes),
+                lambda: _Closed(ShadowFile(definition.file, max_bytes=definition.max_bytes)),
+            )
         except ConfigurationError as error:
             raise ConfigurationError(error.message, param="shadow.file") from None
-        self.resources.append(_Closed(file))
-        return {"shadow": file, "shadow_texts": definition.texts}
+        self.resources.append(opened)
+        return {"shadow": opened.file, "shadow_texts": definition.texts}
 
 
 class _Closed:
     def __init__(self, file: ShadowFile) -> None:
-        self._file: ShadowFile | None = file
+        self.file = file
+        self._is_open = True
 
     async def aclose(self) -> None:
         """Close the file. Idempotent."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        if self._is_open:
+            self._is_open = False
+            self.file.close()
 
 
 def _one_of(definition: Any, kinds: Any, option: str) -> tuple[str, Any]:

@@ -7,7 +7,6 @@ import logging
 import os
 import secrets
 from pathlib import Path
-from typing import Literal
 
 from asgi_llm.gateway._cost_definitions import JournalDefinition
 from asgi_llm.stores.journal import FileJournal
@@ -21,22 +20,18 @@ logger = logging.getLogger(__name__)
 _PROBE_BYTES = 4096
 
 
-def open_journal(
-    definition: JournalDefinition, *, folder: Path, on_full: Literal["allow", "deny"]
-) -> FileJournal:
+def open_journal(definition: JournalDefinition, *, folder: Path) -> FileJournal:
     """The journal of this process. Nothing is opened before it is written.
 
     Args:
         definition: As the configuration has it.
         folder: Where it is, unless the definition says so.
-        on_full: What becomes of a call when it cannot be written.
     """
     return FileJournal(
         definition.folder or folder,
         fsync=definition.fsync,
         fsync_interval_seconds=definition.fsync_interval_seconds,
         map_segments=definition.map_segments,
-        on_full=on_full,
     )
 
 

@@ -32,6 +32,8 @@ from asgi_llm.gateway._provider_definitions import (
     ProviderDefinition,
     RemoteDefinition,
 )
+from asgi_llm.gateway._reload_carried import Carried, Hold
+from asgi_llm.gateway._reload_watch import file_stamp
 from asgi_llm.gateway.compose import Gateway, Resource, compose
 from asgi_llm.gateway.config import Loaded, Source, load
 from asgi_llm.gateway.health import Health
@@ -58,7 +60,7 @@ def load_gateway(source: Source | None = None, *, insecure: bool = False) -> Gat
         source: A YAML file, or a mapping with the same keys. None: the file that
             ``ASGI_LLM_CONFIG`` names, or ``asgi-llm.yaml`` in the current directory, or else the
             providers whose keys are in the environment.
-        insecure: Take a master key that is easily guessed.
+        insecure: Take keys that are easily guessed.
 
     Raises:
         ConfigurationError: One line for each thing that is wrong.
@@ -86,12 +88,13 @@ class Build:
         self.models = models
 
 
-def build(loaded: Loaded, *, insecure: bool = False) -> Build:
+def build(loaded: Loaded, *, insecure: bool = False, hold: Hold | None = None) -> Build:
     """Put a loaded configuration together. Opens no connection.
 
     Args:
         loaded: The configuration.
-        insecure: Take a master key that is easily guessed.
+        insecure: Take keys that are easily guessed.
+        hold: Gives what an earlier build has made already; None: all is made anew.
 
     Raises:
         ConfigurationError: An adapter or a layer refuses an option; the message says where it
@@ -99,7 +102,8 @@ def build(loaded: Loaded, *, insecure: bool = False) -> Build:
     """
     configuration = loaded.configuration
     server = configuration.server
-    transports = _Transports(server.timeouts)
+    hold = Carried().hold() if hold is None else hold
+    transports = _Transports(server.timeouts, hold)
     providers: dict[str, Provider] = {}
     for name, definition in configuration.providers.items():
         try:
@@ -131,7 +135,7 @@ def build(loaded: Loaded, *, insecure: bool = False) -> Build:
         write_timeout_seconds=server.write_timeout_seconds,
     )
     health = Health()
-    made = Layers(configuration, health, insecure=insecure)
+    made = Layers(configuration, health, hold, insecure=insecure)
     layers = []
     for index, layer in enumerate(configuration.stack):
         try:
@@ -144,12 +148,13 @@ def build(loaded: Loaded, *, insecure: bool = False) -> Build:
         gateway = compose(
             [*layers, system, *made.inside],
             app,
-            resources=[*made.resources, *transports.opened],
+            resources=hold.uses([*made.resources, *transports.opened]),
             health=health,
             openapi=describe,
         )
     except ConfigurationError as error:
         raise _located(error, loaded, layers) from error
+    hold.finish()
     return Build(gateway, providers, models)
 
 
@@ -241,7 +246,12 @@ def _imported(
     if isinstance(definition, RemoteDefinition):
         options["headers"] = list(options["headers"].items())
         options["transport"] = transports.for_provider(definition)
-    made: Provider = adapter(name=name, timeouts=transports.timeouts_of(definition), **options)
+    timeouts = transports.timeouts_of(definition)
+    made: Provider = transports.hold.take(
+        f"providers.{name}",
+        (definition, timeouts, file_stamp(getattr(definition, "ca_file", None))),
+        lambda: adapter(name=name, timeouts=timeouts, **options),
+    )
     if isinstance(made, Resource):
         transports.opened.append(made)
     return made
@@ -269,13 +279,15 @@ class _Transports:
 
     Attributes:
         timeouts: The default deadlines.
+        hold: Where those of an earlier build are.
         shared: The common pool.
         opened: Everything to close.
     """
 
-    def __init__(self, timeouts: TimeoutsDefinition) -> None:
+    def __init__(self, timeouts: TimeoutsDefinition, hold: Hold) -> None:
         self.timeouts = _merged(timeouts, Timeouts())
-        self.shared: Transport = default_transport()
+        self.hold = hold
+        self.shared: Transport = hold.take("transport", None, default_transport)
         self.opened: list[Resource] = [self.shared]
 
     def for_provider(self, definition: RemoteDefinition) -> Transport | None:
@@ -283,8 +295,14 @@ class _Transports:
         transport: Transport | None = None
         if definition.proxy is not None or definition.ca_file is not None:
             proxy = definition.proxy.reveal() if definition.proxy else None
-            transport = default_transport(proxy, ca_file=definition.ca_file)
-            self.opened.append(transport)
+            ca_file = definition.ca_file
+            transport = self.hold.take(
+                "transport",
+                (proxy, ca_file, file_stamp(ca_file)),
+                lambda: default_transport(proxy, ca_file=ca_file),
+            )
+            if transport not in self.opened:
+                self.opened.append(transport)
         return transport
 
     def timeouts_of(

@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import BinaryIO, NoReturn
 
@@ -16,6 +17,7 @@ import asgi_llm
 from asgi_llm import _json
 from asgi_llm.errors import ConfigurationError, InvalidRequestError
 from asgi_llm.gateway._listing import capability_rows, columns, fitting_rows, model_rows
+from asgi_llm.gateway._metrics_folder import metrics_folder
 from asgi_llm.gateway._price_listing import UnknownNameError, price_rows
 from asgi_llm.gateway._prices import make_prices, prices_of
 from asgi_llm.gateway._schema import schema
@@ -29,6 +31,7 @@ from asgi_llm.gateway.config import (
     hand_down,
     load,
 )
+from asgi_llm.gateway.reload import ReloadingGateway
 from asgi_llm.gateway.serve import ListenError, ServerConfig, is_loopback, listen
 from asgi_llm.gateway.serve import run as run_server
 
@@ -77,13 +80,17 @@ def commands() -> None:
     "--insecure",
     is_flag=True,
     help="Listen on an address that others can reach, though callers are not authenticated; and "
-    "take a master key that is easily guessed.",
+    "take keys that are easily guessed.",
 )
 def serve(
     config: str | None, host: str | None, port: int | None, workers: int | None, insecure: bool
 ) -> None:
     """Start the gateway."""
-    loaded, built = _load(config, insecure=insecure)
+    try:
+        gateway = ReloadingGateway(config, insecure=insecure)
+    except ConfigurationError as error:
+        _fail(error.message, BAD_INPUT)
+    loaded, built = gateway.loaded, gateway.built
     server = loaded.configuration.server
     host = host if host is not None else server.host
     port = port if port is not None else server.port
@@ -112,9 +119,11 @@ def serve(
 
     if workers > 1:
         hand_down(loaded.source, workers=workers, insecure=insecure)
-    app = built.gateway if workers == 1 else "asgi_llm.gateway.serve:application"
-    serving = ServerConfig(app, server, workers=workers)
-    status = run_server(serving, bound, announce)
+    app = gateway if workers == 1 else "asgi_llm.gateway.serve:application"
+    must_authenticate = not (insecure or is_loopback(host))
+    serving = ServerConfig(app, server, workers=workers, must_authenticate=must_authenticate)
+    with metrics_folder() if workers > 1 else nullcontext():
+        status = run_server(serving, bound, announce)
     if console and status == 0:
         click.echo("Stopped.", err=True)
     sys.exit(status)
@@ -196,10 +205,10 @@ def version() -> None:
     click.echo(asgi_llm.__version__)
 
 
-def _load(config: str | None, *, insecure: bool = False) -> tuple[Loaded, Build]:
+def _load(config: str | None) -> tuple[Loaded, Build]:
     try:
         loaded = load(config)
-        return loaded, build(loaded, insecure=insecure)
+        return loaded, build(loaded)
     except ConfigurationError as error:
         _fail(error.message, BAD_INPUT)
 

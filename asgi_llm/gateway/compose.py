@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Protocol, cast, runtime_checkable
 
@@ -17,6 +17,7 @@ from asgi_llm._traceback import describe
 from asgi_llm.errors import ConfigurationError, InternalError, LLMError, RawHeaders
 from asgi_llm.gateway import openapi as _openapi
 from asgi_llm.gateway._order import misplaced
+from asgi_llm.gateway._startup import answer_lifespan
 from asgi_llm.gateway.health import Health
 from asgi_llm.integrations._lifespan import Member
 from asgi_llm.state import FAILURE, State, enter
@@ -101,6 +102,7 @@ def compose(
 
 
 _KINDS: Final = {
+    "asgi_llm.middleware.telemetry.TelemetryMiddleware": "telemetry",
     "asgi_llm.middleware.auth.AuthMiddleware": "auth",
     "asgi_llm.middleware.rate_limit.RateLimitMiddleware": "rate_limit",
     "asgi_llm.middleware.cost.CostMiddleware": "cost",
@@ -108,6 +110,7 @@ _KINDS: Final = {
     "asgi_llm.middleware.guardrails.GuardrailsMiddleware": "guardrails",
     "asgi_llm.middleware.exact_cache.ExactCacheMiddleware": "exact_cache",
     "asgi_llm.middleware.semantic_cache.SemanticCacheMiddleware": "semantic_cache",
+    "asgi_llm.middleware.router.RouterMiddleware": "router",
 }
 """By name, since nobody has to import a layer that is not in the stack."""
 
@@ -154,6 +157,7 @@ class Gateway:
         self.app = app
         self.health = health
         self.openapi = openapi
+        self._last_words: LLMError | None = None
         self._resources = tuple(resources)
         self._lock = asyncio.Lock()
         self._users = 0
@@ -179,6 +183,23 @@ class Gateway:
         except Exception as error:
             if not watched.is_clients_doing(error):
                 await _conclude(watched, error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._last_words is None or task is None:
+                raise
+            task.uncancel()
+            await _conclude(watched, self._last_words)
+
+    def expire(self, tasks: Iterable[asyncio.Task[object]], last_words: LLMError) -> None:
+        """End requests under way: their clients get ``last_words``, where an answer allows it.
+
+        Args:
+            tasks: Those that serve the requests.
+            last_words: What they are told. No request comes after it.
+        """
+        self._last_words = last_words
+        for task in tasks:
+            task.cancel()
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope, state = enter(self._inner.see(scope))
@@ -205,26 +226,7 @@ class Gateway:
             logger.debug("websocket %s: the client left first", state.request_id)
 
     async def _answer_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        try:
-            await self._open(scope.get("state"))
-        except Exception as error:
-            logger.error("the gateway did not start:\n%s", describe(error))
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        try:
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-        except BaseException:
-            await self._close()
-            raise
-        try:
-            await self._close()
-        except Exception as error:
-            logger.error("the gateway did not end well:\n%s", describe(error))
-            await send({"type": "lifespan.shutdown.failed", "message": str(error)})
-        else:
-            await send({"type": "lifespan.shutdown.complete"})
+        await answer_lifespan(lambda: self._open(scope.get("state")), self._close, receive, send)
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -20,6 +20,7 @@ from asgi_llm.gateway._layer_definitions import (
     CostDefinition,
     GuardrailsDefinition,
     LayerDefinition,
+    TelemetryDefinition,
 )
 from asgi_llm.gateway._order import misplaced
 from asgi_llm.gateway._provider_definitions import (
@@ -32,6 +33,7 @@ from asgi_llm.gateway._provider_definitions import (
     ProviderDefinition,
     VertexDefinition,
 )
+from asgi_llm.gateway._router_definitions import FALLBACKS
 from asgi_llm.gateway._tree import (
     ConfigurationProblems,
     Items,
@@ -62,9 +64,12 @@ __all__ = [
     "Secret",
     "authenticates",
     "find_cost",
+    "find_file",
+    "find_telemetry",
     "hand_down",
     "insecure_by_environment",
     "load",
+    "metrics_are_closed",
     "shown_database",
 ]
 
@@ -127,7 +132,7 @@ def load(source: Source | None = None, *, environ: Mapping[str, str] | None = No
     if isinstance(source, Mapping):
         node = from_python(source, Place())
     else:
-        file = _find(source, environ)
+        file = find_file(source, environ)
         if file is None:
             node, notes = discover(environ)
             discovered = True
@@ -168,6 +173,25 @@ def authenticates(configuration: Configuration) -> bool:
     )
 
 
+def find_telemetry(configuration: Configuration) -> TelemetryDefinition | None:
+    """The layer ``telemetry`` of a configuration; None: it has none."""
+    return next((one for one in configuration.stack if isinstance(one, TelemetryDefinition)), None)
+
+
+def metrics_are_closed(configuration: Configuration) -> bool:
+    """Whether there are metrics that nobody can read, since nothing says who may."""
+    telemetry = find_telemetry(configuration)
+    return (
+        telemetry is not None
+        and not (telemetry.token or telemetry.public)
+        and authenticates(configuration)
+        and not any(
+            isinstance(layer, AuthDefinition) and layer.master_key and layer.master_key.reveal()
+            for layer in configuration.stack
+        )
+    )
+
+
 def find_cost(configuration: Configuration) -> CostDefinition | None:
     """The layer ``cost`` of a configuration; None: it has none."""
     return next((one for one in configuration.stack if isinstance(one, CostDefinition)), None)
@@ -182,7 +206,11 @@ def shown_database(configuration: Configuration) -> str:
     return place.partition("?")[0].removeprefix("/") or "memory"
 
 
-def _find(source: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
+def find_file(
+    source: str | os.PathLike[str] | None, environ: Mapping[str, str] | None = None
+) -> str | None:
+    """The file that ``load`` reads for ``source``; None: it reads the environment alone."""
+    environ = os.environ if environ is None else environ
     if source is not None:
         return os.fspath(source)
     if named := environ.get(CONFIG_VARIABLE):
@@ -234,12 +262,35 @@ def _contradictions(
                     ("models", alias, "targets", index, "provider"),
                     f"no provider {target.provider!r} is configured{hint}",
                 )
-        for index, other in enumerate(model.fallbacks):
-            if other not in models and other.partition("/")[0] not in providers:
-                yield problem(
-                    ("models", alias, "fallbacks", index),
-                    f"no model {other!r} is configured{nearest(other, models)}",
-                )
+        yield from _wrong_routes(alias, model, configuration, problem)
+
+
+def _wrong_routes(
+    alias: str,
+    model: ModelDefinition,
+    configuration: Configuration,
+    problem: Callable[[Path, str], Problem],
+) -> Iterator[Problem]:
+    """What an alias says of where its requests go, and cannot be."""
+    models = configuration.models
+    ids = [f"{target.provider}/{target.model}" for target in model.targets]
+    for index, name in enumerate(ids):
+        if name in ids[:index]:
+            yield problem(
+                ("models", alias, "targets", index), f"the target {name} is there already"
+            )
+    if all(target.weight == 0 for target in model.targets):
+        yield problem(("models", alias, "targets", 0, "weight"), "no target has a weight above 0")
+    for key in FALLBACKS:
+        for index, other in enumerate(getattr(model, key)):
+            path: Path = ("models", alias, key, index)
+            if other not in models:
+                provider, _, name = other.partition("/")
+                if not name or provider not in configuration.providers:
+                    message = f"no model {other!r} is configured{nearest(other, models)}"
+                    yield problem(path, message)
+            elif other == alias:
+                yield problem(path, "a model cannot fall back to itself")
 
 
 def _missing_url(provider: ProviderDefinition) -> str | None:
@@ -321,15 +372,19 @@ def _with_keys(configuration: Configuration, environ: Mapping[str, str]) -> Conf
 
 
 def _notes(configuration: Configuration, node: Node) -> Iterator[str]:
-    for alias, model in configuration.models.items():
+    names = [_layer_name(layer) for layer in configuration.stack]
+    for alias, model in configuration.models.items() if "router" not in names else ():
         for key in _unused(model):
             path: Path = ("models", alias, key)
             place = locate(node, path)
-            message = "not used by this version, which calls the first target"
+            message = "not used without a layer router: the first target is called"
             yield str(Problem(place, path_text(path), message))
-    names = [_layer_name(layer) for layer in configuration.stack]
     for index, message in misplaced(names, asks_who=_scoped(configuration)):
         path = ("stack", index, names[index])
+        yield str(Problem(locate(node, path), path_text(path), message))
+    if metrics_are_closed(configuration):
+        path = ("stack", names.index("telemetry"), "telemetry")
+        message = "nobody may read the metrics: give it a token, or auth a master_key"
         yield str(Problem(locate(node, path), path_text(path), message))
     for name, provider in configuration.providers.items():
         if isinstance(provider, AzureDefinition):
@@ -363,8 +418,9 @@ def _unused(model: ModelDefinition) -> Iterator[str]:
         yield "targets"
     if model.strategy is not None:
         yield "strategy"
-    if model.fallbacks:
-        yield "fallbacks"
+    for key in FALLBACKS:
+        if getattr(model, key):
+            yield key
 
 
 def _is_local(url: str) -> bool:

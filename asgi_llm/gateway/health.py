@@ -58,10 +58,20 @@ class Health:
         self.check_timeout_seconds = check_timeout_seconds
         self.draining = False
         self._failing: set[str] = set()
+        self._successor: Health | None = None
 
     def drain(self) -> None:
         """From now on not ready: the process is ending, and new requests belong elsewhere."""
         self.draining = True
+        if self._successor is not None:
+            self._successor.drain()
+
+    def hand_over(self, successor: Health) -> None:
+        """From now on ``successor`` is asked: it ends with this one, and knows what was logged."""
+        successor._failing = self._failing & successor.checks.keys()
+        self._successor = successor
+        if self.draining:
+            successor.drain()
 
     async def parts(self) -> dict[str, bool]:
         """Each checked part, and whether it is well."""

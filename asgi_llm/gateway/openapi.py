@@ -128,6 +128,7 @@ _TEMPLATES: Final = frozenset(
         "/health",
         "/health/live",
         "/health/ready",
+        "/metrics",
         "/openapi.json",
         "/docs",
         "/docs/docs.js",

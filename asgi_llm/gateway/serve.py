@@ -14,39 +14,40 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.gateway._definitions import ServerDefinition
 from asgi_llm.gateway._drain import Drain
 from asgi_llm.gateway._logging import LogFormat, log_to_stderr
 from asgi_llm.gateway._protocol import BoundedProtocol
-from asgi_llm.gateway.build import load_gateway
-from asgi_llm.gateway.compose import Gateway
+from asgi_llm.gateway._reload_manager import (
+    STARTUP_FAILURE,
+    Manager,
+    on_hang_up,
+)
 from asgi_llm.gateway.config import insecure_by_environment
+from asgi_llm.gateway.reload import ReloadingGateway
 
 __all__ = ["ListenError", "ServerConfig", "application", "is_loopback", "listen", "run"]
 
 logger = logging.getLogger(__name__)
-
-_STARTUP_FAILURE = 3
-"""The exit status by which a worker tells uvicorn's manager that another try is of no use."""
 
 
 class ListenError(OSError):
     """The address cannot be listened on; the text says why in one line."""
 
 
-def application() -> Gateway:
+def application() -> ReloadingGateway:
     """The gateway of a worker process: an application factory for any ASGI server.
 
-    Reads what ``load_gateway`` reads. A configuration that is wrong ends the process.
+    Reads what ``load_gateway`` reads, and takes its changes. A configuration that is wrong at the
+    start ends the process.
     """
     try:
-        return load_gateway(insecure=insecure_by_environment())
+        return ReloadingGateway(insecure=insecure_by_environment())
     except ConfigurationError as error:
         sys.stderr.write(f"{error.message}\n")
-        sys.exit(_STARTUP_FAILURE)
+        sys.exit(STARTUP_FAILURE)
 
 
 def is_loopback(host: str) -> bool:
@@ -87,6 +88,8 @@ def listen(host: str, port: int) -> socket.socket:
         else:
             cause = causes.get(error.errno or 0, error.strerror or str(error))
         raise ListenError(f"cannot listen on {host}:{port}: {cause}") from error
+    # Connections inherit it. Without uvloop nobody else sees to it, and each small piece waits.
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     bound.set_inheritable(True)
     return bound
 
@@ -98,11 +101,20 @@ class ServerConfig(uvicorn.Config):
         app: The gateway, or the import string of a factory for it.
         server: The limits.
         workers: How many processes.
+        must_authenticate: Whether no change may let callers in without a credential.
     """
 
     drain: Drain
 
-    def __init__(self, app: Any, server: ServerDefinition, *, workers: int) -> None:
+    def __init__(
+        self,
+        app: Any,
+        server: ServerDefinition,
+        *,
+        workers: int,
+        must_authenticate: bool = False,
+    ) -> None:
+        self._must_authenticate = must_authenticate
         self.max_connections = server.max_connections
         self.header_timeout_seconds = server.header_timeout_seconds
         self._drain_seconds = server.graceful_shutdown_seconds
@@ -134,11 +146,13 @@ class ServerConfig(uvicorn.Config):
         app = super().load_app()
 
         def make() -> Drain:
-            gateway: Gateway = app() if isinstance(self.app, str) else app
+            gateway: ReloadingGateway = app() if isinstance(self.app, str) else app
+            gateway.must_authenticate = self._must_authenticate
+            loop = asyncio.get_running_loop()
+            on_hang_up(gateway.reload_soon, loop)
 
             def begin() -> None:
                 gateway.health.drain()
-                loop = asyncio.get_running_loop()
                 # uvicorn would leave its tasks behind at a second Ctrl+C; this ends them at once.
                 signal.signal(
                     signal.SIGINT, lambda *_: loop.call_soon_threadsafe(self.drain.expire)
@@ -159,11 +173,11 @@ def run(config: ServerConfig, bound: socket.socket, announce: Callable[[], None]
         announce: Called once, when a signal to stop will be heeded.
     """
     if config.workers > 1:
-        manager = Multiprocess(config, sockets=[bound])
+        manager = Manager(config, sockets=[bound])
         announce()
         with bound:
             manager.run()
-        return _STARTUP_FAILURE if _failed(manager) else 0
+        return STARTUP_FAILURE if _failed(manager) else 0
     server = uvicorn.Server(config)
 
     def stop(*_: object) -> None:
@@ -173,10 +187,11 @@ def run(config: ServerConfig, bound: socket.socket, announce: Callable[[], None]
     # must not be lost. When it has ended the server it raises them again, and they come back here.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    on_hang_up(None)
     announce()
     server.run(sockets=[bound])
-    return 0 if server.started else _STARTUP_FAILURE
+    return 0 if server.started else STARTUP_FAILURE
 
 
-def _failed(manager: Multiprocess) -> bool:
-    return any(process.exitcode == _STARTUP_FAILURE for process in manager.processes)
+def _failed(manager: Manager) -> bool:
+    return any(process.exitcode == STARTUP_FAILURE for process in manager.processes)

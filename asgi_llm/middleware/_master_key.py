@@ -1,4 +1,4 @@
-"""The master key: which ones are refused, and how one is compared."""
+"""The master key, how one is compared, and which keys that somebody chose are refused."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.stores.key_material import digest_key
 
-__all__ = ["MIN_MASTER_KEY_LENGTH", "MasterKey"]
+__all__ = ["GOOD_KEY", "MIN_KEY_LENGTH", "MasterKey", "why_guessable"]
 
-MIN_MASTER_KEY_LENGTH: Final = 16
+MIN_KEY_LENGTH: Final = 16
 _MIN_DISTINCT_CHARACTERS: Final = 8
 
 _EXAMPLES = (
@@ -52,7 +52,11 @@ class MasterKey:
 
     def __init__(self, key: str, *, insecure: bool = False) -> None:
         if not insecure:
-            _refuse_guessable(key)
+            cause = (
+                why_guessable(key) if key else "it is empty; leave it out for a gateway without one"
+            )
+            if cause is not None:
+                raise _refusal(cause)
         try:
             self._digest = digest_key(key)
         except ConfigurationError as error:
@@ -63,21 +67,23 @@ class MasterKey:
         return hmac.compare_digest(digest, self._digest)
 
 
-def _refuse_guessable(key: str) -> None:
-    if not key:
-        raise _refusal("it is empty; leave it out for a gateway without one")
-    if len(key) < MIN_MASTER_KEY_LENGTH:
-        raise _refusal(f"it has fewer than {MIN_MASTER_KEY_LENGTH} characters")
+def why_guessable(key: str) -> str | None:
+    """Why a key that somebody chose is no good, in words that do not quote it; None: it may be."""
+    if len(key) < MIN_KEY_LENGTH:
+        return f"it has fewer than {MIN_KEY_LENGTH} characters"
     lowered = key.lower()
     if any(example in lowered for example in _EXAMPLES) or (
         len(set(key)) < _MIN_DISTINCT_CHARACTERS
     ):
-        raise _refusal("it looks like one from an example")
+        return "it looks like one from an example"
+    return None
+
+
+GOOD_KEY: Final = "python -c 'import secrets; print(\"sk-\" + secrets.token_urlsafe(32))'"
+"""How to make one."""
 
 
 def _refusal(cause: str) -> ConfigurationError:
     return ConfigurationError(
-        f"master_key is refused: {cause}. A good one: "
-        "python -c 'import secrets; print(\"sk-\" + secrets.token_urlsafe(32))'",
-        param="master_key",
+        f"master_key is refused: {cause}. A good one: {GOOD_KEY}", param="master_key"
     )

@@ -25,7 +25,6 @@ from asgi_llm.stores._journal_format import (
     OUTCOME,
     decode_rows,
     encode_rows,
-    pack,
 )
 from asgi_llm.stores._journal_lane import (
     START,
@@ -35,7 +34,8 @@ from asgi_llm.stores._journal_lane import (
     lock_lane,
     read_batch,
 )
-from asgi_llm.stores._journal_writer import GroupSync, LaneWriter, Sync
+from asgi_llm.stores._journal_sync import GroupSync
+from asgi_llm.stores._journal_writer import LaneWriter, Sync
 from asgi_llm.stores._ledger_values import clean_row, fit_row_id
 from asgi_llm.stores.ledger import LedgerRow
 
@@ -162,7 +162,8 @@ class FileJournal:
         self._max_segment_bytes = max_segment_bytes
         self._fsync: Sync = fsync
         self._fsync_interval_seconds = fsync_interval_seconds
-        self._on_full = on_full
+        self.on_full: Literal["deny", "allow"] = on_full
+        """As given; may be changed."""
         self._map_segments = map_segments
         self._max_unwritten_rows = max_unwritten_rows
         self._clock = clock
@@ -242,13 +243,12 @@ class FileJournal:
         """
         if self._fork != _forks:
             self._leave_to_parent()
-        record = pack(INTENT, intent, 0, row, self._clock())
         with self._lock:
             try:
-                (self._writer or self._lane()).append_intent(intent, record)
+                (self._writer or self._lane()).append(INTENT, intent, 0, row, self._clock())
             except OSError as error:
                 self._refused(error)
-                if self._on_full == "deny":
+                if self.on_full == "deny":
                     raise StoreError("The journal cannot be written.") from error
                 self.unwritten_intents += 1
             else:
@@ -279,12 +279,11 @@ class FileJournal:
         if self._fork != _forks:
             self._leave_to_parent()
         now = self._clock()
-        record = pack(OUTCOME, intent, count, rows, now)
         with self._lock:
             if self._unwritten:
                 self._write_kept()
             try:
-                (self._writer or self._lane()).append_outcome(intent, record)
+                (self._writer or self._lane()).append(OUTCOME, intent, count, rows, now)
             except OSError as error:
                 self._refused(error)
                 self._keep(decode_rows(rows), intent, now)
@@ -297,8 +296,7 @@ class FileJournal:
             self._listener()
 
     def _write(self, rows: Sequence[LedgerRow], intent: str, now: float) -> None:
-        record = pack(OUTCOME, intent, len(rows), encode_rows(rows), now)
-        self._lane().append_outcome(intent, record)
+        self._lane().append(OUTCOME, intent, len(rows), encode_rows(rows), now)
         self._written_rows += len(rows)
 
     def _lane(self) -> LaneWriter:

@@ -117,7 +117,8 @@ def test_yaml_block_is_a_valid_configuration(block: Block, tmp_path: Path) -> No
     """``asgi-llm check`` accepts the block, given the variables that it names."""
     file = tmp_path / "gateway.yaml"
     file.write_text(block.code)
-    given = {name: _EXAMPLES.get(name, "sk-example-0123") for name in _VARIABLE.findall(block.code)}
+    named = _VARIABLE.findall(block.code)
+    given = {name: _EXAMPLES.get(name, "sk-7f3b9c2e8a1d4560") for name in named}
     done = subprocess.run(
         [COMMAND, "check", "--config", str(file)],
         cwd=tmp_path,

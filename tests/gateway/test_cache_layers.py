@@ -33,7 +33,7 @@ JSON = (b"content-type", b"application/json")
 DEAR = {"prices": {"overrides": {"up": {"*": {"input": 0, "output": 0, "per_request": 1}}}}}
 """Each call costs a USD."""
 KEYS = [
-    {"name": f"key-{name}-{number}", "key": f"sk-{name}-{number}-0123456789", "organization": name}
+    {"name": f"key-{name}-{number}", "key": f"sk-{name}-{number}-7f3b9c2e8a", "organization": name}
     for name in ("acme", "zeta")
     for number in (1, 2)
 ]

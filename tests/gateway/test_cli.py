@@ -60,7 +60,7 @@ def test_check_of_a_good_file_warns_of_what_is_not_used(tmp_path: Path) -> None:
     )
     assert result.stderr == (
         f"warning: {path}:6:10: models.fast.targets: "
-        "not used by this version, which calls the first target\n"
+        "not used without a layer router: the first target is called\n"
     )
 
 

@@ -38,9 +38,9 @@ CASES: dict[str, tuple[str | bytes, str]] = {
         "gateway.yaml:2:11: storage.redsi: unknown key, did you mean redis?",
     ),
     "a layer of a later version": (
-        ECHO + "stack:\n  - access_log\n  - telemetry: {}\n",
-        "gateway.yaml:4:5: stack[1].telemetry: this version has no layer telemetry; "
-        "it has access_log, auth, rate_limit, cost, guardrails, exact_cache, semantic_cache, cors",
+        ECHO + "stack:\n  - access_log\n  - prompt: {}\n",
+        "gateway.yaml:4:5: stack[1].prompt: this version has no layer prompt; "
+        "it has access_log, telemetry, auth, ",
     ),
     "a layer that is none": (
         ECHO + "stack: [{acces_log: {}}]\n",
@@ -283,14 +283,14 @@ def test_all_mistakes_are_told_at_once_in_the_files_order(tmp_path: Path) -> Non
         "providers:\n"
         "  a: {type: openai, api_key: ${NO_SUCH_KEY}}\n"
         "  b: {type: opnai}\n"
-        "stack: [telemetry]\n"
+        "stack: [prompt]\n"
     )
     assert [line.split(": ")[1] for line in problems(tmp_path, text)] == [
         "server.prt",
         "server.port",
         "providers.a.api_key",
         "providers.b.type",
-        "stack[0].telemetry",
+        "stack[0].prompt",
     ]
 
 

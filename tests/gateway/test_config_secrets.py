@@ -25,7 +25,7 @@ def test_a_secret_shows_itself_only_on_demand() -> None:
         pickle.dumps(secret)
 
 
-def test_a_loaded_configuration_shows_no_secret(tmp_path: Path) -> None:
+def test_incident_2026_03_18_a_loaded_configuration_shows_no_secret(tmp_path: Path) -> None:
     """Its repr holds no value of the file that is a secret."""
     file = tmp_path / "gateway.yaml"
     file.write_text(
@@ -65,7 +65,9 @@ WRONG = {
 
 @pytest.mark.parametrize("source", ["file", "environment", "mapping"])
 @pytest.mark.parametrize("name", WRONG)
-def test_no_error_shows_a_secret(tmp_path: Path, name: str, source: str) -> None:
+def test_incident_2026_03_18_no_error_shows_a_secret(
+    tmp_path: Path, name: str, source: str
+) -> None:
     """Whatever is wrong with it or around it, the message and its causes leave the value out."""
     written = WRONG[name]
     environ = {"K": CANARY}

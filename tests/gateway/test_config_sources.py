@@ -420,8 +420,8 @@ def test_notes_tell_what_is_not_used(tmp_path: Path) -> None:
         "  b: {targets: [{provider: e, model: x}]}\n"
     )
     assert [note.replace(str(file), "f") for note in load(file, environ={}).notes] == [
-        "f:5:5: models.a.targets: not used by this version, which calls the first target",
-        "f:4:5: models.a.strategy: not used by this version, which calls the first target",
-        "f:6:5: models.a.fallbacks: not used by this version, which calls the first target",
+        "f:5:5: models.a.targets: not used without a layer router: the first target is called",
+        "f:4:5: models.a.strategy: not used without a layer router: the first target is called",
+        "f:6:5: models.a.fallbacks: not used without a layer router: the first target is called",
         "f:1:30: providers.o: the key goes over plain http, which anyone on the way can read",
     ]

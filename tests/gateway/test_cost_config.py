@@ -286,7 +286,7 @@ def test_the_offline_provider_is_free_and_a_namesake_is_not() -> None:
 
 def test_a_layer_that_cannot_know_who_calls_is_noted() -> None:
     """It stands outside of authentication; nothing is said of one inside."""
-    auth = {"auth": {"keys": [{"name": "a", "key": "sk-0123456789abcdef"}], "database": False}}
+    auth = {"auth": {"keys": [{"name": "a", "key": "sk-7f3b9c2e8a1d4560"}], "database": False}}
     noted = {}
     for stack in ((auth, "cost"), ("cost", auth)):
         loaded = load({"providers": {"e": {"type": "echo"}}, "stack": list(stack)})

@@ -11,6 +11,7 @@ from asgi_llm.errors import ConfigurationError
 from asgi_llm.gateway._definitions import ServerDefinition
 from asgi_llm.gateway._guardrails_definitions import GuardrailsDefinition
 from asgi_llm.gateway._guardrails_layer import GuardrailsLayer
+from asgi_llm.gateway._reload_carried import Carried
 from asgi_llm.gateway.build import build, load_gateway
 from asgi_llm.gateway.config import load
 from asgi_llm.gateway.health import Health
@@ -247,7 +248,7 @@ def test_equal_guards_are_one(tmp_path: Path) -> None:
         "      output: [{pii: {regions: [DE]}, min_score: 0.9}]\n",
         tmp_path,
     )
-    made = GuardrailsLayer(ServerDefinition(), Health()).make(definition)
+    made = GuardrailsLayer(ServerDefinition(), Health(), Carried().hold()).make(definition)
     options: dict[str, Any] = dict(made.kwargs)
     first, other = options["input"]
     [again] = options["output"]

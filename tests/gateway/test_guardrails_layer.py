@@ -78,7 +78,7 @@ async def test_answers_out_of_the_cache_are_looked_at_too() -> None:
         "output": [{"words": {"words": ["hush"]}, "scopes": ["key:child"]}],
     }
     keys = [
-        {"name": name, "key": f"sk-{name}-0123456789", "organization": "o"}
+        {"name": name, "key": f"sk-{name}-7f3b9c2e8a1d", "organization": "o"}
         for name in ("adult", "child")
     ]
     stack = ({"auth": {"keys": keys, "database": False}}, {"guardrails": rails}, "exact_cache")

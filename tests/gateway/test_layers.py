@@ -156,6 +156,14 @@ async def test_the_document_describes_the_admin_api_where_there_is_one(tmp_path:
             "stack[0].auth.keys[0]: give either key or sha256",
         ),
         (
+            {"auth": {"keys": [{"name": "a", "key": "sk-1234"}]}},
+            "stack[0].auth.keys[0].key: this key is refused: it has fewer than 16 characters",
+        ),
+        (
+            {"auth": {"keys": [{"name": "a", "key": "sk-changeme-changeme"}]}},
+            "stack[0].auth.keys[0].key: this key is refused: it looks like one from an example",
+        ),
+        (
             {"auth": {"keys": [{"name": "a", "key": FILE_KEY, "limits": ["3 per day"]}]}},
             "stack[0].auth.keys[0].limits[0]: '3 per day'",
         ),
@@ -187,9 +195,12 @@ def test_a_mistake_in_a_layer_has_its_place(
     assert "sk-1234" not in caught.value.message
 
 
-def test_b38_a_guessable_master_key_is_taken_where_risks_are(tmp_path: Path) -> None:
+def test_b38_a_guessable_key_is_taken_where_risks_are(tmp_path: Path) -> None:
     """``--insecure`` says so."""
-    load_gateway(configuration(tmp_path, {"auth": {"master_key": "sk-1234"}}), insecure=True)
+    keys = [{"name": "a", "key": "sk-1234"}]
+    load_gateway(
+        configuration(tmp_path, {"auth": {"master_key": "sk-12345", "keys": keys}}), insecure=True
+    )
 
 
 def test_a_wrong_database_is_no_secret_told(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import httptools
 import pytest
 from openai import APIError, AsyncOpenAI, InternalServerError
 
-from asgi_llm.gateway.compose import Gateway
+from asgi_llm.gateway.reload import ReloadingGateway
 from asgi_llm.gateway.serve import application
 from asgi_llm.testing import (
     Reply,
@@ -260,7 +260,7 @@ class _Answer:
         self.body += data
 
 
-async def test_a_connection_too_many_is_refused(tmp_path: Path) -> None:
+async def test_a15_a_connection_too_many_is_refused(tmp_path: Path) -> None:
     """Idle connections up to the cap stay; the next gets a 503 in the usual form."""
     config = {"providers": {"echo": {"type": "echo"}}, "server": {"max_connections": 2}}
     async with serving(tmp_path, config) as served:
@@ -273,7 +273,7 @@ async def test_a_connection_too_many_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"GET /health", b"GET /health HTTP/1.1\r\nhost: a\r\nx: "])
-async def test_a_head_that_does_not_come_is_given_up(tmp_path: Path, data: bytes) -> None:
+async def test_a14_a_head_that_does_not_come_is_given_up(tmp_path: Path, data: bytes) -> None:
     """A connection that sends no whole head in time is answered and closed."""
     config = {
         "providers": {"echo": {"type": "echo"}},
@@ -286,7 +286,7 @@ async def test_a_head_that_does_not_come_is_given_up(tmp_path: Path, data: bytes
         writer.close()
 
 
-async def test_a_second_head_must_come_in_time_too(tmp_path: Path) -> None:
+async def test_a14_a_second_head_must_come_in_time_too(tmp_path: Path) -> None:
     """On a connection that is kept alive the deadline counts from the head's first byte."""
     config = {
         "providers": {"echo": {"type": "echo"}},
@@ -353,7 +353,7 @@ def test_the_application_of_another_server(
     file = tmp_path / "gateway.yaml"
     monkeypatch.setenv("ASGI_LLM_CONFIG", str(file))
     file.write_text("providers: {echo: {type: echo}}")
-    assert isinstance(application(), Gateway)
+    assert isinstance(application(), ReloadingGateway)
     file.write_text("providers: {echo: {type: ecko}}")
     with pytest.raises(SystemExit) as caught:
         application()

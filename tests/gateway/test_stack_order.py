@@ -17,7 +17,7 @@ from asgi_llm.providers.app import ProviderApp
 from asgi_llm.providers.echo import Echo
 from asgi_llm.stores.keys_memory import MemoryKeys
 
-AUTH: Any = {"auth": {"keys": [{"name": "a", "key": "sk-0123456789abcdef"}], "database": False}}
+AUTH: Any = {"auth": {"keys": [{"name": "a", "key": "sk-7f3b9c2e8a1d4560"}], "database": False}}
 COST: Any = {"cost": {"ledger": {"enabled": False}, "budget_store": "memory"}}
 EMBEDDER: Any = {"http": {"base_url": "http://127.0.0.1:1/v1", "model": "m"}}
 SEMANTIC: Any = {"semantic_cache": {"embedder": EMBEDDER}}
@@ -26,11 +26,16 @@ ANYONE: Any = {"guardrails": {"output": [{"length": {"max_tokens": 9}}]}}
 BLIND = "stands outside of auth, and does not know who is calling: put it after auth"
 OPEN = "stands outside of auth, and answers whoever was not let in: put it after auth"
 
+TOLD: Any = {"telemetry": {"public": True}}
+UNSEEN = "stands inside of auth, and counts nothing of what that answers itself: put it before auth"
+
 STACKS: dict[str, tuple[list[Any], list[tuple[int, str, str]]]] = {
     "the usual order": (
         ["access_log", AUTH, "rate_limit", COST, SCOPED, "exact_cache", SEMANTIC],
         [],
     ),
+    "telemetry outermost": (["access_log", TOLD, AUTH, "exact_cache"], []),
+    "telemetry in auth": ([AUTH, TOLD], [(1, "telemetry", UNSEEN)]),
     "guards behind the caches": ([AUTH, "exact_cache", SEMANTIC, SCOPED], []),
     "no auth at all": ([COST, SCOPED, "exact_cache"], []),
     "limits by address before auth": (["rate_limit", AUTH], []),

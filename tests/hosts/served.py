@@ -21,8 +21,10 @@ from starlette.websockets import WebSocket
 
 from asgi_llm._asgi import BufferedBody, Observer, observe, route_path
 from asgi_llm.integrations.mount import beside
+from asgi_llm.integrations.prometheus import PrometheusMetrics
 from asgi_llm.middleware.auth import AuthMiddleware
 from asgi_llm.middleware.rate_limit import RateLimitMiddleware
+from asgi_llm.middleware.telemetry import TelemetryMiddleware
 from asgi_llm.stores.keys_memory import MemoryKeys
 from asgi_llm.testing.conformance import Layer
 from asgi_llm.types import Principal
@@ -58,6 +60,10 @@ def rate_limit(app: ASGIApp) -> ASGIApp:
     )
 
 
+def telemetry(app: ASGIApp) -> ASGIApp:
+    return TelemetryMiddleware(app, metrics=PrometheusMetrics(), inference_paths=LIMITED)
+
+
 def auth_and_rate_limit(app: ASGIApp) -> ASGIApp:
     return auth(rate_limit(app))
 
@@ -67,6 +73,7 @@ LAYERS: dict[str, Layer] = {
     "auth": auth,
     "rate_limit": rate_limit,
     "both": auth_and_rate_limit,
+    "telemetry": telemetry,
 }
 
 

@@ -22,9 +22,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_llm._asgi import BufferedBody, Observer, observe
 from asgi_llm.integrations.mount import beside
+from asgi_llm.integrations.prometheus import PrometheusMetrics
 from asgi_llm.middleware._model_access import INFERENCE_PATHS
 from asgi_llm.middleware.auth import AuthMiddleware
 from asgi_llm.middleware.rate_limit import RateLimitMiddleware
+from asgi_llm.middleware.router import RouterMiddleware
+from asgi_llm.middleware.telemetry import TelemetryMiddleware
 from asgi_llm.stores.keys_memory import MemoryKeys
 from asgi_llm.testing import call
 from asgi_llm.testing.conformance import Check, Example, Layer, checks
@@ -76,11 +79,21 @@ def auth_and_rate_limit(app: ASGIApp) -> ASGIApp:
     return auth(rate_limit(app))
 
 
+def router(app: ASGIApp) -> ASGIApp:
+    return RouterMiddleware(app, inference_paths=PATHS)
+
+
+def telemetry(app: ASGIApp) -> ASGIApp:
+    return TelemetryMiddleware(app, metrics=PrometheusMetrics(), inference_paths=PATHS)
+
+
 LAYERS: Mapping[str, Layer] = {
     "reading": Reading,
+    "router": router,
     "auth": auth,
     "rate_limit": rate_limit,
     "both": auth_and_rate_limit,
+    "telemetry": telemetry,
 }
 
 

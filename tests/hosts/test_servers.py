@@ -45,7 +45,7 @@ def url(request: pytest.FixtureRequest, importable: None) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["reading", "auth", "rate_limit", "both"])
+@pytest.fixture(params=["reading", "auth", "rate_limit", "both", "telemetry"])
 def headers(request: pytest.FixtureRequest) -> dict[str, str]:
     """What names the layers, and lets in."""
     return {"x-layer": request.param, "x-api-key": "sk-test-0123456789abcdef"}

@@ -52,6 +52,7 @@ REQUIRED = {"starlette", "msgspec", "httptools"}
 OPTIONAL = {
     "asgi_llm.gateway._database_option": {"click"},
     "asgi_llm.gateway._protocol": {"uvicorn"},
+    "asgi_llm.gateway._reload_manager": {"uvicorn"},
     "asgi_llm.gateway.access_log": {"structlog"},
     "asgi_llm.gateway.budgets_commands": {"click"},
     "asgi_llm.gateway.cache_commands": {"click"},
@@ -65,6 +66,7 @@ OPTIONAL = {
     "asgi_llm.gateway.worker_commands": {"click"},
     "asgi_llm.gateway.serve": {"uvicorn"},
     "asgi_llm.gateway.storage": {"sqlalchemy"},
+    "asgi_llm.integrations.prometheus": {"prometheus_client"},
     "asgi_llm.stores.sql": {"alembic", "sqlalchemy"},
 }
 

@@ -16,8 +16,8 @@ from tests.e2e.faults.fleet import Fleet, poll
 
 __all__ = ["Round", "Scene", "Size", "allow_files", "scene"]
 
-CROWD_KEY = "sk-test-crowd-0123456789abcdef"
-OTHER_KEYS = [f"sk-test-other-{number}-0123456789abcdef" for number in range(4)]
+CROWD_KEY = "sk-test-crowd-7f3b9c2e8a1d4560"
+OTHER_KEYS = [f"sk-test-other-{number}-7f3b9c2e8a1d4560" for number in range(4)]
 FILES = 256
 """Descriptors of the gateway beside its clients' and its streams' connections."""
 PATIENCE_SECONDS = 3600

@@ -40,7 +40,7 @@ QUESTION: dict[str, Any] = {
 
 
 def key_of(name: str) -> str:
-    return f"sk-test-{name}-0123456789abcdef"
+    return f"sk-test-{name}-7f3b9c2e8a1d4560"
 
 
 def start(folder: Path, workers: int, storage: dict[str, str]) -> Fleet:

@@ -18,7 +18,7 @@ MARGIN_SECONDS = 1.5
 """For a machine that is busy."""
 SLOTS = 4
 TOKENS = 10_000
-KEY = "sk-test-killed-0123456789abcdef"
+KEY = "sk-test-killed-7f3b9c2e8a1d4560"
 LONG: dict[str, Any] = {
     "model": "e/echo",
     "messages": [{"role": "user", "content": "word " * 60}],

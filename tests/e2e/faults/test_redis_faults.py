@@ -39,7 +39,7 @@ BACK_SECONDS = 5.0
 
 
 def key_of(name: str) -> str:
-    return f"sk-test-{name}-0123456789abcdef"
+    return f"sk-test-{name}-7f3b9c2e8a1d4560"
 
 
 BUSY = key_of("busy")

@@ -8,7 +8,7 @@ import numpy
 
 from asgi_llm.middleware._cache_counts import CacheCounts
 from asgi_llm.middleware._semantic_counts import SemanticCounts
-from asgi_llm.middleware._semantic_policy import DecisionPolicy
+from asgi_llm.middleware._semantic_policy import DecisionPolicy, Evidence
 from asgi_llm.middleware._semantic_verified import VerifiedPolicy
 from asgi_llm.stores.cache import CacheStore, StoredAnswer
 from asgi_llm.stores.cache_memory import MemoryCache
@@ -42,7 +42,7 @@ async def fill_caches() -> dict[str, Any]:
     exact, semantic = Exact(), Semantic()
     learned = b""
     for _ in range(3):
-        learned = semantic.policy.learn(0.9, True, learned)
+        learned = semantic.policy.learn(Evidence(similarity=0.9), True, learned)
     number = 0
     for organization in ("org_a", "org_b"):
         for model in ("m1", "m2"):

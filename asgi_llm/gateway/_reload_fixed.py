@@ -1,0 +1,75 @@
+"""What a running process cannot change, and keeps as it was when it started."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from asgi_llm.gateway._cost_definitions import CostDefinition
+from asgi_llm.gateway._definitions import Configuration
+from asgi_llm.gateway.config import find_cost
+
+__all__ = ["keep_fixed"]
+
+_SERVER: Final = (
+    "host",
+    "port",
+    "workers",
+    "max_connections",
+    "header_timeout_seconds",
+    "keep_alive_seconds",
+    "graceful_shutdown_seconds",
+    "trusted_proxies",
+    "log_format",
+    "log_level",
+)
+"""What the server was started with, and what was shared out among its processes."""
+
+
+def keep_fixed(
+    running: Configuration, wanted: Configuration, *, has_database: bool
+) -> tuple[Configuration, tuple[str, ...]]:
+    """``wanted`` as far as it can be had now, and the keys of what needs a restart.
+
+    The books stay where they are: a journal is shipped to the ledger that its calls were begun
+    with, and budgets are counted where they were counted.
+
+    Args:
+        running: What the process does now.
+        wanted: What it is to do.
+        has_database: Whether the database is in use.
+    """
+    keys: list[str] = []
+    server, one = _kept(running.server, wanted.server, _SERVER)
+    keys += [f"server.{name}" for name in one]
+    storage = wanted.storage
+    if has_database:
+        storage, one = _kept(running.storage, storage, ("database",))
+        keys += [f"storage.{name}" for name in one]
+    before, after = find_cost(running), find_cost(wanted)
+    stack = wanted.stack
+    if before is not None and after is not None and before.ledger.enabled and after.ledger.enabled:
+        cost, one = _books(before, after)
+        keys += [f"stack.cost.{name}" for name in one]
+        if cost.ledger.delivery == "redis":
+            storage, one = _kept(running.storage, storage, ("redis",))
+            keys += [f"storage.{name}" for name in one]
+        stack = tuple([cost if layer is after else layer for layer in stack])
+    return replace(wanted, server=server, storage=storage, stack=stack), tuple(keys)
+
+
+def _books(before: CostDefinition, after: CostDefinition) -> tuple[CostDefinition, list[str]]:
+    cost, keys = _kept(before, after, ("journal",))
+    ledger, inner = _kept(before.ledger, after.ledger, ("delivery",))
+    return replace(cost, ledger=ledger), [*keys, *(f"ledger.{name}" for name in inner)]
+
+
+def _kept(running: Any, wanted: Any, names: tuple[str, ...]) -> tuple[Any, list[str]]:
+    """``wanted`` with those fields as they are in ``running``, and the names that differed."""
+    changed = {
+        name: getattr(running, name)
+        for name in names
+        if getattr(running, name) != getattr(wanted, name)
+    }
+    return replace(wanted, **changed), list(changed)
