@@ -58,7 +58,7 @@ async def longest_stall(text: str, all_guards: Scanner) -> float:
     return longest
 
 
-async def test_the_loop_goes_on_while_a_megabyte_is_looked_through() -> None:
+async def test_b12_b40_the_loop_goes_on_while_a_megabyte_is_looked_through() -> None:
     """No turn of it takes 50 ms. Other work on the machine only adds: the least of a few counts."""
     all_guards = scanner()
     part = MEGABYTE // len(NEAR_MISSES)
@@ -72,7 +72,7 @@ async def test_the_loop_goes_on_while_a_megabyte_is_looked_through() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(NEAR_MISSES))
-def test_twice_the_text_is_twice_the_work(kind: str) -> None:
+def test_b12_twice_the_text_is_twice_the_work(kind: str) -> None:
     """Counted in CPU time of the thread, with much room: what is quadratic takes four times."""
     all_guards = scanner()
     small, large = near_miss(kind, 20_000), near_miss(kind, 80_000)

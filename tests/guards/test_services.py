@@ -71,7 +71,7 @@ async def test_moderation_that_cannot_be_understood(reply: Reply, context: Guard
         await moderate(reply, context)
 
 
-async def test_a_service_that_hangs_is_given_up(context: GuardContext) -> None:
+async def test_b13_a_service_that_hangs_is_given_up(context: GuardContext) -> None:
     """At the deadline."""
     never = asyncio.Event()
     transport = Http1Transport()
@@ -102,7 +102,7 @@ async def hooked(reply: Reply, context: GuardContext, text: str = "some text") -
             await transport.aclose()
 
 
-async def test_a_webhook_is_signed(context: GuardContext) -> None:
+async def test_b36_a_webhook_is_signed(context: GuardContext) -> None:
     """The time and the body, with the secret; the body has the text and where it stands."""
     found, request = await hooked(json_reply({"findings": []}), context)
     assert [] == found
@@ -152,7 +152,7 @@ async def test_a_webhook_that_cannot_be_understood(document: Any, context: Guard
         await hooked(json_reply(document), context)
 
 
-async def test_a_webhook_does_not_reach_private_addresses(context: GuardContext) -> None:
+async def test_b9_b36_a_webhook_does_not_reach_private_addresses(context: GuardContext) -> None:
     """Unless a transport is given that may: no connection is made."""
     async with asyncio.timeout(30), Upstream(lambda _: json_reply({"findings": []})) as upstream:
         guard = WebhookGuard(upstream.url, secret=SECRET)

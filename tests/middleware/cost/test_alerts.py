@@ -129,7 +129,7 @@ async def test_a_slow_webhook_keeps_no_client_waiting() -> None:
         await inside.aclose()
 
 
-async def test_a_webhook_is_signed_with_its_time() -> None:
+async def test_b36_a_webhook_is_signed_with_its_time() -> None:
     """Whoever has the secret can tell that it is ours, and how old it is."""
     posted = Posted()
     await SignedWebhook(
@@ -157,7 +157,7 @@ async def test_a_webhook_is_signed_with_its_time() -> None:
     } == document["budget"]
 
 
-async def test_a_webhook_that_does_not_answer_is_asked_again() -> None:
+async def test_b36_a_webhook_that_does_not_answer_is_asked_again() -> None:
     """With a wait that doubles up to its cap, and is cut at random; each attempt is signed anew."""
     posted = Posted(500, OSError("no"), 429, 503, 200)
     waits: list[float] = []
@@ -182,7 +182,7 @@ async def test_a_webhook_that_does_not_answer_is_asked_again() -> None:
 
 
 @pytest.mark.parametrize(("answers", "posts"), (([404], 1), ([301], 1), ([500] * 3, 3)))
-async def test_a_webhook_is_given_up(answers: list[int], posts: int) -> None:
+async def test_b36_a_webhook_is_given_up(answers: list[int], posts: int) -> None:
     """At once where asking again is of no use, else after its attempts."""
     posted = Posted(*answers)
 

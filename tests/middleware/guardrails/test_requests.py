@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -261,7 +262,7 @@ EVASIONS: dict[str, Any] = {
 
 @BOTH
 @pytest.mark.parametrize("document", EVASIONS.values(), ids=EVASIONS)
-async def test_evasions(document: Any, guards: list[Guard]) -> None:
+async def test_b11_evasions(document: Any, guards: list[Guard]) -> None:
     """No disguise gets past a guard that blocks."""
     app = App()
     recorder = await ask(GuardrailsMiddleware(app, input=guards), document)
@@ -270,7 +271,7 @@ async def test_evasions(document: Any, guards: list[Guard]) -> None:
 
 @BOTH
 @pytest.mark.parametrize("document", EVASIONS.values(), ids=EVASIONS)
-async def test_evasions_are_redacted(document: Any, guards: list[Guard]) -> None:
+async def test_b11_evasions_are_redacted(document: Any, guards: list[Guard]) -> None:
     """What was disguised is gone from what the app gets: the same request passes the guards now."""
     app = App()
     rails = [Guardrail(guard=guard, action="redact") for guard in guards]
@@ -281,7 +282,7 @@ async def test_evasions_are_redacted(document: Any, guards: list[Guard]) -> None
     assert "_1>" in json.dumps(app.documents[0])
 
 
-async def test_what_is_around_a_disguise_stays() -> None:
+async def test_b11_what_is_around_a_disguise_stays() -> None:
     """Only what has to go is replaced in the text as it was written."""
     app = App()
     rails = [Guardrail(guard=emails(), action="redact")]
@@ -289,6 +290,28 @@ async def test_what_is_around_a_disguise_stays() -> None:
     await ask(GuardrailsMiddleware(app, input=rails), chat(text))
     said = app.documents[0]["messages"][0]["content"]
     assert "Grüße\u200b an <EMAIL_1>, 100%25 sicher — Ende" == said
+
+
+TEMPLATES = (
+    "{{7*7}} and {% for x in range(10**9) %}{{x}}{% endfor %}",
+    "{{''.__class__.__mro__[1].__subclasses__()}}",
+    "${jndi:ldap://x} #{7*7} <%= 7*7 %> %(name)s {0.__class__} $(id)",
+)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+async def test_b10_templates_in_a_request_stay_text(template: str) -> None:
+    """What is redacted, restored, blocked or noted beside one is never evaluated."""
+    app = App(lambda document: {"choices": [{"message": document["messages"][0]}]})
+    rails = [Guardrail(guard=emails(), action="redact")]
+    text = f"{template} {SECRET} {template}"
+    async with asyncio.timeout(5):
+        recorder = await ask(GuardrailsMiddleware(app, input=rails), chat(text))
+    said = app.documents[0]["messages"][0]["content"]
+    assert f"{template} <EMAIL_1> {template}" == said
+    assert text == recorder.json()["choices"][0]["message"]["content"]
+    blocked = await ask(GuardrailsMiddleware(App(), input=[emails()]), chat(text))
+    assert (400, False) == (blocked.status, "49" in blocked.json()["error"]["message"])
 
 
 async def test_harmless_requests_pass_as_the_bytes_they_were() -> None:

@@ -35,7 +35,7 @@ async def test_another_wording_is_a_hit() -> None:
     assert (second.header("x-cache-entry") or b"").startswith(b"sem_")
 
 
-async def test_a_near_miss_is_none() -> None:
+async def test_b5_a_near_miss_is_none() -> None:
     """A negated question is more similar than many paraphrases, and goes to the model."""
     app = App()
     cache = SemanticCacheMiddleware(app, embedder=WordEmbedder())
@@ -45,7 +45,7 @@ async def test_a_near_miss_is_none() -> None:
     assert {"negation": 1} == dict(cache.counts.refusals)
 
 
-async def test_without_guards_the_near_miss_would_be_a_hit() -> None:
+async def test_b5_without_guards_the_near_miss_would_be_a_hit() -> None:
     """It is the guard that tells them apart, not the similarity."""
     app = App()
     cache = SemanticCacheMiddleware(app, embedder=WordEmbedder(), guards=(), threshold=0.8)
@@ -184,7 +184,7 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
     ],
     ids=lambda document: str(document)[-60:],
 )
-async def test_bypass(document: dict[str, Any]) -> None:
+async def test_b5_bypass(document: dict[str, Any]) -> None:
     """Images, tools in play, temperature above the limit and the like are never looked up."""
     app, embedder = App(), WordEmbedder()
     cache = SemanticCacheMiddleware(app, embedder=embedder, guards=(), threshold=0.0)
