@@ -6,9 +6,10 @@ of these becomes the one character of ASCII that means the same, so that offsets
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
-__all__ = ["FOLDABLE", "fold"]
+__all__ = ["fold", "foldable"]
 
 # Zeros of all decimal digits, each followed by its nine others. Source: Unicode 15.0, Nd.
 _ZEROS: Final = (
@@ -22,15 +23,13 @@ _DASHES: Final = (*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63)
 _FULL_WIDTH: Final = range(0xFF01, 0xFF5F)
 
 
+@cache
 def _table() -> dict[int, str]:
     table = dict.fromkeys(_SPACES, " ") | dict.fromkeys(_DASHES, "-")
     table |= {code: chr(code - 0xFEE0) for code in _FULL_WIDTH}
     for zero in _ZEROS.split():
         table |= {int(zero, 16) + digit: str(digit) for digit in range(10)}
     return table
-
-
-_TABLE: Final = _table()
 
 
 def _class(codes: list[int]) -> str:
@@ -44,10 +43,12 @@ def _class(codes: list[int]) -> str:
     return "[" + "".join(f"\\x{{{first:x}}}-\\x{{{last:x}}}" for first, last in ranges) + "]"
 
 
-FOLDABLE: Final = _class(list(_TABLE))
-"""RE2 pattern of one character that ``fold`` changes."""
+@cache
+def foldable() -> str:
+    """RE2 pattern of one character that ``fold`` changes."""
+    return _class(list(_table()))
 
 
 def fold(text: str) -> str:
-    """``text``, as long as it was, with the characters of ``FOLDABLE`` replaced."""
-    return text.translate(_TABLE)
+    """``text``, as long as it was, with the characters that ``foldable`` tells of replaced."""
+    return text.translate(_table())

@@ -9,14 +9,14 @@ own Set tells which rules do, and each of those looks again with its pattern and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final, cast
-
-import msgspec
+from collections.abc import Sequence
+from typing import ClassVar, Final
 
 from asgi_llm._optional import require
 from asgi_llm.errors import ConfigurationError
-from asgi_llm.guards._folding import FOLDABLE, fold
+from asgi_llm.guards._folding import fold, foldable
+from asgi_llm.guards._pattern_set import PatternSet
+from asgi_llm.guards._rules import Candidate, CompiledRule, Confirm, Rule, Subject
 from asgi_llm.guards.base import Finding, GuardContext, GuardCost
 
 __all__ = [
@@ -28,237 +28,16 @@ __all__ = [
     "Subject",
     "ends_with_gap",
     "scan_together",
-    "to_match",
 ]
 
-_SET_MEMORY_BYTES: Final = 32 * 1024 * 1024
-_LOUD: Final = r"\x{1}\x{2}scan\x{2}\x{1}"
 _SHORTEST_RUN: Final = 32
 _NOTHING: Final[tuple[Finding, ...]] = ()
-
-
-class Candidate:
-    """A match of a rule's pattern, and what stands around it. A check may narrow it.
-
-    Attributes:
-        data: The whole text as UTF-8.
-        start: Offset of its first byte in the text as UTF-8.
-        end: Offset behind its last byte.
-    """
-
-    __slots__ = ("data", "end", "start")
-
-    def __init__(self, data: bytes, start: int, end: int) -> None:
-        self.data = data
-        self.start = start
-        self.end = end
-
-    @property
-    def value(self) -> str:
-        """The match."""
-        return self.data[self.start : self.end].decode("utf-8", "replace")
-
-    def before(self, count: int) -> str:
-        """At most ``count`` bytes in front of the match, as text in lower case."""
-        return self.data[max(0, self.start - count) : self.start].decode("utf-8", "replace").lower()
-
-    def after(self, count: int) -> str:
-        """At most ``count`` bytes behind the match, as text in lower case."""
-        return self.data[self.end : self.end + count].decode("utf-8", "replace").lower()
-
-    def narrow(self, start: int, end: int) -> None:
-        """Keep the bytes from ``start`` to ``end`` of the match alone, counted from its first."""
-        self.start, self.end = self.start + start, self.start + end
-
-
-Confirm = Callable[[Candidate], float]
-"""How sure it is that a match is what its rule looks for, from 0 (it is not) to 1."""
-
-
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to look for.
-
-    Args:
-        category: Dotted words from the general to the special, such as ``pii.email``.
-        pattern: In RE2's syntax. A group named ``value`` is the finding; else all of the match is.
-        confirm: Judges each match. Default: each is a finding, with ``score``.
-        score: From 0 to 1, above 0, where ``confirm`` does not tell.
-        max_length: The most characters that a match has, with what ``confirm`` looks at around it.
-        reason: Why it is a finding, in a few words.
-        open_ended: A match that reaches the end of a piece of a stream may go on in the next one,
-            longer than ``max_length``: its finding is told as ``is_open``.
-    """
-
-    category: str
-    pattern: str
-    confirm: Confirm | None = None
-    score: float = 1.0
-    max_length: int = 128
-    reason: str = ""
-    open_ended: bool = False
-
-
-class Subject:
-    """A text that is scanned: in UTF-8, with ASCII's digits, spaces and dashes for all others."""
-
-    __slots__ = ("_text", "context", "data", "is_final")
-
-    def __init__(
-        self, text: str, data: bytes, *, is_final: bool, context: GuardContext | None
-    ) -> None:
-        self._text = text
-        self.data = data
-        self.is_final = is_final
-        self.context = context
-
-    def in_characters(self, findings: list[Finding]) -> list[Finding]:
-        """``findings`` with offsets of bytes as such with offsets of characters, in their order."""
-        findings.sort(key=lambda found: (found.start, found.end))
-        if len(self.data) == len(self._text):
-            return findings
-        offsets = {0: 0}
-        last = 0
-        for offset in sorted({edge for found in findings for edge in (found.start, found.end)}):
-            # Bytes of a character that follow its first one have the form 10xxxxxx.
-            piece = self.data[last:offset]
-            offsets[offset] = offsets[last] + len(piece.decode("utf-8", "surrogatepass"))
-            last = offset
-        return [
-            msgspec.structs.replace(found, start=offsets[found.start], end=offsets[found.end])
-            for found in findings
-        ]
-
-
-class _Pattern:
-    """A rule whose pattern is compiled."""
-
-    __slots__ = ("_finditer", "_group", "rule")
-
-    def __init__(self, re2: Any, rule: Rule) -> None:
-        if not rule.category or not 0 < rule.score <= 1 or rule.max_length < 1:
-            raise ConfigurationError(
-                f"a rule needs a category, a score from 0 to 1 and a max_length: {rule.category}",
-                param="rules",
-            )
-        options = re2.Options()
-        options.log_errors = False
-        # Without captures RE2 needs its fastest engine alone.
-        options.never_capture = "(?P<value>" not in rule.pattern
-        try:
-            compiled = re2.compile(rule.pattern, options)
-        except re2.error as error:
-            problem = error.args[0] if error.args else "it is not valid"
-            if isinstance(problem, bytes):
-                problem = problem.decode("utf-8", "replace")
-            raise ConfigurationError(
-                f"{rule.category}: the pattern is refused: {problem}", param="pattern"
-            ) from error
-        if compiled.search("") is not None:
-            raise ConfigurationError(
-                f"{rule.category}: the pattern matches the empty text", param="pattern"
-            )
-        self.rule = rule
-        self._finditer = compiled.finditer
-        self._group = compiled.groupindex.get("value", 0)
-
-    def find(self, subject: Subject, into: list[Finding], *, most: int | None = None) -> None:
-        """Add what is found to ``into``, at most so many findings."""
-        room = None if most is None else len(into) + most
-        data, rule = subject.data, self.rule
-        confirm, group = rule.confirm, self._group
-        position = 0
-        while position < len(data):
-            again = None
-            for match in self._finditer(data, position):
-                if len(into) == room:
-                    return
-                start, end = match.span(group)
-                score = rule.score
-                if start < 0:
-                    continue
-                if confirm is not None:
-                    candidate = Candidate(data, start, end)
-                    score = confirm(candidate)
-                    if score <= 0:
-                        again = _inside(data, start, end)
-                        if again is not None:
-                            break
-                        continue
-                    start, end = candidate.start, candidate.end
-                is_open = rule.open_ended and not subject.is_final and end == len(data)
-                into.append(
-                    Finding(
-                        start=start,
-                        end=end,
-                        category=rule.category,
-                        score=score,
-                        reason=rule.reason,
-                        is_open=is_open,
-                    )
-                )
-                if end < match.end():
-                    again = end
-                    break
-            if again is None:
-                return
-            position = again
 
 
 def ends_with_gap(text: str) -> bool:
     """Whether there is a space among the last characters, or they are few."""
     tail = text[-_SHORTEST_RUN:]
     return len(tail) < _SHORTEST_RUN or " " in tail or "\n" in tail
-
-
-Match = Callable[[bytes], Sequence[int]]
-"""The numbers of the patterns that are in a text as UTF-8."""
-
-
-def to_match(patterns: Any) -> Match:
-    """How a compiled ``re2.Set`` is asked."""
-    # The Set inside it tells the same, and takes half the time for a short text.
-    inner = getattr(patterns, "_set", None)
-    if inner is not None:
-        return cast("Match", inner.Match)
-    return lambda data: patterns.Match(data) or ()
-
-
-class _Set:
-    """Tells which of many patterns are in a text, and one more that nobody uses, in one pass.
-
-    Attributes:
-        match: How it is asked.
-    """
-
-    __slots__ = ("match",)
-
-    def __init__(self, re2: Any, patterns: Sequence[str]) -> None:
-        options = re2.Options()
-        options.max_mem = _SET_MEMORY_BYTES
-        options.never_capture = True
-        options.log_errors = False
-        every = re2.Set.SearchSet(options)
-        try:
-            for pattern in patterns:
-                every.Add(pattern)
-            loud = every.Add(_LOUD)
-            every.Compile()
-        except re2.error as error:
-            raise ConfigurationError(
-                "there are too many rules for one pass, or too long ones", param="rules"
-            ) from error
-        self.match = to_match(every)
-        # A Set that has no room for its automaton matches nothing, without a word.
-        if loud not in self.match(b"\x01\x02scan\x02\x01"):
-            raise ConfigurationError("there are too many rules for one pass", param="rules")
-
-
-def _inside(data: bytes, start: int, end: int) -> int | None:
-    """Where inside a match that was not confirmed another one may begin: behind a separator."""
-    for offset in range(start + 1, end):
-        if data[offset] in b" -./,:;|\n\t" and offset + 1 < end:
-            return offset + 1
-    return None
 
 
 class PatternGuard:
@@ -300,16 +79,16 @@ class PatternGuard:
         self.rules = tuple(rules)
         self.threshold = threshold
         self.window: int | None = max(rule.max_length for rule in rules)
-        self._patterns = [_Pattern(re2, rule) for rule in rules]
+        self._patterns = [CompiledRule(re2, rule) for rule in rules]
         if unfinished is not None:
             rule = Rule(
                 category=f"{name}.unfinished", pattern=rf"(?:{unfinished})\z", open_ended=True
             )
-            self._patterns.append(_Pattern(re2, rule))
+            self._patterns.append(CompiledRule(re2, rule))
         self.waits = unfinished is not None and trigger is not None
         patterns = [pattern.rule.pattern for pattern in self._patterns]
         self.triggers: tuple[str, ...] = tuple(patterns) if trigger is None else (trigger,)
-        self._every = None if trigger is None else _Set(re2, patterns)
+        self._every = None if trigger is None else PatternSet(re2, patterns)
         self._scanner: Scanner | None = None
 
     def check(self, text: str, context: GuardContext) -> Sequence[Finding]:
@@ -357,7 +136,7 @@ class Scanner:
         ]
         patterns = [trigger for guard in guards for trigger in guard.triggers]
         self._fold = len(patterns)
-        self._match = _Set(require("re2", extra="guards"), [*patterns, FOLDABLE]).match
+        self._match = PatternSet(require("re2", extra="guards"), [*patterns, foldable()]).match
         self._guards = tuple(guards)
         self._waiting = [number for number, guard in enumerate(guards) if guard.waits]
         self._nothing: tuple[Sequence[Finding], ...] = (_NOTHING,) * len(guards)

@@ -188,55 +188,32 @@ _TRIGGER: Final = "|".join(
 
 
 def _rules() -> list[Rule]:
-    rules = [
+    of_format = "the format of a key, and random"
+    of_checked = "the format of a token, with a right checksum or structure"
+    of_key = "a private key"
+    of_place = "a secret where one is written"
+    rules: list[tuple[str, str, Confirm | None, str]] = [
+        *((name, pattern, _random, of_format) for name, pattern in FORMATS),
+        *((name, one, _CHECKS[name], of_checked) for name, one in CHECKED_FORMATS.items()),
+        ("private_key", _PRIVATE_KEY, None, of_key),
+        ("private_key", _PUTTY_KEY, None, of_key),
+        ("aws_secret_key", _OF_AWS, _random, of_place),
+        ("connection_string", _CONNECTION, _connection, of_place),
+        ("authorization", _BEARER, _random, of_place),
+        ("assignment", _ASSIGNMENT, _assignment, of_place),
+    ]
+    return [
         Rule(
             category=f"secret.{name}",
             pattern=pattern,
-            confirm=_random,
+            confirm=confirm,
             max_length=_WINDOW,
-            open_ended=True,
-            reason="the format of a key, and random",
+            # Tokens with a checksum have one length.
+            open_ended=name == "jwt" or name not in CHECKED_FORMATS,
+            reason=reason,
         )
-        for name, pattern in FORMATS
+        for name, pattern, confirm, reason in rules
     ]
-    rules += [
-        Rule(
-            category=f"secret.{name}",
-            pattern=pattern,
-            confirm=_CHECKS[name],
-            max_length=_WINDOW,
-            open_ended=name == "jwt",
-            reason="the format of a token, with a right checksum or structure",
-        )
-        for name, pattern in CHECKED_FORMATS.items()
-    ]
-    for pattern in (_PRIVATE_KEY, _PUTTY_KEY):
-        rules.append(
-            Rule(
-                category="secret.private_key",
-                pattern=pattern,
-                max_length=_WINDOW,
-                open_ended=True,
-                reason="a private key",
-            )
-        )
-    for name, pattern, confirm in (
-        ("aws_secret_key", _OF_AWS, _random),
-        ("connection_string", _CONNECTION, _connection),
-        ("authorization", _BEARER, _random),
-        ("assignment", _ASSIGNMENT, _assignment),
-    ):
-        rules.append(
-            Rule(
-                category=f"secret.{name}",
-                pattern=pattern,
-                confirm=confirm,
-                max_length=_WINDOW,
-                open_ended=True,
-                reason="a secret where one is written",
-            )
-        )
-    return rules
 
 
 class SecretsGuard(PatternGuard):

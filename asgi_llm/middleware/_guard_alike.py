@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import cache
 from typing import Final
 
 __all__ = ["fold"]
@@ -16,7 +17,7 @@ def fold(text: str) -> str:
     if len(text) > _AT_ONCE:
         # Other threads get their turn between two steps only.
         return "".join([fold(text[at : at + _AT_ONCE]) for at in range(0, len(text), _AT_ONCE)])
-    return unicodedata.normalize("NFKD", text).translate(_TABLE)
+    return unicodedata.normalize("NFKD", text).translate(_table())
 
 
 # Cyrillic, Greek, Armenian and others that cannot be told from ASCII's letters in most fonts.
@@ -42,6 +43,7 @@ _UNSEEN: Final = (
 )  # fmt: skip
 
 
+@cache
 def _table() -> dict[int, str | None]:
     table: dict[int, str | None] = {}
     for first, last in _UNSEEN:
@@ -53,6 +55,3 @@ def _table() -> dict[int, str | None]:
     for first in (0x1F130, 0x1F150, 0x1F170, 0x1F1E6):
         table |= {first + number: chr(65 + number) for number in range(26)}
     return table
-
-
-_TABLE: Final = _table()

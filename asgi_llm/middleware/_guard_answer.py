@@ -3,68 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final, NamedTuple, cast
+from operator import itemgetter
+from typing import Final, cast
 
-import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from asgi_llm import _json, _sse
+from asgi_llm import _sse
 from asgi_llm._asgi import send_error, stream_error
 from asgi_llm.errors import ProviderUnavailableError, RawHeaders
-from asgi_llm.middleware._guard_checks import UNREADABLE, Asked, Hit, Notes, Place, to_context
-from asgi_llm.middleware._guard_lane import Blocked, Guarding, Lane
+from asgi_llm.middleware._guard_checks import UNREADABLE, Hit
+from asgi_llm.middleware._guard_guarding import Blocked, Guarding
+from asgi_llm.middleware._guard_lane import Lane
 from asgi_llm.middleware._guard_outcome import (
     publish,
     refusal,
     verdict_header,
-    without_echoes,
 )
-from asgi_llm.middleware._guard_quick import read_simple_answer
-from asgi_llm.middleware._guard_rules import Panel
+from asgi_llm.middleware._guard_shared import Guarded
+from asgi_llm.middleware._guard_simple import read_simple_answer
 from asgi_llm.middleware._guard_stream import GuardedStream
-from asgi_llm.middleware._guard_texts import Text, path_text, read_texts, with_texts
-from asgi_llm.middleware._guard_threads import Threads
-from asgi_llm.middleware._guard_vault import Vault
 from asgi_llm.middleware._guard_whole import (
     Found,
-    check_inline,
-    check_slowly,
-    first_block,
-    is_large,
-    note,
-    rewrite,
 )
-from asgi_llm.state import FAILURE, State
-from asgi_llm.types import Document
+from asgi_llm.middleware._guard_whole_answer import judge_answer
+from asgi_llm.state import FAILURE
 
-__all__ = ["Guarded", "GuardedAnswer", "Settings"]
+__all__ = ["GuardedAnswer"]
 
 _MEDIA_LENGTH: Final = len("content-type")
 _CODING_LENGTH: Final = len("content-encoding")
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-
-class Settings(NamedTuple):
-    """What all answers of a layer share."""
-
-    threads: Threads
-    tell_header: bool
-    stream_error_event: bool
-    max_answer_bytes: int
-    max_held_characters: int
-
-
-class Guarded:
-    """What the answers to one request share."""
-
-    __slots__ = ("asked", "notes", "panel", "state", "vault")
-
-    panel: Panel
-    asked: Asked
-    notes: Notes
-    vault: Vault
-    state: State
+_JSON: Final = (b"content-type", b"application/json")
+_NAME: Final = itemgetter(0)
 
 
 class _Refused(OSError):
@@ -75,8 +44,7 @@ class GuardedAnswer:
     """The ``send`` of an app whose answer is guarded.
 
     Args:
-        settings: Of the layer.
-        guarded: Of the request.
+        guarded: What it shares with the request.
         send: The client's.
         gate: Nothing leaves before it is done; what it gives is what the request was refused for.
         may_retry: Whether the app may be asked once more.
@@ -96,7 +64,6 @@ class GuardedAnswer:
         "_parts",
         "_refused",
         "_send",
-        "_settings",
         "_size",
         "_stream",
         "wants_retry",
@@ -104,14 +71,12 @@ class GuardedAnswer:
 
     def __init__(
         self,
-        settings: Settings,
         guarded: Guarded,
         send: Send,
         *,
-        gate: asyncio.Task[Found | None] | None,
-        may_retry: bool,
+        gate: asyncio.Task[Found | None] | None = None,
+        may_retry: bool = False,
     ) -> None:
-        self._settings = settings
         self._guarded = guarded
         self._send = send
         self._gate = gate
@@ -158,18 +123,17 @@ class GuardedAnswer:
                 if (
                     self._parts is not None
                     or message.get("more_body", False)
-                    or self._guarded.notes.verdicts
+                    or self._guarded.notes_if_any is not None
                 ):
                     await self._collect(message)
-                elif self._is_clean(message.get("body", b"")):
-                    held, self._held = self._held, ()
-                    self._is_whole = False
-                    for start in held:
-                        await self._send(start)
-                    await self._send(message)
-                else:
+                    return
+                if not self._is_clean(message.get("body", b"")):
                     await self._collect(message, may_be_clean=False)
-                return
+                    return
+                held, self._held = self._held, ()
+                self._is_whole = False
+                for start in held:
+                    await self._send(start)
         elif kind == "http.response.start":
             message = self._start(message)
             if self._is_whole:
@@ -200,8 +164,11 @@ class GuardedAnswer:
             message = {**message, "headers": headers}
         guarded = self._guarded
         panel = guarded.panel
-        if not panel.rails and not guarded.vault.restores:
+        if not panel.rails and not guarded.restores:
             return self._told(message)
+        if _JSON in headers and _CODING_LENGTH not in map(len, map(_NAME, headers)):
+            self._is_whole = True
+            return message
         media, is_coded = b"", False
         for name, value in headers:
             length = len(name)
@@ -214,28 +181,29 @@ class GuardedAnswer:
             return self._told(message)
         if media.startswith(b"text/event-stream") and not is_coded:
             guarding = Guarding(
-                panel.acting, guarded.asked, guarded.notes, guarded.vault, self._settings.threads
+                panel.acting, guarded.asked, guarded.notes, guarded.vault, guarded.settings.threads
             )
             self._stream = GuardedStream(
                 guarding,
                 panel.noting,
                 guarded.state.event_log,
-                max_held=self._settings.max_held_characters,
+                max_held=guarded.settings.max_held_characters,
             )
-            if panel.acts or guarded.vault.restores:
+            if panel.acts or guarded.restores:
                 message = _with_length(message, None)
             return self._told(message)
         self._is_whole = True
         if is_coded:
             # Nothing of it is read.
             self._parts = []
-            self._size = self._settings.max_answer_bytes + 1
+            self._size = guarded.settings.max_answer_bytes + 1
         return message
 
     def _told(self, message: Message) -> Message:
         """The start of an answer, with the header that says what was done."""
-        if self._guarded.notes.verdicts and self._settings.tell_header:
-            value = verdict_header(self._guarded.notes)
+        notes = self._guarded.notes_if_any
+        if notes is not None and notes.verdicts and self._guarded.settings.tell_header:
+            value = verdict_header(notes)
             if value:
                 headers = [*message["headers"], (b"x-guardrail", value)]
                 return {**message, "headers": headers}
@@ -274,7 +242,7 @@ class GuardedAnswer:
         self._guarded.state.set(FAILURE, error)
         self._publish()
         out = stream.refusal()
-        if self._settings.stream_error_event or stream.is_foreign:
+        if self._guarded.settings.stream_error_event or stream.is_foreign:
             out += stream_error(error)
         else:
             out += _sse.DONE
@@ -286,12 +254,9 @@ class GuardedAnswer:
 
     def _is_clean(self, data: bytes) -> bool:
         """Whether a whole answer says at one look that it can go as it is."""
-        look = self._guarded.panel.look
-        if (
-            look is None
-            or self._guarded.vault.restores
-            or len(data) > self._settings.max_answer_bytes
-        ):
+        guarded = self._guarded
+        look = guarded.panel.look
+        if look is None or guarded.restores or len(data) > guarded.settings.max_answer_bytes:
             return False
         text = read_simple_answer(data)
         return text is not None and look.judge(text) == "clean"
@@ -302,7 +267,7 @@ class GuardedAnswer:
         parts = self._parts
         if parts is None and not more:
             whole = chunk
-            if len(chunk) > self._settings.max_answer_bytes:
+            if len(chunk) > self._guarded.settings.max_answer_bytes:
                 await self._give_up([chunk], message)
                 return
         else:
@@ -311,7 +276,7 @@ class GuardedAnswer:
                 self._size = 0
             parts.append(chunk)
             self._size += len(chunk)
-            if self._size > self._settings.max_answer_bytes:
+            if self._size > self._guarded.settings.max_answer_bytes:
                 await self._give_up(parts, message)
                 return
             if more:
@@ -323,7 +288,7 @@ class GuardedAnswer:
             await self._send(message if whole is chunk else {**message, "body": whole})
             return
         try:
-            out = await self._judge(whole)
+            out = await judge_answer(whole, self._guarded)
         except Blocked as blocked:
             await self._refuse(blocked)
             raise _Refused from blocked
@@ -371,85 +336,18 @@ class GuardedAnswer:
         guarded.notes.blocked = guarded.notes.changed = True
         self._publish()
         error = refusal(blocked.hit, "", is_request=False)
-        if self._settings.tell_header:
+        if self._guarded.settings.tell_header:
             error.headers = ((b"x-guardrail", verdict_header(guarded.notes)),)
         guarded.state.set(FAILURE, error)
         await send_error(self._send, guarded.state, error)
 
     def _publish(self) -> None:
-        publish(self._guarded.state, self._guarded.notes)
-
-    async def _judge(self, data: bytes, *, may_repair: bool = True) -> bytes:
-        """What to send for a whole answer.
-
-        Raises:
-            Blocked: Nothing.
-        """
-        if not data:
-            return data
-        guarded, settings = self._guarded, self._settings
-        document: Document | None = None
-        try:
-            parsed = _json.decode_unchecked(data)
-        except _UNREADABLE:
-            parsed = None
-        if type(parsed) is dict:
-            document = parsed
-            texts = read_texts(document, role="assistant")
-        else:
-            texts = [Text(("body",), "assistant", data.decode("utf-8", "replace"))]
-        found = await check(texts, guarded.panel, guarded.asked, settings.threads)
-        block = first_block(found)
-        if block is not None and may_repair and block.hit.rail.repairer and document is not None:
-            repaired = self._repaired(block, texts)
-            if repaired is not None:
-                note([block], texts, guarded.notes, "output")
-                guarded.notes.changed = True
-                return await self._judge(
-                    _json.encode(with_texts(document, [repaired])), may_repair=False
-                )
-        note(found, texts, guarded.notes, "output")
-        if block is not None:
-            raise Blocked(
-                block.hit, path_text(texts[block.parts[0][0]].path) if block.parts else ""
-            )
-        changes = rewrite(found, texts, guarded.vault, keep=False, restore=True)
-        if not changes:
-            return data
-        if any(one.hit.redacts for one in found):
-            guarded.notes.changed = True
-        if document is None:
-            return changes[0][1].encode("utf-8", "replace")
-        return _json.encode(without_echoes(with_texts(document, changes), changes))
-
-    def _repaired(self, block: Found, texts: Sequence[Text]) -> tuple[Text, str] | None:
-        text = texts[block.parts[0][0]] if block.parts else None
-        if text is None:
-            return None
-        place = Place("output", text.role, path_text(text.path), text.kind == "json")
-        guard = block.hit.rail.repairer
-        new = (
-            None
-            if guard is None
-            else guard.repair(text.text, to_context(place, self._guarded.asked))
-        )
-        return None if new is None else (text, new)
+        notes = self._guarded.notes_if_any
+        if notes is not None:
+            publish(self._guarded.state, notes)
 
 
 _BODY_BY_OTHER_MEANS: Final = frozenset(("http.response.pathsend", "http.response.zerocopysend"))
-
-
-async def check(texts: Sequence[Text], panel: Panel, asked: Asked, threads: Threads) -> list[Found]:
-    """What the guards find in an answer."""
-    if not texts or not panel.rails:
-        return []
-    if is_large(texts):
-        found = await threads.run(lambda: check_inline(texts, panel, "output", asked))
-    else:
-        found = check_inline(texts, panel, "output", asked)
-    if panel.slow:
-        found += await check_slowly(texts, panel.slow, "output", asked, threads)
-    return found
 
 
 def _holds_text(media: bytes) -> bool:

@@ -8,89 +8,24 @@ from typing import Any, Final
 
 from asgi_llm.middleware._guard_checks import (
     LARGE,
-    Asked,
     Hit,
-    Notes,
     Place,
     look,
     look_slowly,
-    to_context,
 )
 from asgi_llm.middleware._guard_edits import Edit, Quotes, Span, plan_edits
+from asgi_llm.middleware._guard_guarding import Blocked, Guarding, LaneKey
 from asgi_llm.middleware._guard_pieces import Piece, split_piece
-from asgi_llm.middleware._guard_rules import Panel
-from asgi_llm.middleware._guard_texts import Path
-from asgi_llm.middleware._guard_threads import Threads
-from asgi_llm.middleware._guard_vault import Vault
+from asgi_llm.middleware._guard_texts import Path, path_text
 from asgi_llm.middleware._guard_views import View, is_plain, read_views, token_start
 
-__all__ = ["WORTH_SPLITTING", "Blocked", "Guarding", "Lane", "LaneKey"]
+__all__ = ["ARGUMENTS", "WORTH_SPLITTING", "Lane", "path_of"]
 
 _NEVER: Final = 1 << 62
-_LEAST_STEP: Final = 32
-_STEPS_PER_WINDOW: Final = 2
 _FIRST_STEP: Final = 16
 WORTH_SPLITTING: Final = 128
-
-
-LaneKey = tuple[Any, ...]
-
-
-class Blocked(Exception):
-    """A guard has found what lets nothing more pass."""
-
-    def __init__(self, hit: Hit, path: str) -> None:
-        super().__init__(hit.category)
-        self.hit = hit
-        self.path = path
-
-
-class Guarding:
-    """What all texts of one answer share.
-
-    Attributes:
-        panel: The guards that hold texts back.
-        hold: So many characters of each text wait; None: all, to its end.
-        step: Characters after which a text is looked at again.
-        is_fast: Whether one scanner does it all, and nothing is to be restored.
-        restores: Whether placeholders become the originals.
-    """
-
-    __slots__ = (
-        "asked",
-        "context",
-        "far",
-        "hold",
-        "is_fast",
-        "look",
-        "notes",
-        "panel",
-        "restores",
-        "scan",
-        "step",
-        "threads",
-        "vault",
-    )
-
-    def __init__(
-        self, panel: Panel, asked: Asked, notes: Notes, vault: Vault, threads: Threads
-    ) -> None:
-        self.panel = panel
-        self.asked = asked
-        self.notes = notes
-        self.vault = vault
-        self.threads = threads
-        self.hold = panel.hold
-        self.restores = vault.restores
-        hold = panel.hold or 0
-        # Whom to ask costs more, is asked less often.
-        self.far = hold
-        self.look = panel.look
-        self.is_fast = panel.look is not None and panel.hold is not None and not self.restores
-        if panel.scanner is not None:
-            self.scan = panel.scanner.scan
-            self.context = to_context(Place("output", "assistant", "", is_final=False), asked)
-        self.step = max(_LEAST_STEP, hold if panel.slow else hold // _STEPS_PER_WINDOW)
+ARGUMENTS: Final = frozenset(("arguments", "partial_json"))
+"""Fields whose text is JSON."""
 
 
 class Lane:
@@ -415,3 +350,10 @@ def _part(text: str, start: int, end: int, edits: Sequence[Edit], number: int) -
 
 def _first_items(path: Path) -> tuple[Any, ...]:
     return tuple([0 if isinstance(step, int) else step for step in path])
+
+
+def path_of(key: LaneKey) -> str:
+    """Where a text stands, as in errors and verdicts."""
+    if type(key[0]) is int:
+        return path_text(("choices", key[0], *key[1:]))
+    return path_text(tuple([step for step in key if type(step) is int or type(step) is str]))

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import copy
-from typing import Annotated, Any, Final, Literal, Protocol
-
-import msgspec
+from typing import Any, Final, Literal, Protocol
 
 from asgi_llm._optional import require
-from asgi_llm.guards.patterns import PatternGuard, ends_with_gap, to_match
-from asgi_llm.middleware._guard_texts import (
-    LEAST_LONG_NUMBER,
-    LONGEST_WORD,
-    SHORT_ROLE,
-    STRUCTURE,
-)
+from asgi_llm.guards._pattern_set import to_match
+from asgi_llm.guards.patterns import PatternGuard, ends_with_gap
 from asgi_llm.middleware._guard_views import RUN
-from asgi_llm.types import Document
 
 __all__ = [
     "Judged",
     "PanelLook",
     "QuickLook",
     "chains_among",
-    "read_simple_answer",
-    "read_simple_request",
 ]
 
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
@@ -116,6 +106,8 @@ class PanelLook:
         "_is_for_pieces",
         "_match",
         "_near",
+        "_near_of_several",
+        "_of_several",
         "_owners",
         "_rules",
     )
@@ -142,6 +134,15 @@ class PanelLook:
             if rules not in self._rules:
                 self._rules.append(rules)
             self._group_of[role] = self._rules.index(rules)
+        # What stands in texts of several roles is a text of none, and is looked at by fewer guards,
+        # whose findings are shorter.
+        self._of_several = self._group_of.get("", 0)
+        windows = [
+            guard.window or quick.near
+            for hit, guard in enumerate(self._owners)
+            if guard is not None and hit in self._rules[self._of_several]
+        ]
+        self._near_of_several = min(quick.near, max(windows, default=1))
 
     def judge(self, text: str) -> Judged:
         """What can be said of a text of an answer at one look.
@@ -199,25 +200,37 @@ class PanelLook:
 
     def _judge_two(self, first: str, last: str, role: str, last_role: str) -> Judged:
         """The same of two texts, as most requests have: in as few steps as it takes."""
-        near, group_of, rules = self._near, self._group_of, self._rules
+        of_first = self._group_of.get(role, 0)
+        of_last = self._group_of.get(last_role, 0)
+        if role == last_role:
+            of_both, near = of_last, self._near
+        else:
+            of_both, near = self._of_several, self._near_of_several
         start = last
         if len(last) > near and (end := last.find(" ", near)) > 0:
             start = last[:end]
-        joined = f"{first}{start}" if len(first) <= near else self._joined([first, last])
-        of_last = group_of.get(last_role, 0)
-        of_both = of_last if role == last_role else group_of.get("", 0)
-        of_first = group_of.get(role, 0)
-        if of_first != of_both:
-            one = self._judge(first, rules[of_first])
-            both = f"{last}\n{joined}" if of_last == of_both else joined
+        if len(first) > near:
+            both = first[max(0, first.rfind(" ", 0, -near)) :] + start
         else:
-            one = "clean"
-            both = f"{first}\n{joined}\n{last}" if of_last == of_both else f"{first}\n{joined}"
-        two = self._judge(both, rules[of_both])
-        three = self._judge(last, rules[of_last]) if of_last != of_both else "clean"
-        if one == two == three:
-            return one
-        return "unknown" if "unknown" in (one, two, three) else "plain"
+            both = first + start
+        judge, rules = self._judge, self._rules
+        if of_first != of_both:
+            judged = judge(first, rules[of_first])
+            if judged == "unknown":
+                return judged
+        else:
+            both = f"{first}\n{both}"
+            judged = "clean"
+        if of_last != of_both:
+            of_its_own = judge(last, rules[of_last])
+            if of_its_own != "clean":
+                judged = of_its_own
+        else:
+            both = f"{both}\n{last}"
+        if judged == "unknown":
+            return judged
+        of_border = judge(both, rules[of_both])
+        return judged if of_border == "clean" else of_border
 
     def _joined(self, texts: list[str]) -> str:
         """The texts as one, as far as what stands across their borders can reach."""
@@ -299,112 +312,3 @@ def _is_anchored(pattern: str) -> bool:
     """Whether ``pattern`` names the ends of a text in a way that lines do not have."""
     bare = pattern.replace("\\\\", "")
     return "\\A" in bare or "\\z" in bare or "(?-" in bare
-
-
-_Word = Annotated[str, msgspec.Meta(max_length=LONGEST_WORD)] | None
-_Number = Annotated[int, msgspec.Meta(gt=-LEAST_LONG_NUMBER, lt=LEAST_LONG_NUMBER)] | None
-
-
-class _Message(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    content: str | None = None
-    role: _Word = None
-    refusal: None = None
-    annotations: Annotated[list[None], msgspec.Meta(max_length=0)] | None = None
-
-
-class _Choice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    message: _Message
-    index: _Number = 0
-    finish_reason: _Word = None
-    logprobs: None = None
-
-
-class _Details(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    cached_tokens: _Number = None
-    audio_tokens: _Number = None
-    reasoning_tokens: _Number = None
-    accepted_prediction_tokens: _Number = None
-    rejected_prediction_tokens: _Number = None
-    cache_write_tokens: _Number = None
-
-
-class _Usage(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    prompt_tokens: _Number = None
-    completion_tokens: _Number = None
-    total_tokens: _Number = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-
-
-class _Answer(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    choices: list[_Choice]
-    id: _Word = None
-    object: _Word = None
-    created: Annotated[int, msgspec.Meta(ge=0, lt=10 * LEAST_LONG_NUMBER)] | None = None
-    model: _Word = None
-    usage: _Usage | None = None
-    service_tier: _Word = None
-    system_fingerprint: _Word = None
-
-
-_decode = msgspec.json.Decoder(_Answer).decode
-_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-
-def read_simple_answer(data: bytes) -> str | None:
-    """The text of a chat completion that has no more than its content; None: it has more."""
-    try:
-        choices = _decode(data).choices
-    except _UNREADABLE:
-        return None
-    return (choices[0].message.content or "") if len(choices) == 1 else None
-
-
-_PLAIN_KEYS: Final = frozenset(
-    (
-        "model", "messages", "temperature", "max_tokens", "max_completion_tokens", "stream",
-        "stream_options", "top_p", "n", "stop", "seed", "user", "presence_penalty", "logprobs",
-        "frequency_penalty", "top_logprobs", "store", "service_tier", "reasoning_effort",
-    )
-)  # fmt: skip
-_PLAIN_KINDS: Final = frozenset((float, bool, type(None)))
-
-
-def read_simple_request(document: Document) -> tuple[list[str], list[str]] | None:
-    """The texts of a chat that is no more than its messages, and their roles; None: it is more.
-
-    They are those that ``read_texts`` gives.
-    """
-    if not _PLAIN_KEYS.issuperset(document):
-        return None
-    texts: list[str] = []
-    roles: list[str] = []
-    for key, value in document.items():
-        kind = type(value)
-        if kind is str:
-            if key not in STRUCTURE or len(value) > LONGEST_WORD:
-                return None
-        elif kind is int:
-            if not -LEAST_LONG_NUMBER < value < LEAST_LONG_NUMBER:
-                return None
-        elif kind in _PLAIN_KINDS:
-            continue
-        elif kind is list and key == "messages":
-            for message in value:
-                if type(message) is not dict or len(message) != 2:
-                    return None
-                role = message.get("role")
-                text = message.get("content")
-                if type(role) is not str or type(text) is not str or len(role) > LONGEST_WORD:
-                    return None
-                if text:
-                    if text.startswith("data:"):
-                        return None
-                    texts.append(text)
-                    roles.append(SHORT_ROLE.get(role, role))
-        elif kind is dict and key == "stream_options":
-            if len(value) != 1 or type(value.get("include_usage")) is not bool:
-                return None
-        else:
-            return None
-    return texts, roles

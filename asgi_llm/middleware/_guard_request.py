@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from asgi_llm import _json
 from asgi_llm._asgi import BufferedBody, send_error
 from asgi_llm.errors import InvalidRequestError, LLMError
-from asgi_llm.middleware._guard_answer import Guarded, GuardedAnswer, Settings
-from asgi_llm.middleware._guard_checks import Asked, Notes
+from asgi_llm.middleware._guard_answer import GuardedAnswer
 from asgi_llm.middleware._guard_outcome import publish, refusal, verdict_header
-from asgi_llm.middleware._guard_quick import Judged, read_simple_request
-from asgi_llm.middleware._guard_rules import Panel, Panels, Rail
+from asgi_llm.middleware._guard_quick import Judged
+from asgi_llm.middleware._guard_rules import Panel, Rail
+from asgi_llm.middleware._guard_shared import Guarded, Guards
+from asgi_llm.middleware._guard_simple import list_simple_texts, read_simple_request
 from asgi_llm.middleware._guard_texts import Text, path_text, read_texts, with_texts
-from asgi_llm.middleware._guard_vault import Vault
 from asgi_llm.middleware._guard_whole import (
     Found,
     chains_of,
@@ -35,24 +35,9 @@ from asgi_llm.types import Document
 from asgi_llm.wire._explain import name_kind
 from asgi_llm.wire.upload import Upload
 
-__all__ = ["GuardedRequest", "Guards"]
+__all__ = ["GuardedRequest"]
 
 _ANSWERS_WITHOUT_TEXT: Final = frozenset(("/v1/embeddings", "/v1/moderations"))
-_NOBODY: Final = Panel((), (), None)
-_NOTHING_YET: Final = Asked("")
-
-
-class Guards(NamedTuple):
-    """What all requests of a layer share."""
-
-    app: ASGIApp
-    input: Panels
-    output: Panels
-    settings: Settings
-    parallel: bool
-    enforce: bool
-    max_body_bytes: int
-    body_timeout_seconds: float
 
 
 class GuardedRequest(Guarded):
@@ -62,20 +47,14 @@ class GuardedRequest(Guarded):
         guards: Of the layer.
         state: Of the request.
         path: Its route.
-        vault: Its placeholders.
-        notes: What is found in it, and in its answer.
     """
 
     __slots__ = ("_guards", "_path")
 
-    def __init__(self, guards: Guards, state: State, path: str, vault: Vault, notes: Notes) -> None:
+    def __init__(self, guards: Guards, state: State, path: str) -> None:
+        super().__init__(guards.settings, state)
         self._guards = guards
         self._path = path
-        self.panel = _NOBODY
-        self.asked = _NOTHING_YET
-        self.notes = notes
-        self.vault = vault
-        self.state = state
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check the request, have it answered, and check the answer."""
@@ -91,33 +70,33 @@ class GuardedRequest(Guarded):
                 return
             if is_upload(scope, self._path):
                 document, texts = None, await self._read_form(scope, body.data)
+                self.know_texts(texts)
             else:
-                document, texts = self._read(body.data), None
+                self.document = document = self._read(body.data)
+                texts = []
         except LLMError as error:
             state.set(FAILURE, error)
             await send_error(send, state, error)
             return
-        model = model_of(document)
-        principal = state.get(PRINCIPAL)
-        panel = guards.input.choose(model, principal)
+        panel, of_answers = guards.input.every, guards.output.every
+        if panel is None or of_answers is None:
+            model, principal = model_of(document), state.get(PRINCIPAL)
+            panel = guards.input.choose(model, principal)
+            of_answers = guards.output.choose(model, principal)
         if self._path not in _ANSWERS_WITHOUT_TEXT:
-            self.panel = guards.output.choose(model, principal)
-        self.asked = Asked(model, texts, document)
+            self.panel = of_answers
         judged: Judged | None = None if panel.rails else "clean"
         if panel.look is not None and document is not None:
             simple = read_simple_request(document)
             if simple is not None:
                 judged = panel.look.judge_request(*simple)
         if judged == "clean" and not self.panel.retries:
-            answer = GuardedAnswer(guards.settings, self, send, gate=None, may_retry=False)
-            await answer.run(guards.app, scope, body.receive)
+            await GuardedAnswer(self, send).run(guards.app, scope, body.receive)
             return
-        checked: Sequence[Text] = ()
-        if texts is not None:
-            checked = texts
-        elif document is not None:
-            checked = read_texts(document)
-        await self._check(document, checked, judged, panel, scope, receive, body, send)
+        if document is not None:
+            texts = list_simple_texts(document) if judged == "plain" else read_texts(document)
+            self.know_texts(texts)
+        await self._check(document, texts, judged, panel, scope, receive, body, send)
 
     async def _check(
         self,
@@ -139,9 +118,7 @@ class GuardedRequest(Guarded):
             found = await self._look(texts, panel, plain=judged == "plain")
         first, beside = self._in_order(panel.slow)
         if first and first_block(found) is None:
-            found += await check_slowly(
-                texts, first, "input", self.asked, self._guards.settings.threads
-            )
+            found += await check_slowly(texts, first, "input", self.asked, self.settings.threads)
         block = self._judge(found, texts, may_change=document is not None)
         if block is not None:
             await self._refuse(block, texts, send)
@@ -159,9 +136,7 @@ class GuardedRequest(Guarded):
         if self.panel.retries:
             await self._answer(scope, receive, body, send, None)
         else:
-            guards = self._guards
-            answer = GuardedAnswer(guards.settings, self, send, gate=None, may_retry=False)
-            await answer.run(guards.app, scope, body.receive)
+            await GuardedAnswer(self, send).run(self._guards.app, scope, body.receive)
 
     async def _read_form(self, scope: Scope, data: bytes) -> list[Text]:
         upload = await Upload.read_head(
@@ -193,7 +168,7 @@ class GuardedRequest(Guarded):
         if panel.scanner is None and not panel.inline:
             return []
         if is_large(texts):
-            return await self._guards.settings.threads.run(
+            return await self.settings.threads.run(
                 lambda: check_inline(texts, panel, "input", self.asked)
             )
         return check_inline(texts, panel, "input", self.asked, plain=plain)
@@ -223,7 +198,7 @@ class GuardedRequest(Guarded):
         self.notes.blocked = True
         path = path_text(texts[block.parts[0][0]].path) if block.parts else ""
         error = refusal(block.hit, path, is_request=True)
-        if self._guards.settings.tell_header:
+        if self.settings.tell_header:
             error.headers = ((b"x-guardrail", verdict_header(self.notes)),)
         self.state.set(FAILURE, error)
         await send_error(send, self.state, error)
@@ -239,12 +214,11 @@ class GuardedRequest(Guarded):
         """Have the app answer; once more where a guard that asks for it blocks the answer."""
         guards = self._guards
         may_retry = self.panel.retries
-        answer = GuardedAnswer(guards.settings, self, send, gate=gate, may_retry=may_retry)
+        answer = GuardedAnswer(self, send, gate=gate, may_retry=may_retry)
         await answer.run(guards.app, scope, body.receive)
         if answer.wants_retry:
             again = BufferedBody(body.data, receive)
-            answer = GuardedAnswer(guards.settings, self, send, gate=None, may_retry=False)
-            await answer.run(guards.app, scope, again.receive)
+            await GuardedAnswer(self, send).run(guards.app, scope, again.receive)
 
     async def _run_beside(
         self,
@@ -272,7 +246,7 @@ class GuardedRequest(Guarded):
             await _ended(checking, running)
 
     async def _check_beside(self, texts: Sequence[Text], beside: Sequence[Rail]) -> Found | None:
-        threads = self._guards.settings.threads
+        threads = self.settings.threads
         found = await check_slowly(texts, beside, "input", self.asked, threads)
         return self._judge(found, texts, may_change=True)
 

@@ -242,9 +242,13 @@ class Panels:
         rails: In the order in which they judge.
         other: The other direction's. Where it has the same guards, texts are looked at with the
             same automaton, which is then more often in the processor's cache.
+
+    Attributes:
+        rails: As given.
+        every: All of them, where each one concerns every request; else None.
     """
 
-    __slots__ = ("_all", "_by_choice", "_fused", "_quick", "_scanner", "_static", "rails")
+    __slots__ = ("_by_choice", "_fused", "_quick", "_scanner", "every", "rails")
 
     def __init__(self, rails: Sequence[Rail], other: Panels | None = None) -> None:
         self.rails = tuple(rails)
@@ -259,14 +263,15 @@ class Panels:
                 near = max(rail.window or 1 for rail in self._fused)
                 quick = QuickLook(guards, min(near, NEAR_BORDER))
                 self._quick = quick if quick.works else None
-        self._all = Panel(self.rails, self._fused, self._scanner, self._quick)
-        self._static = not any(rail.models or rail.scopes for rail in self.rails)
+        self.every: Panel | None = None
+        if not any(rail.models or rail.scopes for rail in self.rails):
+            self.every = Panel(self.rails, self._fused, self._scanner, self._quick)
         self._by_choice: dict[tuple[bool, ...], Panel] = {}
 
     def choose(self, model: str, principal: Principal | None) -> Panel:
         """Those that concern a request for ``model``."""
-        if self._static:
-            return self._all
+        if self.every is not None:
+            return self.every
         names = names_of(principal)
         choice = tuple(rail.concerns(model, names) for rail in self.rails)
         panel = self._by_choice.get(choice)

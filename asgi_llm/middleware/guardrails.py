@@ -15,12 +15,11 @@ from asgi_llm._asgi import route_path
 from asgi_llm._tasks import finish
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.guards.base import Guard
-from asgi_llm.middleware._guard_answer import Settings
-from asgi_llm.middleware._guard_checks import Notes
-from asgi_llm.middleware._guard_request import GuardedRequest, Guards
+from asgi_llm.middleware._guard_request import GuardedRequest
 from asgi_llm.middleware._guard_rules import Guardrail, Panels, read_rules
+from asgi_llm.middleware._guard_shared import Guards, Settings
 from asgi_llm.middleware._guard_threads import Threads
-from asgi_llm.middleware._guard_vault import Placeholders, Vault
+from asgi_llm.middleware._guard_vault import Placeholders
 from asgi_llm.middleware._model_access import INFERENCE_PATHS
 from asgi_llm.state import PRINCIPAL, enter
 from asgi_llm.types import Principal, Verdict
@@ -144,24 +143,25 @@ class GuardrailsMiddleware:
         self._audit_timeout = audit_timeout_seconds
         self._threads = Threads(threads)
         self._paths = frozenset(inference_paths)
-        self._key = os.urandom(32) if digest_key is None else digest_key
-        self._reversible = reversible
-        self._placeholders: Placeholders = placeholders
         self._guards = Guards(
-            app,
-            self._input,
-            self._output,
-            Settings(
-                self._threads,
-                tell_header,
-                stream_error_event,
-                max_answer_bytes,
-                max_held_characters,
+            app=app,
+            input=self._input,
+            output=self._output,
+            settings=Settings(
+                threads=self._threads,
+                tell_header=tell_header,
+                stream_error_event=stream_error_event,
+                max_answer_bytes=max_answer_bytes,
+                max_held_characters=max_held_characters,
+                digest_key=os.urandom(32) if digest_key is None else digest_key,
+                placeholders=placeholders,
+                reversible=reversible,
+                has_audit=audit is not None,
             ),
-            parallel,
-            not observe,
-            max_body_bytes,
-            body_timeout_seconds,
+            parallel=parallel,
+            enforce=not observe,
+            max_body_bytes=max_body_bytes,
+            body_timeout_seconds=body_timeout_seconds,
         )
         self._nothing = not (self._input.rails or self._output.rails)
         self.blocks = 0
@@ -180,13 +180,12 @@ class GuardrailsMiddleware:
             await self.app(scope, receive, send)
             return
         scope, state = enter(scope)
-        vault = Vault(self._key, self._placeholders, keeps=self._reversible)
-        notes = Notes(vault.digest if self._audit is not None else None)
-        request = GuardedRequest(self._guards, state, path, vault, notes)
+        request = GuardedRequest(self._guards, state, path)
         try:
             await request.run(scope, receive, send)
         finally:
-            if notes.verdicts:
+            notes = request.notes_if_any
+            if notes is not None and notes.verdicts:
                 self.failures += notes.failures
                 self.blocks += notes.blocked
                 if self._audit is not None:

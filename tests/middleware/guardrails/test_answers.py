@@ -115,8 +115,13 @@ async def test_tokens_and_sound_do_not_say_it_again() -> None:
 @pytest.mark.parametrize(("on_error", "status"), [("deny", 400), ("allow", 200)])
 @pytest.mark.parametrize(
     "options",
-    [{"headers": [(b"content-encoding", b"gzip")]}, {"answer": chat_answer("x" * 2000)}],
-    ids=["compressed", "too long"],
+    [
+        {"headers": [(b"content-encoding", b"gzip")]},
+        {"headers": [(b"Content-Encoding", b"br")]},
+        {"headers": [(b"content-encoding", b"identity"), (b"content-encoding", b"gzip")]},
+        {"answer": chat_answer("x" * 2000)},
+    ],
+    ids=["compressed", "in capitals", "named twice", "too long"],
 )
 async def test_answers_that_cannot_be_read(
     options: dict[str, Any], on_error: Any, status: int

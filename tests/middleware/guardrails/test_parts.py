@@ -16,9 +16,9 @@ from asgi_llm.guards.base import Finding, GuardContext, GuardCost
 from asgi_llm.guards.patterns import PatternGuard, Rule
 from asgi_llm.middleware._guard_checks import MAX_VERDICTS
 from asgi_llm.middleware._guard_pieces import read_frame, read_simple_chunk
-from asgi_llm.middleware._guard_quick import (
-    PanelLook,
-    QuickLook,
+from asgi_llm.middleware._guard_quick import PanelLook, QuickLook
+from asgi_llm.middleware._guard_simple import (
+    list_simple_texts,
     read_simple_answer,
     read_simple_request,
 )
@@ -95,6 +95,23 @@ def test_the_quick_look_sees_what_stands_in_two_texts(
     assert "plain" == judge("bad", texts if middle is None else [middle, *texts, middle])
 
 
+@pytest.mark.parametrize("size", [0, 10, 40, 100])
+def test_what_stands_in_texts_of_two_roles_is_seen_as_far_as_a_guard_reaches(size: int) -> None:
+    """Of two guards the one of shorter findings looks at all roles, and misses none of them."""
+    short, long = (
+        PatternGuard(name, [Rule(category="x", pattern=pattern, max_length=length)])
+        for name, pattern, length in (("short", "sec ret", 8), ("long", "bad .{0,40}", 48))
+    )
+    look = PanelLook(QuickLook([short, long], 48), [OfRoles(), OfRoles("user")])
+    before, after = "w " * size, " w" * size
+    for at in range(1, len("sec ret")):
+        texts = [before + "sec ret"[:at], "sec ret"[at:] + after]
+        assert "plain" == look.judge_request(texts, ["system", "user"])
+        assert "plain" == look.judge_request(texts, ["user", "user"])
+    assert "plain" == look.judge_request([before + "ba", "d " + after], ["user", "user"])
+    assert "clean" == look.judge_request([before + "ba", "d " + after], ["system", "user"])
+
+
 def test_the_quick_look_of_fewer_guards() -> None:
     """What one guard finds is nothing to a panel that has only the other one."""
     one, two = (
@@ -147,6 +164,8 @@ def test_a_simple_request_has_the_texts_that_are_read_of_any(document: dict[str,
         texts = [text for text in read_texts(document) if not _is_sound(text.text)]
         kept = [pair for pair in zip(*simple, strict=True) if not _is_sound(pair[0])]
         assert [(text.text, text.role) for text in texts] == kept
+        listed = list_simple_texts(document)
+        assert texts == [text for text in listed if not _is_sound(text.text)]
 
 
 def _is_sound(text: str) -> bool:

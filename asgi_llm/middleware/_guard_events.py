@@ -1,0 +1,259 @@
+"""The events of a stream, and the texts in them that grow, each in its lane."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from asgi_llm import _sse
+from asgi_llm.middleware._guard_checks import UNREADABLE, Hit
+from asgi_llm.middleware._guard_guarding import Blocked, Guarding, LaneKey
+from asgi_llm.middleware._guard_lane import ARGUMENTS, Lane, path_of
+from asgi_llm.middleware._guard_noted import NotedTexts
+from asgi_llm.middleware._guard_now import ask_now, change_now
+from asgi_llm.middleware._guard_pieces import ENVELOPE, Piece
+from asgi_llm.middleware._guard_rules import Panel
+from asgi_llm.middleware._guard_texts import Path, Text, is_structure, read_texts
+from asgi_llm.types import Document
+
+__all__ = ["CONTENT", "GuardedEvents"]
+
+_GROWS: Final = frozenset(
+    (
+        "content", "text", "refusal", "reasoning", "reasoning_content", "thinking", "arguments",
+        "input", "partial_json", "transcript", "summary",
+    )
+)  # fmt: skip
+_LAST_OF_TEXT: Final = (".done", ".completed", ".incomplete", ".failed", "_stop")
+CONTENT: Final[Path] = ("choices", 0, "delta", "content")
+"""Where the text of most events stands."""
+
+
+class GuardedEvents:
+    """What becomes of the events of one stream, once each is known as one.
+
+    Args:
+        guarding: What its texts share.
+        noting: The guards that hold nothing back; they see each text when it is whole.
+        max_held: So many characters may wait; more are as good as unreadable.
+    """
+
+    __slots__ = (
+        "_choices",
+        "_contents",
+        "_guarding",
+        "_lanes",
+        "_max_held",
+        "_noted",
+        "_out",
+        "_passes",
+        "_queue",
+        "_strict",
+        "_template",
+        "_waiting",
+    )
+
+    def __init__(self, guarding: Guarding, noting: Panel, *, max_held: int) -> None:
+        self._guarding = guarding
+        self._noted = NotedTexts(guarding, noting)
+        self._max_held = max_held
+        # Nothing waits where nothing acts and nothing is to be restored.
+        self._passes = not (guarding.panel.acts or guarding.restores)
+        self._lanes: dict[LaneKey, Lane] = {}
+        # Those of them that grow in nearly all events, by the choice.
+        self._contents: dict[int, Lane] = {}
+        self._queue: deque[Piece] = deque()
+        self._out: list[bytes] = []
+        self._waiting = 0
+        self._strict = False
+        self._template: Document | None = None
+        # Whether each choice has come to its end.
+        self._choices: dict[int, bool] = {}
+
+    async def _take(self, raw: bytes, event: _sse.Event) -> None:
+        """One event has come."""
+        if event.done:
+            await self._finish(None)
+            self._out.append(raw)
+            return
+        try:
+            document = event.json()
+        except _sse.SSEError:
+            document = None
+        if type(document) is not dict:
+            await self._take_text(raw, event)
+            return
+        piece = Piece(raw, document, event.type)
+        choices = document.get("choices")
+        ended: list[int] | None = None
+        if type(choices) is list:
+            if choices:
+                self._template = document
+                ended = self._read_choices(piece, choices)
+            if not document.keys() <= ENVELOPE:
+                extra = {key: one for key, one in document.items() if key not in ENVELOPE}
+                await self._check_now(piece, read_texts(extra, role="assistant"))
+        else:
+            self._strict = True
+            await self._read_other(piece, document)
+        if piece.waits:
+            self._queue.append(piece)
+            for key in piece.lanes:
+                lane = self._lanes[key]
+                if len(lane.text) >= lane.due:
+                    await lane.advance(self._queue)
+        if ended:
+            for index in ended:
+                await self._finish(index)
+                self._choices[index] = True
+        self._emit()
+        if not piece.waits and not piece.lanes:
+            if self._queue and self._strict:
+                self._queue.append(piece)
+            else:
+                self._out.append(piece.encoded())
+
+    def _read_choices(self, piece: Piece, choices: Sequence[Any]) -> list[int] | None:
+        """Put the texts of a chunk where they belong; which choices end with it."""
+        ended: list[int] | None = None
+        for position, choice in enumerate(choices):
+            if type(choice) is not dict:
+                continue
+            index = choice.get("index", position)
+            if index not in self._choices:
+                self._choices[index] = False
+            for key, value in choice.items():
+                if key == "delta":
+                    if type(value) is dict:
+                        self._read_delta(piece, (index,), ("choices", position, "delta"), value)
+                elif key == "finish_reason":
+                    if value is not None:
+                        ended = [*(ended or ()), index]
+                elif key == "index" or key == "logprobs" or value is None:
+                    continue
+                elif type(value) is str:
+                    self._read_string(piece, (index, key), ("choices", position, key), key, value)
+                elif type(value) is dict:
+                    self._read_delta(piece, (index, key), ("choices", position, key), value)
+        return ended
+
+    def _read_delta(self, piece: Piece, key: LaneKey, path: Path, delta: dict[str, Any]) -> None:
+        for name, value in delta.items():
+            kind = type(value)
+            if kind is str:
+                if value:
+                    self._read_string(piece, (*key, name), (*path, name), name, value)
+            elif kind is dict:
+                self._read_delta(piece, (*key, name), (*path, name), value)
+            elif kind is list:
+                for place, one in enumerate(value):
+                    if type(one) is dict:
+                        number = one.get("index", place)
+                        self._read_delta(piece, (*key, name, number), (*path, name, place), one)
+                    elif type(one) is str and one:
+                        self._read_string(
+                            piece, (*key, name, place), (*path, name, place), name, one
+                        )
+
+    def _read_string(self, piece: Piece, key: LaneKey, path: Path, name: str, value: str) -> None:
+        if is_structure(name, value):
+            return
+        if self._noted.are_wanted:
+            self._noted.add(key, value)
+        if self._passes:
+            return
+        if name not in _GROWS and name != "delta":
+            # It comes whole, as the name of a tool does.
+            change_now(self._guarding, piece, Text(path, "assistant", value))
+            return
+        lane = self._lanes.get(key)
+        if lane is None:
+            is_json = name in ARGUMENTS or (name == "delta" and "arguments" in str(key[0]))
+            lane = Lane(self._guarding, key, path_of(key), is_json=is_json)
+            self._lanes[key] = lane
+            if path == CONTENT:
+                self._contents[key[0]] = lane
+        lane.add(piece, path, value)
+        piece.lanes = (*piece.lanes, key)
+        self._waiting += len(value)
+        if self._waiting > self._max_held:
+            self._recount()
+
+    def _recount(self) -> None:
+        self._waiting = self._count()
+        if self._waiting > self._max_held:
+            rail = next(rail for rail in self._guarding.panel.rails if rail.acts)
+            raise Blocked(
+                Hit(rail, 0, 0, UNREADABLE, 1.0, "too much waits for its check", True, False), ""
+            )
+
+    def _count(self) -> int:
+        return sum(len(lane.text) for lane in self._lanes.values())
+
+    async def _read_other(self, piece: Piece, document: Document) -> None:
+        """An event that is no chunk of OpenAI's: what grows is in its ``delta``."""
+        kind = document.get("type")
+        kind = kind if type(kind) is str else ""
+        delta = document.get("delta")
+        key: LaneKey = (
+            kind,
+            document.get("output_index"),
+            document.get("content_index"),
+            document.get("index"),
+        )
+        if type(delta) is str and delta:
+            self._read_string(piece, (*key, "delta"), ("delta",), "delta", delta)
+        elif type(delta) is dict:
+            self._read_delta(piece, (*key, "delta"), ("delta",), delta)
+        whole = {name: one for name, one in document.items() if name != "delta"}
+        if kind.endswith(_LAST_OF_TEXT):
+            await self._finish(None)
+        await self._check_now(piece, read_texts(whole, role="assistant"))
+
+    async def _take_text(self, raw: bytes, event: _sse.Event) -> None:
+        """An event that is no JSON object cannot be changed: it passes, or all ends."""
+        document: Document = {"data": event.text}
+        piece = Piece(raw, document, event.type)
+        change_now(
+            self._guarding, piece, Text(("data",), "assistant", event.text), may_change=False
+        )
+        self._out.append(raw)
+
+    async def _check_now(self, piece: Piece, texts: Iterable[Text]) -> None:
+        for text in texts:
+            if self._noted.are_wanted:
+                self._noted.add(text.path, text.text)
+            if not self._passes:
+                change_now(self._guarding, piece, text)
+                await ask_now(self._guarding, text)
+
+    async def _finish(self, choice: int | None) -> None:
+        """The texts of a choice, or all of them, have come to their end."""
+        if self._noted.are_wanted:
+            await self._noted.look(choice)
+        for key, lane in list(self._lanes.items()):
+            if choice is None or key[0] == choice:
+                await lane.advance(self._queue, final=True)
+        if choice is None:
+            self._emit()
+
+    def _emit(self) -> None:
+        """Let those pieces go whose texts have all been cleared, each text in its order."""
+        queue, out = self._queue, self._out
+        while queue and not queue[0].waits:
+            piece = queue.popleft()
+            out.append(piece.encoded() if piece.edits else piece.raw)
+        if not queue or self._strict or len(self._lanes) < 2:
+            return
+        stopped: set[LaneKey] = set()
+        kept: list[Piece] = []
+        for piece in queue:
+            if piece.waits or not stopped.isdisjoint(piece.lanes):
+                stopped.update(piece.lanes)
+                kept.append(piece)
+            else:
+                self._out.append(piece.encoded())
+        if len(kept) < len(queue):
+            queue.clear()
+            queue.extend(kept)

@@ -1,0 +1,120 @@
+"""What all requests of a layer share, and what the answers to one request do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from starlette.types import ASGIApp
+
+from asgi_llm.middleware._guard_checks import Asked, Notes
+from asgi_llm.middleware._guard_rules import Panel, Panels
+from asgi_llm.middleware._guard_texts import Text
+from asgi_llm.middleware._guard_threads import Threads
+from asgi_llm.middleware._guard_vault import Placeholders, Vault
+from asgi_llm.middleware._limit_plan import model_of
+from asgi_llm.state import State
+from asgi_llm.types import Document
+
+__all__ = ["Guarded", "Guards", "Settings"]
+
+
+class Settings(NamedTuple):
+    """How the answers of a layer are guarded, and what stands in for what is redacted."""
+
+    threads: Threads
+    tell_header: bool
+    stream_error_event: bool
+    max_answer_bytes: int
+    max_held_characters: int
+    digest_key: bytes
+    placeholders: Placeholders
+    reversible: bool
+    has_audit: bool
+
+
+class Guards(NamedTuple):
+    """What all requests of a layer share."""
+
+    app: ASGIApp
+    input: Panels
+    output: Panels
+    settings: Settings
+    parallel: bool
+    enforce: bool
+    max_body_bytes: int
+    body_timeout_seconds: float
+
+
+NOBODY: Final = Panel((), (), None)
+
+
+class Guarded:
+    """What the answers to one request share. Most of it is made when it is first asked for.
+
+    Args:
+        settings: Of the layer.
+        state: Of the request.
+
+    Attributes:
+        settings: As given.
+        state: As given.
+        panel: The guards of the answers.
+        document: The request, where it is one.
+        notes_if_any: What was noted so far; None: nothing was looked at closely.
+        vault_if_any: The placeholders; None: nothing was redacted.
+    """
+
+    __slots__ = (
+        "_asked",
+        "document",
+        "notes_if_any",
+        "panel",
+        "settings",
+        "state",
+        "vault_if_any",
+    )
+
+    def __init__(self, settings: Settings, state: State) -> None:
+        self.settings = settings
+        self.state = state
+        self.panel = NOBODY
+        self.document: Document | None = None
+        self.notes_if_any: Notes | None = None
+        self.vault_if_any: Vault | None = None
+        self._asked: Asked | None = None
+
+    @property
+    def asked(self) -> Asked:
+        """What every check is told."""
+        if self._asked is None:
+            self._asked = Asked(model_of(self.document), None, self.document)
+        return self._asked
+
+    def know_texts(self, texts: Sequence[Text]) -> None:
+        """Spare the checks to read the request's texts once more."""
+        self._asked = Asked(model_of(self.document), texts, self.document)
+
+    @property
+    def vault(self) -> Vault:
+        """The placeholders."""
+        vault = self.vault_if_any
+        if vault is None:
+            settings = self.settings
+            vault = Vault(settings.digest_key, settings.placeholders, keeps=settings.reversible)
+            self.vault_if_any = vault
+        return vault
+
+    @property
+    def notes(self) -> Notes:
+        """What is found in the request, and in its answer."""
+        notes = self.notes_if_any
+        if notes is None:
+            notes = Notes(self.vault.digest if self.settings.has_audit else None)
+            self.notes_if_any = notes
+        return notes
+
+    @property
+    def restores(self) -> bool:
+        """Whether there is anything to restore in an answer."""
+        return self.vault_if_any is not None and self.vault_if_any.restores
