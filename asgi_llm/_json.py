@@ -39,6 +39,7 @@ MAX_NUMBER_LENGTH = 128
 _SMALL = 256 * 1024
 # So little is read in some 20 ms whatever numbers it holds.
 _TINY = 64 * 1024
+_ONE_TOO_MANY = MAX_DEPTH + 1
 _SPACES = b" \t\r\n"
 _DIGITS_TO_ZERO = bytes(48 if 48 <= byte <= 57 else 120 for byte in range(256))
 _LONG_NUMBER = b"0" * MAX_NUMBER_LENGTH
@@ -83,7 +84,11 @@ def decode(data: bytes) -> Any:
         ) from error
     except RecursionError as error:
         raise _too_deep() from error
-    if marks.count(b"{") + marks.count(b"[") > MAX_DEPTH and is_deeper_than(document, MAX_DEPTH):
+    # What is left out is counted by the length of the rest, in a fraction of the time of `count`.
+    rest = len(marks.replace(b"{", b"", _ONE_TOO_MANY)) + len(
+        marks.replace(b"[", b"", _ONE_TOO_MANY)
+    )
+    if 2 * len(marks) - rest > MAX_DEPTH and is_deeper_than(document, MAX_DEPTH):
         raise _too_deep()
     return document
 

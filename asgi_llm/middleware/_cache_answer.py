@@ -19,15 +19,18 @@ from asgi_llm.state import (
     USAGE,
     State,
 )
-from asgi_llm.stores.cache import StoredAnswer
+from asgi_llm.stores.cache import JSON_HEADERS, StoredAnswer
 from asgi_llm.types import Usage
 from asgi_llm.wire.usage import PlainUsage, usage_from_openai
 
-__all__ = ["AnswerHead", "Verdict", "judge_answer", "read_head", "usage_of"]
+__all__ = ["CACHE_HEADERS", "AnswerHead", "Verdict", "judge_answer", "read_head", "usage_of"]
 
 KEPT_HEADERS: Final = frozenset((b"content-type", b"x-provider", b"x-model", b"x-translation-loss"))
 """Headers of an answer that those who get it from a cache get too. What is about one request alone
 (ids, cookies, limits, prices) is not among them."""
+
+CACHE_HEADERS: Final = frozenset((b"x-cache-status", b"x-cache-type"))
+_READ: Final = KEPT_HEADERS | CACHE_HEADERS | {b"content-encoding", b"cache-control", b"vary"}
 
 _GOOD_ENDS: Final = frozenset(("stop", "tool_calls", "function_call"))
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -41,6 +44,13 @@ class AnswerHead(msgspec.Struct, frozen=True, gc=False):
     """Those that are kept."""
     may_be_stored: bool
     """Whether whoever made the answer has nothing against it."""
+    tells_of_caches: bool = False
+    """Whether it has headers of a cache already."""
+
+
+# As a rule an answer begins like this: one object is then kept for all of them.
+_JSON: Final = list(JSON_HEADERS)
+_PLAIN: Final = AnswerHead(False, JSON_HEADERS, True)
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -58,12 +68,15 @@ def read_head(status: int, headers: RawHeaders) -> AnswerHead | None:
     kept: list[tuple[bytes, bytes]] = []
     media: bytes | None = None
     may_be_stored = True
+    tells_of_caches = False
     for name, value in headers:
         name = name.lower()
+        if name not in _READ:
+            continue
         if name in KEPT_HEADERS:
             kept.append((name, value))
             if name == b"content-type":
-                media = value.lower()
+                media = value
         elif name == b"content-encoding":
             if value.lower() != b"identity":
                 return None
@@ -72,18 +85,31 @@ def read_head(status: int, headers: RawHeaders) -> AnswerHead | None:
             # `no-cache` is on every stream, and means caches that are not asked.
             if b"no-store" in directives or b"private" in directives:
                 may_be_stored = False
-        elif name == b"vary" and b"*" in value:
-            may_be_stored = False
+        elif name == b"vary":
+            if b"*" in value:
+                may_be_stored = False
+        else:
+            tells_of_caches = True
     if media is None:
         return None
+    if may_be_stored and not tells_of_caches and kept == _JSON:
+        return _PLAIN
+    media = media.lower()
     is_stream = media.startswith(b"text/event-stream")
     if not is_stream and not media.startswith(b"application/json"):
         return None
-    return AnswerHead(is_stream, tuple(kept), may_be_stored)
+    return AnswerHead(is_stream, tuple(kept), may_be_stored, tells_of_caches)
+
+
+class _Said(msgspec.Struct, gc=False):
+    audio: Any = None
+    """A recording, which expires."""
 
 
 class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
+    message: _Said | None = None
+    delta: _Said | None = None
     index: int = 0
 
 
@@ -105,7 +131,6 @@ class _Peeked(msgspec.Struct, gc=False):
 
 _peek = msgspec.json.Decoder(_Peek).decode
 _peek_usage = msgspec.json.Decoder(_Peeked).decode
-_AUDIO: Final = b'"audio":'
 
 
 def judge_answer(
@@ -113,7 +138,6 @@ def judge_answer(
     head: AnswerHead,
     body: bytes,
     state: State,
-    *,
     fresh_seconds: float,
     keep_seconds: float,
 ) -> Verdict | None:
@@ -149,15 +173,24 @@ def judge_answer(
         choices = peek.choices
         ends_well = False
         if choices:
-            ends_well = _AUDIO not in body
+            ends_well = True
             for choice in choices:
-                if choice.finish_reason not in _GOOD_ENDS:
+                told = choice.message
+                if choice.finish_reason not in _GOOD_ENDS or (
+                    told is not None and told.audio is not None
+                ):
                     ends_well = False
         elif request.operation != "embeddings":
             # Those are kept by item, by who knows the items.
             return None
-        tells_usage = _is_told(peek.usage)
+        usage = peek.usage
+        tells_usage = usage is not _ABSENT and bytes(usage) != b"null"
+    provider = None
+    model = said.get(RESPONSE_MODEL)
     deployment = said.get(DEPLOYMENT)
+    if deployment is not None:
+        provider = deployment.provider
+        model = model or deployment.model
     principal = said.get(PRINCIPAL)
     answer = StoredAnswer(
         body=body,
@@ -171,24 +204,19 @@ def judge_answer(
         headers=head.headers,
         namespace=request.controls.namespace,
         written_by=None if principal is None else principal.key_id or principal.user_id,
-        provider=None if deployment is None else deployment.provider,
-        response_model=said.get(RESPONSE_MODEL)
-        or (None if deployment is None else deployment.model),
+        provider=provider,
+        response_model=model,
         usage=said.get(USAGE),
     )
     if ends_well:
         report = said.get(CACHE_STATUS)
         ends_well = (
             head.may_be_stored
-            and head.is_stream == request.streams
+            and head.is_stream is request.streams
             and UNCACHEABLE not in said
             and (report is None or report.status != "hit")
         )
     return Verdict(answer, ends_well)
-
-
-def _is_told(usage: msgspec.Raw) -> bool:
-    return usage is not _ABSENT and bytes(usage) != b"null"
 
 
 def usage_of(answer: StoredAnswer) -> Usage | None:
@@ -240,7 +268,7 @@ def _read_stream(body: bytes) -> tuple[bool, bool] | None:
     if not events or not events[-1].done:
         return None
     ended: dict[int, bool] = {}
-    tells_usage = False
+    tells_usage = has_recording = False
     for event in events[:-1]:
         try:
             peek = _peek(event.data)
@@ -249,13 +277,17 @@ def _read_stream(body: bytes) -> tuple[bool, bool] | None:
         if peek.error is not None:
             return None
         if not tells_usage:
-            tells_usage = _is_told(peek.usage) or b'"usage"' in bytes(peek.x_groq)
+            tells_usage = (
+                peek.usage is not _ABSENT and bytes(peek.usage) != b"null"
+            ) or b'"usage"' in bytes(peek.x_groq)
         for choice in peek.choices or ():
-            reason = choice.finish_reason
+            reason, told = choice.finish_reason, choice.delta
+            if told is not None and told.audio is not None:
+                has_recording = True
             if reason is not None:
                 ended[choice.index] = reason in _GOOD_ENDS
             elif choice.index not in ended:
                 ended[choice.index] = False
     if not ended:
         return None
-    return _AUDIO not in body and all(ended.values()), tells_usage
+    return not has_recording and all(ended.values()), tells_usage

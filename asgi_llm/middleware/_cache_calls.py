@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
-from weakref import WeakKeyDictionary
 
 from asgi_llm._asgi import go_on
 from asgi_llm._tasks import finish
 from asgi_llm.errors import StoreError
+from asgi_llm.middleware._lease_beats import LeaseBeats
 from asgi_llm.stores.cache import CacheStore, Claim, Found, StoredAnswer
 from asgi_llm.stores.cache_memory import MemoryCache
 
@@ -19,7 +19,6 @@ __all__ = ["CacheCalls"]
 T = TypeVar("T")
 
 _LOG_EVERY_SECONDS: Final = 1.0
-_RENEWED_AT_ONCE: Final = 64
 
 
 class CacheCalls:
@@ -57,7 +56,7 @@ class CacheCalls:
         self._clock = clock
         self._logger = logger
         self._next_log = -float("inf")
-        self._beats: WeakKeyDictionary[asyncio.AbstractEventLoop, _Beat] = WeakKeyDictionary()
+        self._leases: LeaseBeats[bytes] = LeaseBeats(self._renew, lease_seconds)
         self.memory = store if type(store) is MemoryCache else None
         self.failures = 0
 
@@ -99,33 +98,21 @@ class CacheCalls:
     ) -> None:
         """Keep answers. Never raises for the store, and is not left undone by a cancellation."""
         if owner is not None:
-            self._drop(owner)
+            self._leases.drop(owner)
         await self._finished(self._store.set(entries, owner=owner))
 
     async def release(self, key: bytes, owner: str) -> None:
         """Give a right back. Never raises for the store, nor is left undone."""
-        self._drop(owner)
+        self._leases.drop(owner)
         await self._finished(self._store.release(key, owner=owner))
 
     def hold(self, key: bytes, owner: str) -> None:
         """Keep the right to make an answer alive until ``set`` or ``release``."""
-        loop = asyncio.get_running_loop()
-        beat = self._beats.get(loop)
-        if beat is None:
-            beat = self._beats[loop] = _Beat(self._renew, self._lease_seconds / 3)
-        beat.leases[owner] = key
-        if not beat.armed:
-            beat.arm(loop)
+        self._leases.hold(owner, key)
 
     def close(self) -> None:
         """Renew nothing any more."""
-        for beat in self._beats.values():
-            beat.leases.clear()
-
-    def _drop(self, owner: str) -> None:
-        beat = self._beats.get(asyncio.get_running_loop())
-        if beat is not None:
-            beat.leases.pop(owner, None)
+        self._leases.close()
 
     async def _renew(self, owner: str, key: bytes) -> bool:
         try:
@@ -177,49 +164,3 @@ class CacheCalls:
             self._logger.warning(
                 "the store of the cache failed (%d times so far): %s", self.failures, error.message
             )
-
-
-class _Beat:
-    """The heartbeat of the leases of one event loop."""
-
-    # Neither the loop nor its timer is kept: the loop is the weak key that leads here.
-    __slots__ = ("_interval", "_renew", "_seen", "_task", "armed", "leases")
-
-    def __init__(
-        self, renew: Callable[[str, bytes], Awaitable[bool]], interval_seconds: float
-    ) -> None:
-        self._renew = renew
-        self._interval = interval_seconds
-        self._seen: list[str] = []
-        self._task: asyncio.Task[None] | None = None
-        self.leases: dict[str, bytes] = {}
-        self.armed = False
-
-    def arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.armed = True
-        loop.call_later(self._interval, self._tick, loop)
-
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        due = [owner for owner in self._seen if owner in self.leases]
-        self._seen = list(self.leases)
-        if due:
-            self._task = loop.create_task(self._beat(due, loop))
-        elif self.leases:
-            self.arm(loop)
-        else:
-            self.armed = False
-
-    async def _beat(self, due: list[str], loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            for at in range(0, len(due), _RENEWED_AT_ONCE):
-                renewals = [
-                    self._renew(owner, self.leases[owner])
-                    for owner in due[at : at + _RENEWED_AT_ONCE]
-                    if owner in self.leases
-                ]
-                if not all(await asyncio.gather(*renewals)):
-                    # A store in trouble gets the rest of the lease to come back.
-                    return
-        finally:
-            self._task = None
-            self.arm(loop)

@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from asgi_llm.errors import InvalidRequestError
+from asgi_llm.errors import InvalidRequestError, RequestError
 
-__all__ = ["NO_CONTROLS", "CacheControls", "read_controls"]
+__all__ = ["NO_CONTROLS", "CacheControls", "not_cached", "read_controls"]
 
 _NAMESPACE: Final = re.compile(rb"[A-Za-z0-9._:/-]{1,128}")
 _MOST_DIGITS: Final = 10
@@ -106,6 +106,16 @@ def read_controls(headers: Mapping[bytes, bytes], *, max_ttl_seconds: float) -> 
         max_age_seconds=max_age,
         ttl_seconds=ttl_seconds,
         namespace="" if namespace is None else namespace.decode("ascii"),
+    )
+
+
+def not_cached() -> RequestError:
+    """The answer to ``only-if-cached`` where there is nothing (RFC 9111, section 5.2.1.7)."""
+    return RequestError(
+        "There is no stored answer for this request.",
+        status=504,
+        type="invalid_request_error",
+        code="not_cached",
     )
 
 

@@ -8,36 +8,25 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
-from asgi_llm._asgi import BufferedBody, send_error
-from asgi_llm.errors import LLMError, RequestError, StoreError
+from asgi_llm._asgi import send_error
+from asgi_llm.errors import LLMError, StoreError
+from asgi_llm.middleware._cache_controls import not_cached
 from asgi_llm.middleware._cache_embeddings import EmbeddingBatch, read_items
 from asgi_llm.middleware._cache_flight import Departure, Flight
 from asgi_llm.middleware._cache_follow import Followed, follow_flight
 from asgi_llm.middleware._cache_lead import LedAnswer
-from asgi_llm.middleware._cache_refresh import body_alone, forked_scope, send_nowhere
-from asgi_llm.middleware._cache_replay import answer_body, hit_report, replay
+from asgi_llm.middleware._cache_refresh import forked_scope, receive_nothing, send_nowhere
+from asgi_llm.middleware._cache_replay import MISS, answer_body, hit_report, replay
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.middleware._cache_settings import ExactSettings
 from asgi_llm.state import CACHE_STATUS, FAILURE, State, enter
 from asgi_llm.stores.cache import Found, StoredAnswer
-from asgi_llm.types import CacheReport
 
-__all__ = ["MISS", "ExactLookup", "is_plain_hit", "not_cached", "serve_hit"]
+__all__ = ["ExactLookup", "is_plain_hit", "serve_hit"]
 
-MISS: Final = CacheReport(status="miss")
 _FIRST_PAUSE_SECONDS: Final = 0.01
 _LONGEST_PAUSE_SECONDS: Final = 0.1
 _SLOWER: Final = 1.5
-
-
-def not_cached() -> RequestError:
-    """The answer to ``only-if-cached`` where there is nothing (RFC 9111, section 5.2.1.7)."""
-    return RequestError(
-        "There is no stored answer for this request.",
-        status=504,
-        type="invalid_request_error",
-        code="not_cached",
-    )
 
 
 def is_plain_hit(found: Found, request: CacheRequest) -> bool:
@@ -99,7 +88,7 @@ class ExactLookup:
         request: What the cache knows of it.
         key: Its digest.
         scope: Its scope.
-        body: Its body.
+        data: Its body.
         receive: The host's own.
         send: The client's.
         state: Its state.
@@ -107,7 +96,7 @@ class ExactLookup:
 
     __slots__ = (
         "_batch",
-        "_body",
+        "_data",
         "_fallback",
         "_key",
         "_receive",
@@ -124,7 +113,7 @@ class ExactLookup:
         request: CacheRequest,
         key: bytes,
         scope: Scope,
-        body: BufferedBody,
+        data: bytes,
         receive: Receive,
         send: Send,
         state: State,
@@ -132,7 +121,7 @@ class ExactLookup:
         self._settings = settings
         self._request = request
         self._scope = scope
-        self._body = body
+        self._data = data
         self._receive = receive
         self._send = send
         self._state = state
@@ -247,15 +236,14 @@ class ExactLookup:
                 led = self._led()
                 if last is not None:
                     led.failures = last.failures + 1
-                flights.add(key, led)
+                flights[key] = led
                 try:
                     if settings.memory is not None or self._batch is not None:
                         await self._lead(led)
                     else:
                         await self._lead_others(led)
                 finally:
-                    led.finish(None)
-                    flights.remove(key, led)
+                    flights.end(key, led)
                 return
             if last is not None and flight.may_go_alone(ordinal):
                 break
@@ -346,8 +334,9 @@ class ExactLookup:
             self._settings,
             self._request,
             self._key,
+            self._data,
+            self._receive,
             self._send,
-            self._body.receive,
             self._state,
         )
 
@@ -383,8 +372,15 @@ class ExactLookup:
         state.set(CACHE_STATUS, MISS)
         if owner is not None:
             settings.calls.hold(self._key, owner)
-        receive = body_alone(self._body.data)
-        led = LedAnswer(settings, self._request, self._key, send_nowhere, receive, state)
+        led = LedAnswer(
+            settings,
+            self._request,
+            self._key,
+            self._data,
+            receive_nothing,
+            send_nowhere,
+            state,
+        )
         try:
             await settings.refresh_app(scope, led.receive, led)
         finally:

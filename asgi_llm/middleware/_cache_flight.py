@@ -9,6 +9,7 @@ from starlette.types import Message, Receive
 
 from asgi_llm import _sse
 from asgi_llm.middleware._cache_answer import AnswerHead
+from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.stores.cache import StoredAnswer
 
 __all__ = ["Departure", "Flight", "Flights"]
@@ -19,14 +20,14 @@ _MOST_DOUBLINGS: Final = 16
 class Flight:
     """An answer that is being made, and those who wait for it.
 
-    Its bytes are kept once for all, up to ``max_bytes``. Of a longer answer only the last
-    ``max_bytes`` are kept for those who follow it already: a follower whose client is slower than
-    that is cut off, and slows nobody.
+    Its bytes are kept once for all, up to a cap. Of a longer answer only the end is kept, as long
+    as the cap, for those who follow it already: a follower whose client is slower than that is cut
+    off, and slows nobody.
 
     Attributes:
+        loop: The event loop that it is made in. Set by whoever makes it, as are the next two.
+        request: The one that asks for it.
         parts: Its bytes so far, as far as they are kept.
-        streams: Whether it is asked for as a stream.
-        tells_usage: Whether it is asked to tell the usage.
         failures: Flights for the same answer, in a row before this one, of which nothing came.
         followers: How many wait for it now.
         head: Its start; None till it began.
@@ -38,7 +39,10 @@ class Flight:
         whole: Whether its end has come, whatever is in it.
     """
 
-    # Of most flights nobody follows nothing is ever set but what `__init__` sets.
+    loop: asyncio.AbstractEventLoop
+    request: CacheRequest
+    parts: list[bytes]
+    # Most flights nobody follows, and of those little more is ever set.
     failures = 0
     followers = 0
     joined = 0
@@ -54,24 +58,22 @@ class Flight:
     _visible = 0
     _waiting: list[asyncio.Future[None]] | None = None
 
-    def __init__(self, *, streams: bool, tells_usage: bool, max_bytes: int) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.streams = streams
-        self.tells_usage = tells_usage
-        self.max_bytes = max_bytes
-        self.parts: list[bytes] = []
-
     @property
     def has_begun(self) -> bool:
         """Whether there is something of a stream for followers to send on."""
         return self.head is not None and self.head.is_stream and self._visible > 0
 
-    def feed(self, chunk: bytes) -> None:
-        """A piece of the answer has come."""
+    def feed(self, chunk: bytes, max_bytes: int) -> None:
+        """A piece of the answer has come.
+
+        Args:
+            chunk: The piece.
+            max_bytes: Cap on what is kept of all of them.
+        """
         self.parts.append(chunk)
         self._size += len(chunk)
-        if self._size > self.max_bytes:
-            self._drop()
+        if self._size > max_bytes:
+            self._drop(max_bytes)
         # The end is held back until it is known what came of the whole.
         if self.followers and not chunk.endswith(_sse.DONE):
             self._visible = self._dropped + len(self.parts)
@@ -88,9 +90,11 @@ class Flight:
             return
         self.over = True
         self.answer = answer
-        self.age_seconds = age_seconds
-        self._visible = self._dropped + len(self.parts)
-        self._wake()
+        if age_seconds:
+            self.age_seconds = age_seconds
+        if self.followers:
+            self._visible = self._dropped + len(self.parts)
+            self._wake()
 
     def begin(self) -> None:
         """The store does not have it: it is being made."""
@@ -140,11 +144,11 @@ class Flight:
         """
         return self.failures > 0 and ordinal < 2 ** min(self.failures - 1, _MOST_DOUBLINGS)
 
-    def _drop(self) -> None:
+    def _drop(self, max_bytes: int) -> None:
         """Keep the last ``max_bytes`` for those who follow, and nothing for those who do not."""
         self.too_long = True
         parts, at = self.parts, 0
-        while at < len(parts) and (not self.followers or self._size > self.max_bytes):
+        while at < len(parts) and (not self.followers or self._size > max_bytes):
             self._size -= len(parts[at])
             at += 1
         del parts[:at]
@@ -157,23 +161,15 @@ class Flight:
                 waiter.set_result(None)
 
 
-class Flights:
+class Flights(dict[bytes, Flight]):
     """The flights of one layer, by key."""
-
-    __slots__ = ("_flights",)
-
-    def __init__(self) -> None:
-        self._flights: dict[bytes, Flight] = {}
-
-    def __len__(self) -> int:
-        return len(self._flights)
 
     def find(self, key: bytes) -> Flight | None:
         """The flight for ``key`` that can be followed; None: there is none.
 
         One that another event loop has begun cannot be.
         """
-        flight = self._flights.get(key)
+        flight = self.get(key)
         if (
             flight is None
             or flight.too_long
@@ -183,14 +179,12 @@ class Flights:
             return None
         return flight
 
-    def add(self, key: bytes, flight: Flight) -> None:
-        """Let ``flight`` be followed."""
-        self._flights[key] = flight
-
-    def remove(self, key: bytes, flight: Flight) -> None:
-        """Let it be followed no more."""
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+    def end(self, key: bytes, flight: Flight) -> None:
+        """Whatever came of ``flight``, it is over, and nobody can join it any more."""
+        if not flight.over:
+            flight.finish(None)
+        if self.get(key) is flight:
+            del self[key]
 
 
 class Departure:

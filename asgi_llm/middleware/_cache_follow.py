@@ -56,7 +56,8 @@ async def follow_flight(
         state: Of the request.
         wait_seconds: How long to wait for the answer, or for its beginning.
     """
-    live = request.streams and flight.streams and request.tells_usage == flight.tells_usage
+    asked = flight.request
+    live = request.streams and asked.streams and request.tells_usage == asked.tells_usage
     departure: Departure | None = None
     try:
         while flight.looking and not flight.over:

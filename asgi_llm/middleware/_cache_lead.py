@@ -12,10 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_llm._traceback import describe
 from asgi_llm.middleware._cache_answer import AnswerHead, Verdict, judge_answer, read_head
 from asgi_llm.middleware._cache_flight import Flight
-from asgi_llm.middleware._cache_replay import LARGE_BYTES, told_headers
+from asgi_llm.middleware._cache_replay import LARGE_BYTES, MISS, MISS_HEADER, told_headers
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.middleware._cache_settings import ExactSettings
-from asgi_llm.state import State
+from asgi_llm.state import CACHE_STATUS, State
 from asgi_llm.stores.cache import StoredAnswer
 
 __all__ = ["LedAnswer"]
@@ -36,12 +36,13 @@ class LedAnswer(Flight):
         settings: Of the layer.
         request: Whose answer it is.
         key: Its digest.
+        data: Its body.
+        receive: The host's own, after the body has been read.
         send: The client's.
-        receive: Gives the request's body first.
         state: Of the request.
 
     Attributes:
-        kept: What came of it, if that may be kept; a store in memory has it by then.
+        kept: What came of it, if that may be kept and the store is not in memory, which has it.
         has_left: Whether the client is known to have left.
         failed: Whether a failure was kept from the client, which has got nothing so far.
     """
@@ -50,28 +51,27 @@ class LedAnswer(Flight):
     has_left = False
     failed = False
     _given = False
-    _records = False
     _has_stale = False
+    _recorded: AnswerHead | None = None
 
     def __init__(
         self,
         settings: ExactSettings,
         request: CacheRequest,
         key: bytes,
-        send: Send,
+        data: bytes,
         receive: Receive,
+        send: Send,
         state: State,
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        self.request = request
         self.parts = []
-        self.max_bytes = settings.max_entry_bytes
-        self.streams = request.streams
-        self.tells_usage = request.tells_usage
         self._settings = settings
-        self._request = request
         self._key = key
-        self._send = send
+        self._data = data
         self._receive = receive
+        self._send = send
         self._state = state
 
     async def run_or_fail(self, app: ASGIApp, scope: Scope) -> None:
@@ -87,10 +87,12 @@ class LedAnswer(Flight):
 
     async def receive(self) -> Message:
         """The ``receive`` for the app."""
-        if self.has_left and self._given:
+        if not self._given:
+            self._given = True
+            return {"type": "http.request", "body": self._data, "more_body": False}
+        if self.has_left:
             await self.until_deserted()
             return {"type": "http.disconnect"}
-        self._given = True
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self.has_left = True
@@ -102,36 +104,50 @@ class LedAnswer(Flight):
         # No coroutine of its own: as a rule a message costs what is done here, and no more.
         kind = message["type"]
         if kind == "http.response.body":
-            if self.failed:
-                return _done()
-            if self._records:
+            head = self._recorded
+            if head is not None:
+                settings = self._settings
                 chunk = message.get("body", b"")
-                if chunk:
-                    self.feed(chunk)
-                if not message.get("more_body", False):
-                    self._records = False
-                    head = self._whole()
-                    if head is not None:
-                        body = self.body()
-                        if len(body) > LARGE_BYTES:
-                            return self._end_and_send(head, body, message)
-                        self._settle(self._judge(head, body))
+                if (
+                    message.get("more_body", False)
+                    or self.parts
+                    or self.followers
+                    or len(chunk) > settings.at_once_bytes
+                ):
+                    later = self._record(head, chunk, message)
+                    if later is not None:
+                        return later
+                else:
+                    # All of it has come at once, and to nobody else: no parts have to be kept.
+                    self._recorded = None
+                    self.whole = True
+                    self._settle(self._judge(head, chunk))
+            elif self.failed:
+                return _done()
         elif kind == "http.response.start":
             status = message["status"]
-            if self._has_stale and (status >= 500 or status == 429):
-                self.failed = True
-                return _done()
-            self._has_stale = False
-            headers = told_headers(message, self._state)
-            message = {**message, "headers": headers}
+            if self._has_stale:
+                if status >= 500 or status == 429:
+                    self.failed = True
+                    return _done()
+                self._has_stale = False
+            headers = list(message.get("headers", ()))
             head = read_head(status, headers)
+            if (
+                head is None
+                or head.tells_of_caches
+                or self._state.values.get(CACHE_STATUS) is not MISS
+            ):
+                headers = told_headers(message, self._state)
+            else:
+                headers.append(MISS_HEADER)
             if head is None or "trailers" in message:
                 self.finish(None)
             else:
-                self.head = head
-                self._records = True
+                self.head = self._recorded = head
+            message = {**message, "headers": headers}
         elif kind in _BY_OTHER_MEANS:
-            self._records = False
+            self._recorded = None
             self.finish(None)
         if self.followers:
             return self._send_with_followers(message)
@@ -144,29 +160,33 @@ class LedAnswer(Flight):
             if not self.followers:
                 raise
 
-    def _whole(self) -> AnswerHead | None:
-        """The answer's end has come; its head, if all of it is there to be judged."""
-        self.whole = True
-        if self.too_long:
-            self.finish(None)
-            return None
-        return self.head
+    def _record(self, head: AnswerHead, chunk: bytes, message: Message) -> Awaitable[None] | None:
+        """Take in a piece of the answer. None: it can be sent on as it is."""
+        if chunk:
+            self.feed(chunk, self._settings.max_entry_bytes)
+        if not message.get("more_body", False):
+            self._recorded = None
+            self.whole = True
+            if self.too_long:
+                self.finish(None)
+                return None
+            body = self.body()
+            if len(body) > LARGE_BYTES:
+                return self._end_and_send(head, body, message)
+            self._settle(self._judge(head, body))
+        return None
 
     async def _end_and_send(self, head: AnswerHead, body: bytes, message: Message) -> None:
         self._settle(await asyncio.to_thread(self._judge, head, body))
         await self._send_with_followers(message)
 
     def _judge(self, head: AnswerHead, body: bytes) -> Verdict | None:
-        settings, request = self._settings, self._request
-        fresh_seconds = request.controls.ttl_seconds or settings.ttl_seconds
-        return judge_answer(
-            request,
-            head,
-            body,
-            self._state,
-            fresh_seconds=fresh_seconds,
-            keep_seconds=fresh_seconds + settings.longest_stale_seconds,
-        )
+        settings, request = self._settings, self.request
+        fresh_seconds, keep_seconds = settings.ttl_seconds, settings.keep_seconds
+        told = request.controls.ttl_seconds
+        if told:
+            fresh_seconds, keep_seconds = told, told + settings.longest_stale_seconds
+        return judge_answer(request, head, body, self._state, fresh_seconds, keep_seconds)
 
     def _settle(self, verdict: Verdict | None) -> None:
         """Keep what came, where that takes no waiting: before the client has it."""
@@ -174,11 +194,12 @@ class LedAnswer(Flight):
             self.finish(None)
             return
         answer = verdict.answer
-        if verdict.may_be_stored and self._request.controls.stores:
+        if verdict.may_be_stored and self.request.controls.stores:
             settings = self._settings
-            self.kept = answer
             settings.counts.writes += 1
-            if settings.memory is not None:
+            if settings.memory is None:
+                self.kept = answer
+            else:
                 settings.memory.put(self._key, answer)
         self.finish(answer)
 

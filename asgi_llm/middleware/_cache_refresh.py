@@ -8,12 +8,12 @@ from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any, cast
 
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Scope
 
 from asgi_llm._traceback import describe
 from asgi_llm.state import SCOPE_KEY, State
 
-__all__ = ["Refreshes", "body_alone", "forked_scope", "send_nowhere"]
+__all__ = ["Refreshes", "forked_scope", "receive_nothing", "send_nowhere"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,18 +67,9 @@ def forked_scope(scope: Scope, state: State) -> Scope:
     return {**cast("Mapping[str, Any]", scope), SCOPE_KEY: state.fork()}
 
 
-def body_alone(data: bytes) -> Receive:
-    """A ``receive`` for a request that no client waits for: the body, and then nothing, ever."""
-    given = False
-
-    async def receive() -> Message:
-        nonlocal given
-        if given:
-            await asyncio.get_running_loop().create_future()
-        given = True
-        return {"type": "http.request", "body": data, "more_body": False}
-
-    return receive
+async def receive_nothing() -> Message:
+    """The ``receive`` of a request that no client waits for, once its body is read: it waits."""
+    return cast("Message", await asyncio.get_running_loop().create_future())
 
 
 async def send_nowhere(message: Message) -> None:

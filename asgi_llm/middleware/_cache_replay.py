@@ -11,7 +11,7 @@ from starlette.types import Message, Send
 
 from asgi_llm import _sse
 from asgi_llm._asgi import RawHeaders
-from asgi_llm.middleware._cache_answer import usage_of
+from asgi_llm.middleware._cache_answer import CACHE_HEADERS, usage_of
 from asgi_llm.middleware._cache_fold import fold_stream, unfold_answer
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.state import CACHE_STATUS, State
@@ -20,8 +20,9 @@ from asgi_llm.types import CacheReport, Usage
 from asgi_llm.wire.usage import usage_to_openai
 
 __all__ = [
-    "CACHE_HEADERS",
     "LARGE_BYTES",
+    "MISS",
+    "MISS_HEADER",
     "CacheType",
     "ToldAnswer",
     "answer_body",
@@ -36,7 +37,6 @@ CacheType = Literal["exact", "semantic"]
 LARGE_BYTES: Final = 256 * 1024
 """What is larger is read in a thread: it would keep other requests waiting for milliseconds."""
 
-CACHE_HEADERS: Final = frozenset((b"x-cache-status", b"x-cache-type"))
 _JSON: Final = (b"content-type", b"application/json")
 _STREAM: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 # The second one keeps nginx from collecting the stream.
@@ -46,8 +46,10 @@ _TYPES: Final = {
     "exact": (b"x-cache-type", b"EXACT"),
     "semantic": (b"x-cache-type", b"SEMANTIC"),
 }
+MISS: Final = CacheReport(status="miss")
+MISS_HEADER: Final = (b"x-cache-status", b"MISS")
 _STATUS: Final = {
-    "miss": (b"x-cache-status", b"MISS"),
+    "miss": MISS_HEADER,
     "bypass": (b"x-cache-status", b"BYPASS"),
 }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any, Final, Literal
 
 import msgspec
@@ -48,7 +48,7 @@ CacheWhen = Literal["deterministic", "always"] | Callable[[Document], bool]
 _VERSION: Final = "asgi-llm cache 1"
 
 
-class CacheRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class CacheRequest(msgspec.Struct, frozen=True, gc=False):
     """A request that a cache may look up."""
 
     operation: Operation
@@ -77,8 +77,6 @@ def canonical(document: Document, *, without: frozenset[str] = DENIED_FIELDS) ->
         document: A parsed request.
         without: Top-level fields to leave out.
     """
-    if without is DENIED_FIELDS and without.isdisjoint(document):
-        return _sorted_json(document)
     kept = {name: value for name, value in document.items() if name not in without}
     options = document.get("stream_options")
     if options is not None and "stream_options" in without:
@@ -90,16 +88,24 @@ def canonical(document: Document, *, without: frozenset[str] = DENIED_FIELDS) ->
     return _sorted_json(kept)
 
 
-def digest_request(request: CacheRequest, content: bytes, *, purpose: str = "exact") -> bytes:
+def digest_request(
+    request: CacheRequest, content: bytes | None = None, *, purpose: str = "exact"
+) -> bytes:
     """SHA-256 over ``content`` and everything beside the document that keeps requests apart.
 
     That is: the partition, the namespace, the route with its query, and the deployment.
 
     Args:
         request: The request.
-        content: What of the document counts, as a rule ``canonical(request.document)``.
+        content: What of the document counts; None: ``canonical`` of it.
         purpose: Keeps the digests of different caches apart.
     """
+    if content is None:
+        document = request.document
+        if DENIED_FIELDS.isdisjoint(document):
+            content = _sorted_json(document)
+        else:
+            content = canonical(document)
     head = _packed(
         (
             _VERSION,
@@ -111,7 +117,7 @@ def digest_request(request: CacheRequest, content: bytes, *, purpose: str = "exa
             request.deployment,
         )
     )
-    return hashlib.sha256(head + content).digest()
+    return sha256(head + content).digest()
 
 
 def read_request(
@@ -129,26 +135,28 @@ def read_request(
     if type(model) is not str:
         return None
     stream = document.get("stream")
-    if stream is not None and type(stream) is not bool:
-        # The app will refuse it.
-        return None
-    streams = stream is True
+    streams = False
     tells_usage = True
-    if streams:
-        options = document.get("stream_options")
-        tells_usage = type(options) is dict and options.get("include_usage") is True
+    if stream is not None:
+        if type(stream) is not bool:
+            # The app will refuse it.
+            return None
+        streams = stream
+        if streams:
+            options = document.get("stream_options")
+            tells_usage = type(options) is dict and options.get("include_usage") is True
     deployment = state.values.get(DEPLOYMENT)
     return CacheRequest(
-        operation=CACHED_ROUTES[route],
-        route=route,
-        query=query,
-        document=document,
-        model=model,
-        streams=streams,
-        tells_usage=tells_usage,
-        partition=partition,
-        controls=controls,
-        deployment="" if deployment is None else f"{deployment.provider}/{deployment.model}",
+        CACHED_ROUTES[route],
+        route,
+        query,
+        document,
+        model,
+        streams,
+        tells_usage,
+        partition,
+        controls,
+        "" if deployment is None else f"{deployment.provider}/{deployment.model}",
     )
 
 

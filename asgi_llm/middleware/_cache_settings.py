@@ -30,7 +30,12 @@ class ExactSettings(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     revalidate_seconds: float
     if_error_seconds: float
     longest_stale_seconds: float
+    keep_seconds: float
+    """``ttl_seconds`` and ``longest_stale_seconds``."""
     max_entry_bytes: int
+    at_once_bytes: int
+    """Up to so much is judged as soon as it has come; what is longer is too long, or judged in a
+    thread."""
     shares: bool
     wait_seconds: float
     event_seconds: float

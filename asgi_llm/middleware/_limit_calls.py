@@ -6,26 +6,21 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from asgi_llm._asgi import go_on
 from asgi_llm._tasks import finish
 from asgi_llm.errors import StoreError
+from asgi_llm.middleware._lease_beats import LeaseBeats
 from asgi_llm.stores.base import Decision, Demand, LimitStore
 from asgi_llm.stores.limits_memory import MemoryLimits
 
 __all__ = ["LimitCalls"]
 
-_RENEWED_AT_ONCE: Final = 64
 _LOG_EVERY_SECONDS: Final = 1.0
 
 
 class LimitCalls:
     """What the layer asks of its store.
-
-    Leases that are held are renewed by one timer for each event loop, which runs only while there
-    are any. A third of the lease passes between two beats, and a lease that has not lived to see
-    two of them has no need to be renewed: most requests cost the store nothing here.
 
     Args:
         store: Where limits are counted.
@@ -35,6 +30,7 @@ class LimitCalls:
         logger: Where failures are logged, once a second at most.
 
     Attributes:
+        hold: Keeps a lease alive until ``settle``, given it and what it is on.
         failures: Calls that failed or missed their deadline.
     """
 
@@ -56,7 +52,9 @@ class LimitCalls:
         # It answers without ever waiting, so that nothing can come in between.
         self._memory = store if type(store) is MemoryLimits else None
         self._answers_at_once = self._memory is not None
-        self._beats: WeakKeyDictionary[asyncio.AbstractEventLoop, _Beat] = WeakKeyDictionary()
+        self._leases: LeaseBeats[Sequence[Demand]] = LeaseBeats(self._renew, lease_seconds)
+        # Called for each request: nothing stands in between.
+        self.hold = self._leases.hold
         self.failures = 0
 
     def take_at_once(
@@ -99,22 +97,9 @@ class LimitCalls:
         except TimeoutError as error:
             raise StoreError("The store of the limits did not answer in time.") from error
 
-    def hold(self, lease: str, demands: Sequence[Demand]) -> None:
-        """Keep ``lease`` alive until it is settled."""
-        loop = asyncio.get_running_loop()
-        beat = self._beats.get(loop)
-        if beat is None:
-            beat = self._beats[loop] = _Beat(self._renew, self._lease_seconds / 3)
-        beat.leases[lease] = demands
-        if not beat.armed:
-            beat.arm(loop)
-
     async def settle(self, demands: Sequence[Demand], lease: str, costs: Sequence[int]) -> None:
         """End ``lease``. Never raises for the store, and is not left undone by a cancellation."""
-        loop = asyncio.get_running_loop()
-        beat = self._beats.get(loop)
-        if beat is not None:
-            beat.leases.pop(lease, None)
+        self._leases.drop(lease)
         ending = self._settle(demands, lease, costs)
         if self._answers_at_once:
             await ending
@@ -163,52 +148,4 @@ class LimitCalls:
 
     def close(self) -> None:
         """Renew nothing any more."""
-        for beat in self._beats.values():
-            beat.leases.clear()
-
-
-class _Beat:
-    """The heartbeat of the leases of one event loop."""
-
-    # Neither the loop nor its timer is kept: the loop is the weak key that leads here.
-    __slots__ = ("_interval", "_renew", "_seen", "_task", "armed", "leases")
-
-    def __init__(
-        self, renew: Callable[[str, Sequence[Demand]], Awaitable[bool]], interval_seconds: float
-    ) -> None:
-        self._renew = renew
-        self._interval = interval_seconds
-        self._seen: list[str] = []
-        self._task: asyncio.Task[None] | None = None
-        self.leases: dict[str, Sequence[Demand]] = {}
-        self.armed = False
-
-    def arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.armed = True
-        loop.call_later(self._interval, self._tick, loop)
-
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        due = [lease for lease in self._seen if lease in self.leases]
-        self._seen = list(self.leases)
-        if due:
-            self._task = loop.create_task(self._beat(due, loop))
-        elif self.leases:
-            self.arm(loop)
-        else:
-            self.armed = False
-
-    async def _beat(self, due: list[str], loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            for at in range(0, len(due), _RENEWED_AT_ONCE):
-                batch = due[at : at + _RENEWED_AT_ONCE]
-                renewals = [
-                    self._renew(lease, self.leases[lease])
-                    for lease in batch
-                    if lease in self.leases
-                ]
-                if not all(await asyncio.gather(*renewals)):
-                    # A store in trouble gets the rest of the lease to come back.
-                    return
-        finally:
-            self._task = None
-            self.arm(loop)
+        self._leases.close()

@@ -1,53 +1,32 @@
-"""One request at a semantic cache: from its text to a stored answer, or to a new one."""
+"""One request at a semantic cache: from its text to a stored answer."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from starlette.types import Message, Scope, Send
 
-from asgi_llm._asgi import BufferedBody, Observer, observe
+from asgi_llm._asgi import BufferedBody, observe
 from asgi_llm._tasks import finish
-from asgi_llm.errors import RawHeaders
 from asgi_llm.middleware._agreement import Reading, disagreement
-from asgi_llm.middleware._cache_answer import AnswerHead, judge_answer, read_head
-from asgi_llm.middleware._cache_replay import (
-    LARGE_BYTES,
-    answer_body,
-    hit_report,
-    replay,
-    told_headers,
-)
+from asgi_llm.middleware._cache_controls import not_cached
+from asgi_llm.middleware._cache_replay import MISS, answer_body, hit_report, replay
 from asgi_llm.middleware._cache_request import CacheRequest, digest_request
-from asgi_llm.middleware._semantic_answers import answer_text
+from asgi_llm.middleware._semantic_keep import NewAnswer, record
 from asgi_llm.middleware._semantic_policy import Evidence
 from asgi_llm.middleware._semantic_prompt import TURN_BORDER, Prompt
-from asgi_llm.middleware._semantic_settings import (
-    Candidate,
-    SemanticSettings,
-    compared,
-    explored,
-    not_stored,
-    recorded,
-)
-from asgi_llm.middleware._semantic_shadow import ShadowRecord
+from asgi_llm.middleware._semantic_settings import Candidate, SemanticSettings
 from asgi_llm.middleware._semantic_wording import wording_of
 from asgi_llm.state import CACHE_STATUS, UNCACHEABLE, State
-from asgi_llm.stores.cache import StoredAnswer, decode_answer, encode_answer
-from asgi_llm.stores.semantic_index import IndexEntry, Learning, Match
-from asgi_llm.types import CacheReport, Outcome
+from asgi_llm.stores.cache import decode_answer
+from asgi_llm.stores.semantic_index import Match
 
 if TYPE_CHECKING:
     from asgi_llm.embedders.base import Vector
 
 __all__ = ["SemanticLookup"]
 
-_MISS: Final = CacheReport(status="miss")
-_UPDATES: Final = 5
-"""Tries to write what was learned, while others write, too."""
 _TURN_WEIGHT: Final = 0.5
 """Of each turn, next to the one after it."""
 
@@ -102,15 +81,23 @@ class SemanticLookup:
             seen = await self._look(vector)
             chosen = seen[-1] if seen and seen[-1].verdict == "serve" else None
             if chosen is not None and settings.enforces and await self._serve(chosen):
-                self._record(seen)
+                record(settings, self._request, self._prompt, self._state, seen)
                 return
         if controls.only_cached:
-            self._record(seen)
-            raise not_stored()
+            record(settings, self._request, self._prompt, self._state, seen)
+            raise not_cached()
         settings.counts.misses += 1
         if self._state.get(CACHE_STATUS) is None or settings.enforces:
-            self._state.set(CACHE_STATUS, _MISS)
-        answer = _NewAnswer(self, vector if controls.stores else None, seen)
+            self._state.set(CACHE_STATUS, MISS)
+        answer = NewAnswer(
+            settings,
+            self._request,
+            self._prompt,
+            self._partition,
+            self._state,
+            vector=vector if controls.stores else None,
+            seen=seen,
+        )
         await observe(settings.app, self._scope, self._body.receive, self._send, answer)
 
     async def _embed(self) -> Vector | None:
@@ -233,136 +220,6 @@ class SemanticLookup:
             timeout_seconds=settings.index_timeout_seconds,
         )
 
-    def judge_body(self, head: AnswerHead, body: bytes) -> StoredAnswer | None:
-        """The answer to be kept; None: it is none that may be."""
-        controls = self._request.controls
-        ttl = controls.ttl_seconds
-        seconds = self._settings.ttl_seconds if ttl is None else ttl
-        verdict = judge_answer(
-            self._request,
-            head,
-            body,
-            self._state,
-            fresh_seconds=seconds,
-            keep_seconds=seconds,
-        )
-        return None if verdict is None or not verdict.may_be_stored else verdict.answer
-
-    async def keep(self, answer: StoredAnswer, vector: Vector) -> None:
-        """Keep a new answer."""
-        settings = self._settings
-        now = settings.clock()
-        text = self._prompt.text
-        # The same text replaces what was kept for it, whichever process keeps it.
-        digest = hashlib.sha256(self._partition + text.encode("utf-8", "surrogatepass"))
-        entry = IndexEntry(
-            id=f"sem_{digest.hexdigest()[:32]}",
-            partition=self._partition,
-            text=text,
-            payload=encode_answer(answer),
-            model=self._request.model,
-            namespace=self._request.controls.namespace,
-            scope=self._request.partition,
-            created=now,
-            expires=now + answer.keep_seconds,
-            last_used=now,
-        )
-        settings.counts.writes += 1
-        await settings.calls.ask(
-            settings.index.add(entry, vector),
-            who="index",
-            timeout_seconds=settings.index_timeout_seconds,
-        )
-
-    async def compare(self, seen: Sequence[Candidate], answer: StoredAnswer) -> bool:
-        """Compare a new answer with the stored ones that were considered, and learn.
-
-        Whether the new one has to be kept: not where a stored one says the same.
-        """
-        settings = self._settings
-        tried = explored(seen)
-        new = answer_text(answer)
-        if new is not None:
-            for candidate in compared(seen, all_of_them=settings.shadow is not None):
-                candidate.same = await self._same(candidate, new)
-        self._record(seen)
-        if tried is None or tried.same is None:
-            return True
-        settings.counts.explored += 1
-        settings.counts.confirmed += tried.same
-        if tried.evidence is not None:
-            await self._learn(tried.match, tried.evidence, tried.same)
-        return not tried.same
-
-    async def _same(self, candidate: Candidate, new: str) -> bool | None:
-        settings = self._settings
-        old = None if candidate.answer is None else answer_text(candidate.answer)
-        if old is None or settings.comparison is None:
-            return None
-        return await settings.calls.ask(
-            settings.comparison.same(self._prompt.text, old, new),
-            who="comparison",
-            timeout_seconds=settings.judge_timeout_seconds,
-        )
-
-    async def _learn(self, match: Match, evidence: Evidence, same: bool) -> None:
-        settings, id = self._settings, match.entry.id
-        learning: Learning | None = match.entry.learning
-        for _ in range(_UPDATES):
-            if learning is None:
-                return
-            state = settings.policy.learn(evidence, same, learning.state)
-            written = await settings.calls.ask(
-                settings.index.update_learning(id, expected_version=learning.version, state=state),
-                who="index",
-                timeout_seconds=settings.index_timeout_seconds,
-            )
-            if written is None:
-                return
-            if written:
-                settings.policy.generalize(evidence, same, learning.state)
-                return
-            learning = await settings.calls.ask(
-                settings.index.learning(id),
-                who="index",
-                timeout_seconds=settings.index_timeout_seconds,
-            )
-
-    def _record(self, seen: Sequence[Candidate]) -> None:
-        settings = self._settings
-        if settings.shadow is None:
-            return
-        for candidate in recorded(seen):
-            entry = candidate.match.entry
-            settings.shadow(
-                ShadowRecord(
-                    time=settings.clock(),
-                    request_id=self._state.request_id,
-                    entry_id=entry.id,
-                    model=self._request.model,
-                    similarity=round(candidate.match.similarity, 4),
-                    guard=candidate.guard,
-                    served=candidate.verdict == "serve",
-                    same=candidate.same,
-                    new_text=self._prompt.text if settings.records_texts else None,
-                    old_text=entry.text if settings.records_texts else None,
-                )
-            )
-
-    def record(self, seen: Sequence[Candidate]) -> None:
-        """Record what was considered, where there is no new answer to compare with."""
-        self._record(seen)
-
-    @property
-    def settings(self) -> SemanticSettings:
-        """Of the layer."""
-        return self._settings
-
-    @property
-    def state(self) -> State:
-        """Of the request."""
-        return self._state
-
 
 class _Told:
     """The ``send`` of a hit: the start says which entry it is, and how similar."""
@@ -384,68 +241,3 @@ class _Told:
             ]
             message = {**message, "headers": headers}
         await self._send(message)
-
-
-class _NewAnswer(Observer):
-    """Records the answer of the app as it passes."""
-
-    def __init__(
-        self, lookup: SemanticLookup, vector: Vector | None, seen: Sequence[Candidate]
-    ) -> None:
-        self._lookup = lookup
-        self._vector = vector
-        self._seen = seen
-        self._head: AnswerHead | None = None
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._answer: StoredAnswer | None = None
-        settings = lookup.settings
-        self._compares = settings.comparison is not None and bool(
-            compared(seen, all_of_them=settings.shadow is not None)
-        )
-
-    async def on_start(self, status: int, headers: RawHeaders) -> None:
-        headers[:] = told_headers(
-            {"type": "http.response.start", "headers": headers}, self._lookup.state
-        )
-        if self._vector is not None or self._compares:
-            self._head = read_head(status, headers)
-
-    async def on_body(self, chunk: bytes, more: bool) -> bytes:
-        if self._head is None:
-            return chunk
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        if self._size > self._lookup.settings.max_entry_bytes:
-            self._head = None
-            self._chunks.clear()
-        elif not more:
-            await self._whole(self._head)
-        return chunk
-
-    async def _whole(self, head: AnswerHead) -> None:
-        body = b"".join(self._chunks)
-        self._chunks.clear()
-        if len(body) > LARGE_BYTES:
-            answer = await asyncio.to_thread(self._lookup.judge_body, head, body)
-        else:
-            answer = self._lookup.judge_body(head, body)
-        if answer is None:
-            return
-        if self._compares:
-            # Comparing takes a while: the client has its answer first.
-            self._answer = answer
-        elif self._vector is not None:
-            # Before the last byte leaves, so that whoever has read it finds the entry.
-            await finish(self._lookup.keep(answer, self._vector))
-
-    async def on_end(self, outcome: Outcome) -> None:
-        if outcome is not Outcome.COMPLETE or self._answer is None:
-            self._lookup.record(self._seen)
-        else:
-            await finish(self._compare(self._answer))
-
-    async def _compare(self, answer: StoredAnswer) -> None:
-        is_new = await self._lookup.compare(self._seen, answer)
-        if is_new and self._vector is not None:
-            await self._lookup.keep(answer, self._vector)

@@ -8,7 +8,6 @@ import msgspec
 from starlette.types import ASGIApp
 
 from asgi_llm.embedders.base import Embedder
-from asgi_llm.errors import RequestError
 from asgi_llm.middleware._agreement import GuardName, Reading
 from asgi_llm.middleware._semantic_answers import AnswerComparison, Judge
 from asgi_llm.middleware._semantic_calls import SemanticCalls
@@ -24,7 +23,6 @@ __all__ = [
     "compared",
     "explored",
     "forget",
-    "not_stored",
     "recorded",
 ]
 
@@ -101,13 +99,3 @@ async def forget(settings: SemanticSettings, id: str, partition: str) -> bool:
         timeout_seconds=settings.index_timeout_seconds,
     )
     return bool(removed)
-
-
-def not_stored() -> RequestError:
-    """The answer to ``only-if-cached`` where there is nothing (RFC 9111, section 5.2.1.7)."""
-    return RequestError(
-        "There is no stored answer for this request.",
-        status=504,
-        type="invalid_request_error",
-        code="not_cached",
-    )

@@ -18,25 +18,27 @@ from asgi_llm.errors import (
     PermissionDeniedError,
 )
 from asgi_llm.middleware._cache_calls import CacheCalls
-from asgi_llm.middleware._cache_controls import NO_CONTROLS, CacheControls, read_controls
+from asgi_llm.middleware._cache_controls import (
+    NO_CONTROLS,
+    CacheControls,
+    not_cached,
+    read_controls,
+)
 from asgi_llm.middleware._cache_counts import CacheCounts
 from asgi_llm.middleware._cache_exact import (
-    MISS,
     ExactLookup,
     is_plain_hit,
-    not_cached,
     serve_hit,
 )
 from asgi_llm.middleware._cache_flight import Flights
 from asgi_llm.middleware._cache_lead import LedAnswer
 from asgi_llm.middleware._cache_refresh import Refreshes
-from asgi_llm.middleware._cache_replay import ToldAnswer
+from asgi_llm.middleware._cache_replay import LARGE_BYTES, MISS, ToldAnswer
 from asgi_llm.middleware._cache_request import (
     CACHED_ROUTES,
     CacheRequest,
     CacheWhen,
     cache_rule,
-    canonical,
     digest_request,
     is_json,
     read_request,
@@ -50,7 +52,7 @@ from asgi_llm.middleware._cache_scope import (
 )
 from asgi_llm.middleware._cache_settings import ExactSettings
 from asgi_llm.middleware._model_access import check_unseen_model
-from asgi_llm.state import CACHE_STATUS, FAILURE, State, enter
+from asgi_llm.state import CACHE_STATUS, FAILURE, PRINCIPAL, SCOPE_KEY, State, enter
 from asgi_llm.stores.cache import CacheStore
 from asgi_llm.stores.cache_memory import MemoryCache
 from asgi_llm.types import CacheReport
@@ -61,6 +63,17 @@ logger = logging.getLogger(__name__)
 
 MIB: Final = 1024 * 1024
 
+_EMBEDDINGS: Final = "/v1/embeddings"
+# Headers that decide more than a content type does. Most requests have none of them.
+_TELLING: Final = frozenset(
+    (
+        b"content-encoding",
+        b"transfer-encoding",
+        b"cache-control",
+        b"x-cache-ttl",
+        b"x-cache-namespace",
+    )
+)
 _BYPASS: Final = CacheReport(status="bypass")
 
 
@@ -116,6 +129,7 @@ class ExactCacheMiddleware:
             store that has its own (an attribute ``timeout_seconds``) keeps that.
         max_body_bytes: Cap on a request's body, above 0.
         body_timeout_seconds: How long it may take, above 0.
+        counts: Go on from here. Default: from 0.
         clock: Seconds, monotonic.
         sleep: Waits.
 
@@ -154,6 +168,7 @@ class ExactCacheMiddleware:
         store_timeout_seconds: float | None = 0.05,
         max_body_bytes: int = 32 * MIB,
         body_timeout_seconds: float = 60.0,
+        counts: CacheCounts | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -185,7 +200,7 @@ class ExactCacheMiddleware:
                 param="on_store_error",
             )
         self.app = app
-        self.counts = CacheCounts()
+        self.counts = CacheCounts() if counts is None else counts
         self._calls = CacheCalls(
             MemoryCache(clock=clock) if store is None else store,
             timeout_seconds=store_timeout_seconds,
@@ -201,7 +216,9 @@ class ExactCacheMiddleware:
         self._max_ttl = max_ttl_seconds
         self._client_controls = client_controls
         self._max_body_bytes = max_body_bytes
+        self._sure_digits = len(str(int(max_body_bytes))) - 1
         self._body_timeout = body_timeout_seconds
+        longest_stale_seconds = max(stale_while_revalidate_seconds, stale_if_error_seconds)
         self._settings = ExactSettings(
             app=app,
             refresh_app=app if refresh_app is None else refresh_app,
@@ -213,8 +230,10 @@ class ExactCacheMiddleware:
             ttl_seconds=ttl_seconds,
             revalidate_seconds=stale_while_revalidate_seconds,
             if_error_seconds=stale_if_error_seconds,
-            longest_stale_seconds=max(stale_while_revalidate_seconds, stale_if_error_seconds),
+            longest_stale_seconds=longest_stale_seconds,
+            keep_seconds=ttl_seconds + longest_stale_seconds,
             max_entry_bytes=max_entry_bytes,
+            at_once_bytes=min(max_entry_bytes, LARGE_BYTES),
             shares=share_calls,
             wait_seconds=share_wait_seconds,
             event_seconds=replay_event_seconds,
@@ -236,58 +255,68 @@ class ExactCacheMiddleware:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        path = route_path(scope)
-        if path not in CACHED_ROUTES:
-            await self.app(scope, receive, send)
-            return
-        scope, state = enter(scope)
+        path = scope["path"]
+        if path not in CACHED_ROUTES or scope.get("root_path"):
+            path = route_path(scope)
+            if path not in CACHED_ROUTES:
+                await self.app(scope, receive, send)
+                return
+        state = scope.get(SCOPE_KEY)
+        if type(state) is not State:
+            scope, state = enter(scope)
         headers = state.headers
-        if not is_json(headers):
+        controls = NO_CONTROLS
+        is_plain = headers.get(b"content-type") == b"application/json" and _TELLING.isdisjoint(
+            headers
+        )
+        if not is_plain and not is_json(headers):
             await self._bypass(scope, receive, send, state)
             return
         try:
-            controls = (
-                read_controls(headers, max_ttl_seconds=self._max_ttl)
-                if self._client_controls
-                else NO_CONTROLS
-            )
-            check_length(scope, self._max_body_bytes)
+            if not is_plain:
+                if self._client_controls:
+                    controls = read_controls(headers, max_ttl_seconds=self._max_ttl)
+                check_length(scope, self._max_body_bytes)
+            elif len(headers.get(b"content-length", b"")) > self._sure_digits:
+                # Fewer digits are below the cap.
+                check_length(scope, self._max_body_bytes)
             data = await read_body(receive, self._max_body_bytes, self._body_timeout)
         except LLMError as error:
             await _refuse(error, send, state)
             return
         if data is None:
             return
-        body = BufferedBody(data, receive)
         request = self._read(path, data, scope, state, controls)
-        if request is not None:
-            key = digest_request(request, canonical(request.document))
-            found = None
-            settings = self._settings
-            if settings.memory is not None and controls.looks and request.operation != "embeddings":
-                found = settings.memory.look(key)
-                if found is not None:
-                    if is_plain_hit(found, request):
-                        await serve_hit(settings, found, request, send, state)
-                        return
-                elif settings.shares and controls.shares and settings.flights.find(key) is None:
+        if request is None:
+            if controls.only_cached:
+                await _refuse(not_cached(), send, state)
+            else:
+                await self._bypass(scope, BufferedBody(data, receive).receive, send, state)
+            return
+        key = digest_request(request)
+        found = None
+        settings = self._settings
+        if settings.memory is not None and controls.looks and path != _EMBEDDINGS:
+            found = settings.memory.look(key)
+            if found is not None:
+                if is_plain_hit(found, request):
+                    await serve_hit(settings, found, request, send, state)
+                    return
+            elif settings.shares and (controls is NO_CONTROLS or controls.shares):
+                flights = settings.flights
+                if key not in flights or flights.find(key) is None:
                     # What a request comes to as a rule that is not a hit; see ExactLookup.
-                    led = LedAnswer(settings, request, key, send, body.receive, state)
+                    led = LedAnswer(settings, request, key, data, receive, send, state)
                     settings.counts.misses += 1
                     state.set(CACHE_STATUS, MISS)
-                    settings.flights.add(key, led)
+                    flights[key] = led
                     try:
                         await self.app(scope, led.receive, led)
                     finally:
-                        led.finish(None)
-                        settings.flights.remove(key, led)
+                        flights.end(key, led)
                     return
-            lookup = ExactLookup(settings, request, key, scope, body, receive, send, state)
-            await lookup.run(found)
-        elif controls.only_cached:
-            await _refuse(not_cached(), send, state)
-        else:
-            await self._bypass(scope, body.receive, send, state)
+        lookup = ExactLookup(settings, request, key, scope, data, receive, send, state)
+        await lookup.run(found)
 
     def _read(
         self, path: str, data: bytes, scope: Scope, state: State, controls: CacheControls
@@ -303,11 +332,13 @@ class ExactCacheMiddleware:
             )
             if request is None:
                 return None
-            check_unseen_model(state, request.model)
+            principal = state.values.get(PRINCIPAL)
+            if principal is not None and principal.models is not None:
+                check_unseen_model(state, request.model)
         except (InvalidRequestError, PermissionDeniedError):
             # The app refuses it in its own words.
             return None
-        if request.operation == "embeddings" or self._cacheable(request.document):
+        if path == _EMBEDDINGS or self._cacheable(document):
             return request
         return None
 

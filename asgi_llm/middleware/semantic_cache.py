@@ -15,7 +15,12 @@ from asgi_llm._asgi import BufferedBody, route_path, send_error
 from asgi_llm.embedders.base import Embedder
 from asgi_llm.errors import ConfigurationError, InvalidRequestError, LLMError
 from asgi_llm.middleware._agreement import GUARDS, GuardName, read
-from asgi_llm.middleware._cache_controls import NO_CONTROLS, CacheControls, read_controls
+from asgi_llm.middleware._cache_controls import (
+    NO_CONTROLS,
+    CacheControls,
+    not_cached,
+    read_controls,
+)
 from asgi_llm.middleware._cache_replay import ToldAnswer
 from asgi_llm.middleware._cache_request import CacheRequest, is_json, read_request
 from asgi_llm.middleware._cache_scope import (
@@ -31,7 +36,7 @@ from asgi_llm.middleware._semantic_counts import SemanticCounts
 from asgi_llm.middleware._semantic_lookup import SemanticLookup
 from asgi_llm.middleware._semantic_policy import DecisionPolicy, ThresholdPolicy
 from asgi_llm.middleware._semantic_prompt import Prompt, read_prompt
-from asgi_llm.middleware._semantic_settings import SemanticSettings, forget, not_stored
+from asgi_llm.middleware._semantic_settings import SemanticSettings, forget
 from asgi_llm.middleware._semantic_shadow import ShadowSink
 from asgi_llm.middleware._semantic_verified import VerifiedPolicy
 from asgi_llm.state import CACHE_STATUS, FAILURE, State, enter
@@ -115,6 +120,7 @@ class SemanticCacheMiddleware:
         judge_timeout_seconds: Deadline of a judge and of a comparison, above 0.
         max_body_bytes: Cap on a request's body, above 0.
         body_timeout_seconds: How long it may take, above 0.
+        counts: Go on from here. Default: from 0.
         clock: Unix time in seconds.
 
     Attributes:
@@ -163,6 +169,7 @@ class SemanticCacheMiddleware:
         judge_timeout_seconds: float = 5.0,
         max_body_bytes: int = 32 * MIB,
         body_timeout_seconds: float = 60.0,
+        counts: SemanticCounts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         for option, value in (
@@ -200,7 +207,7 @@ class SemanticCacheMiddleware:
             raise ConfigurationError(f"mode must be enforce or observe, not {mode!r}", param="mode")
         asked = _checked_guards(guards)
         self.app = app
-        self.counts = SemanticCounts()
+        self.counts = SemanticCounts() if counts is None else counts
         self.index: SemanticIndex = MemorySemanticIndex(clock=clock) if index is None else index
         self.policy = _policy(policy, threshold, max_error_rate, confidence, asked)
         if comparison is None and (self.policy.learns or shadow is not None):
@@ -273,7 +280,7 @@ class SemanticCacheMiddleware:
                 await lookup.run()
                 return
             if controls.only_cached:
-                raise not_stored()
+                raise not_cached()
         except LLMError as error:
             state.set(FAILURE, error)
             await send_error(send, state, error)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from asgi_llm.types import Usage
 
 __all__ = [
+    "JSON_HEADERS",
     "CacheStatistics",
     "CacheStore",
     "Claim",
@@ -19,6 +20,10 @@ __all__ = [
     "decode_answer",
     "encode_answer",
 ]
+
+
+JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
+"""Headers as most answers have them; one object for all."""
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):

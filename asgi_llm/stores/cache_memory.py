@@ -12,7 +12,14 @@ from typing import Final
 import msgspec
 
 from asgi_llm.errors import ConfigurationError
-from asgi_llm.stores.cache import CacheStatistics, Claim, Found, Selection, StoredAnswer
+from asgi_llm.stores.cache import (
+    JSON_HEADERS,
+    CacheStatistics,
+    Claim,
+    Found,
+    Selection,
+    StoredAnswer,
+)
 
 __all__ = ["MemoryCache", "answer_size"]
 
@@ -45,8 +52,9 @@ def answer_size(answer: StoredAnswer) -> int:
     if answer.response_model is not None:
         letters += len(answer.response_model)
     total = _ENTRY_BYTES + len(answer.body) + _WIDE * letters
-    for name, value in answer.headers:
-        total += _PAIR_BYTES + len(name) + len(value)
+    if answer.headers is not JSON_HEADERS:
+        for name, value in answer.headers:
+            total += _PAIR_BYTES + len(name) + len(value)
     return total
 
 
@@ -73,6 +81,7 @@ class MemoryCache:
                 f"max_bytes must be above 0, not {max_bytes!r}", param="max_bytes"
             )
         self._max_bytes = max_bytes
+        self._most_of_one = max_bytes // 8
         self._clock = clock
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._bytes = 0
@@ -110,21 +119,27 @@ class MemoryCache:
             age_seconds: How old it is already.
             keep_seconds: The most that it is kept from now on.
         """
-        if key in self._kept:
+        all_kept = self._kept
+        if key in all_kept:
             self._drop(key)
         size = answer_size(answer)
-        if size > self._max_bytes // 8:
+        if size > self._most_of_one:
             return
-        now = self._clock()
-        self._sweep(now)
-        made_at = now - age_seconds
-        gone_at = min(made_at + answer.keep_seconds, now + keep_seconds)
-        self._kept[key] = _Kept(answer, made_at, gone_at, size)
-        self._bytes += size
+        made_at = now = self._clock()
+        gone_at = now + answer.keep_seconds
+        if age_seconds or keep_seconds < answer.keep_seconds:
+            made_at -= age_seconds
+            gone_at = min(gone_at - age_seconds, now + keep_seconds)
+        for oldest in all_kept:
+            # Let go of the least recently used, if it has run out.
+            if now >= all_kept[oldest].gone_at:
+                self._drop(oldest)
+            break
+        all_kept[key] = _Kept(answer, made_at, gone_at, size)
         self._writes += 1
-        while self._bytes > self._max_bytes:
-            self._drop(next(iter(self._kept)))
-            self._evictions += 1
+        self._bytes = total = self._bytes + size
+        if total > self._max_bytes:
+            self._make_room()
 
     async def get(self, keys: Sequence[bytes]) -> list[Found | None]:
         """The answers of ``keys`` in their order, stale ones too; None: there is none."""
@@ -202,8 +217,8 @@ class MemoryCache:
     def _drop(self, key: bytes) -> None:
         self._bytes -= self._kept.pop(key).size
 
-    def _sweep(self, now: float) -> None:
-        """Let go of the least recently used, if it has run out."""
-        key = next(iter(self._kept), None)
-        if key is not None and now >= self._kept[key].gone_at:
-            self._drop(key)
+    def _make_room(self) -> None:
+        """Let go of the least recently used until all fit."""
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._kept)))
+            self._evictions += 1

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import heapq
 import math
 import secrets
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from asgi_llm._optional import require
-from asgi_llm.errors import ConfigurationError, LLMError, StoreError
+from asgi_llm.errors import LLMError, StoreError
+from asgi_llm.stores._qdrant_collection import is_local, make_collection, open_client
+from asgi_llm.stores._qdrant_points import (
+    Filters,
+    as_base64,
+    entry_at,
+    payload_of,
+    point_id,
+)
+from asgi_llm.stores._semantic_rows import (
+    best_matches,
+    check_method,
+    check_options,
+)
 from asgi_llm.stores.semantic_index import (
     IndexEntry,
     IndexStatistics,
@@ -41,8 +51,6 @@ _PAGE: Final = 500
 _WRITERS: Final = 8
 _CLEAN_EVERY_SECONDS: Final = 60.0
 _MAX_DIMENSION: Final = 65_536
-_NEVER: Final = 1e300
-"""JSON has no infinity."""
 
 
 class QdrantSemanticIndex:
@@ -89,22 +97,21 @@ class QdrantSemanticIndex:
         timeout_seconds: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if method not in ("exact", "hnsw"):
-            raise ConfigurationError(
-                f"method must be exact or hnsw, not {method!r}", param="method"
-            )
-        check_count("dimension", dimension, _MAX_DIMENSION)
+        check_method(method)
+        check_options(
+            dimension=(dimension, _MAX_DIMENSION),
+            max_entries_per_partition=max_entries_per_partition,
+            max_entries=max_entries,
+        )
         check_count("ef", ef, 100_000)
-        check_count("max_entries_per_partition", max_entries_per_partition, 10**9)
-        if max_entries is not None:
-            check_count("max_entries", max_entries, 10**12)
         self.timeout_seconds = check_timeout(timeout_seconds)
         self.dimension = dimension
         library = require("qdrant_client", extra="qdrant")
         self._models = require("qdrant_client.models", extra="qdrant")
         self._owned = isinstance(server, str)
-        self._client = _client(library, server, api_key) if isinstance(server, str) else server
-        self._local = _is_local(self._client)
+        self._filters = Filters(self._models, clock)
+        self._client = open_client(library, server, api_key) if isinstance(server, str) else server
+        self._local = is_local(self._client)
         self._collection = collection
         # In process there is neither a graph nor an index of payloads: every search is exact.
         self._how = (
@@ -227,31 +234,31 @@ class QdrantSemanticIndex:
         found = await self._client.query_points(
             self._collection,
             query=vector.tolist(),
-            query_filter=self._alive(self._equal("partition", partition.hex())),
+            query_filter=self._filters.alive(self._filters.equal("partition", partition.hex())),
             search_params=self._how,
             limit=k,
             with_payload=True,
         )
         matches = [
-            Match(_entry(point.payload), max(-1.0, min(1.0, point.score))) for point in found.points
+            Match(entry_at(point.payload), max(-1.0, min(1.0, point.score)))
+            for point in found.points
         ]
-        matches.sort(key=lambda match: (-match.similarity, match.entry.id))
-        return tuple([match for match in matches if match.similarity >= min_similarity])
+        return best_matches(matches, k=k, min_similarity=min_similarity)
 
     async def _add(self, entry: IndexEntry, vector: Vector) -> None:
         models = self._models
         point = models.PointStruct(
-            id=_point(entry.id), vector=vector.tolist(), payload=_payload(entry)
+            id=point_id(entry.id), vector=vector.tolist(), payload=payload_of(entry)
         )
         await self._client.upsert(self._collection, [point], wait=True)
-        mine = models.Filter(must=[self._equal("partition", entry.partition.hex())])
+        mine = models.Filter(must=[self._filters.equal("partition", entry.partition.hex())])
         over = await self._count(mine) - self._max_in_partition
         if over > 0:
             await self._evict(mine, over, spare=entry.id)
         now = self._clock()
         if now - self._cleaned >= _CLEAN_EVERY_SECONDS:
             self._cleaned = now
-            await self._delete(models.Filter(must=[self._range("expires", lte=now)]))
+            await self._delete(models.Filter(must=[self._filters.range("expires", lte=now)]))
             if self._max_entries is not None:
                 over = await self._count(None) - self._max_entries
                 if over > 0:
@@ -261,7 +268,7 @@ class QdrantSemanticIndex:
         """Remove ``count`` entries: those that have run out, then those used least recently."""
         models = self._models
         outdated = models.Filter(
-            must=[*(among.must if among else ()), self._range("expires", lte=self._clock())]
+            must=[*(among.must if among else ()), self._filters.range("expires", lte=self._clock())]
         )
         gone = await self._count(outdated)
         if gone:
@@ -271,7 +278,7 @@ class QdrantSemanticIndex:
                 self._collection,
                 scroll_filter=models.Filter(
                     must=among.must if among else None,
-                    must_not=[models.HasIdCondition(has_id=[_point(spare)])],
+                    must_not=[models.HasIdCondition(has_id=[point_id(spare)])],
                 ),
                 order_by=models.OrderBy(key="last_used", direction=models.Direction.ASC),
                 limit=count - gone,
@@ -294,10 +301,10 @@ class QdrantSemanticIndex:
         if not ids:
             return ()
         points = await self._client.retrieve(
-            self._collection, [_point(id) for id in ids], with_payload=True
+            self._collection, [point_id(id) for id in ids], with_payload=True
         )
         now = self._clock()
-        entries = [_entry(point.payload) for point in points]
+        entries = [entry_at(point.payload) for point in points]
         return tuple(sorted((one for one in entries if one.expires > now), key=lambda one: one.id))
 
     async def _pages(self, selection: Selection) -> AsyncIterator[list[str]]:
@@ -307,7 +314,7 @@ class QdrantSemanticIndex:
             points, offset = await self._ask(
                 self._client.scroll(
                     self._collection,
-                    scroll_filter=self._alive(*self._conditions(selection)),
+                    scroll_filter=self._filters.alive(*self._filters.of(selection)),
                     limit=_PAGE,
                     offset=offset,
                     with_payload=["id"],
@@ -318,8 +325,8 @@ class QdrantSemanticIndex:
                 return
 
     async def _remove(self, selection: Selection) -> int:
-        conditions = self._conditions(selection)
-        removed = await self._count(self._alive(*conditions))
+        conditions = self._filters.of(selection)
+        removed = await self._count(self._filters.alive(*conditions))
         await self._delete(self._models.Filter(must=conditions))
         return removed
 
@@ -329,7 +336,7 @@ class QdrantSemanticIndex:
             await self._client.set_payload(
                 self._collection,
                 {"uses": entry.uses + 1, "last_used": max(entry.last_used, self._clock())},
-                points=[_point(id)],
+                points=[point_id(id)],
                 wait=True,
             )
 
@@ -340,7 +347,7 @@ class QdrantSemanticIndex:
         """
         models = self._models
         points = await self._client.retrieve(
-            self._collection, [_point(id)], with_payload=["version", "writers", "expires"]
+            self._collection, [point_id(id)], with_payload=["version", "writers", "expires"]
         )
         if not points:
             return False
@@ -351,20 +358,20 @@ class QdrantSemanticIndex:
         await self._client.set_payload(
             self._collection,
             {
-                "learning": _base64(state),
+                "learning": as_base64(state),
                 "version": expected_version + 1,
                 "writers": [*read["writers"][1 - _WRITERS :], mark],
             },
             points=models.Filter(
                 must=[
-                    models.HasIdCondition(has_id=[_point(id)]),
-                    self._equal("version", expected_version),
+                    models.HasIdCondition(has_id=[point_id(id)]),
+                    self._filters.equal("version", expected_version),
                 ]
             ),
             wait=True,
         )
         points = await self._client.retrieve(
-            self._collection, [_point(id)], with_payload=["writers"]
+            self._collection, [point_id(id)], with_payload=["writers"]
         )
         return bool(points) and mark in points[0].payload["writers"]
 
@@ -377,34 +384,6 @@ class QdrantSemanticIndex:
             self._collection, self._models.FilterSelector(filter=where), wait=True
         )
 
-    # Filters
-
-    def _equal(self, key: str, value: str | int) -> Any:
-        models = self._models
-        return models.FieldCondition(key=key, match=models.MatchValue(value=value))
-
-    def _range(self, key: str, **bounds: float) -> Any:
-        models = self._models
-        return models.FieldCondition(key=key, range=models.Range(**bounds))
-
-    def _alive(self, *conditions: Any) -> Any:
-        return self._models.Filter(must=[*conditions, self._range("expires", gt=self._clock())])
-
-    def _conditions(self, selection: Selection) -> list[Any]:
-        given = [
-            self._equal(name, value)
-            for name in ("namespace", "model", "scope")
-            if (value := getattr(selection, name)) is not None
-        ]
-        if selection.partition is not None:
-            given.append(self._equal("partition", selection.partition.hex()))
-        if selection.ids is not None:
-            chosen = [_point(id) for id in selection.ids if is_id(id)]
-            given.append(self._models.HasIdCondition(has_id=chosen))
-        if selection.created_before is not None:
-            given.append(self._range("created", lt=selection.created_before))
-        return given
-
     # The collection
 
     async def _ask(self, work: Awaitable[T]) -> T:
@@ -412,7 +391,13 @@ class QdrantSemanticIndex:
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 if not self._ready:
-                    await self._create()
+                    await make_collection(
+                        self._client,
+                        self._models,
+                        self._collection,
+                        self.dimension,
+                        has_indexes=not self._local,
+                    )
                     self._ready = True
                 return await work
         except LLMError:
@@ -426,98 +411,3 @@ class QdrantSemanticIndex:
             if asyncio.iscoroutine(work):
                 work.close()
         raise failure
-
-    async def _create(self) -> None:
-        models = self._models
-        if not await self._client.collection_exists(self._collection):
-            try:
-                await self._client.create_collection(
-                    self._collection,
-                    vectors_config=models.VectorParams(
-                        size=self.dimension, distance=models.Distance.COSINE
-                    ),
-                )
-            except Exception:
-                # Another process may have made it in between.
-                if not await self._client.collection_exists(self._collection):
-                    raise
-        found = await self._client.get_collection(self._collection)
-        size = found.config.params.vectors.size
-        if size != self.dimension:
-            raise ConfigurationError(
-                f"the collection {self._collection} is for vectors of {size} numbers, "
-                f"not {self.dimension}",
-                param="dimension",
-            )
-        if self._local:
-            return
-        keyword = models.KeywordIndexParams(type="keyword", is_tenant=True)
-        kinds = {
-            "partition": keyword,
-            "namespace": "keyword",
-            "model": "keyword",
-            "scope": "keyword",
-            "created": "float",
-            "expires": "float",
-            "last_used": "float",
-        }
-        for name, kind in kinds.items():
-            await self._client.create_payload_index(self._collection, name, kind, wait=True)
-
-
-def _client(library: Any, server: str, api_key: str | None) -> Any:
-    if server == ":memory:":
-        return library.AsyncQdrantClient(location=server)
-    if server.startswith(("http://", "https://")):
-        return library.AsyncQdrantClient(url=server, api_key=api_key, check_compatibility=False)
-    return library.AsyncQdrantClient(path=server)
-
-
-def _is_local(client: Any) -> bool:
-    options = client.init_options
-    return options.get("location") == ":memory:" or options.get("path") is not None
-
-
-def _point(id: str) -> str:
-    """Qdrant's ids are numbers or UUIDs."""
-    return str(uuid.UUID(bytes=hashlib.sha256(id.encode()).digest()[:16]))
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _payload(entry: IndexEntry) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "partition": entry.partition.hex(),
-        "text": _base64(entry.text.encode("utf-8", "surrogatepass")),
-        "payload": _base64(entry.payload),
-        "model": entry.model,
-        "namespace": entry.namespace,
-        "scope": entry.scope,
-        "created": entry.created,
-        "expires": min(entry.expires, _NEVER),
-        "uses": entry.uses,
-        "last_used": max(entry.last_used, entry.created),
-        "learning": _base64(entry.learning.state),
-        "version": entry.learning.version,
-        "writers": [],
-    }
-
-
-def _entry(payload: Mapping[str, Any]) -> IndexEntry:
-    return IndexEntry(
-        id=payload["id"],
-        partition=bytes.fromhex(payload["partition"]),
-        text=base64.b64decode(payload["text"]).decode("utf-8", "surrogatepass"),
-        payload=base64.b64decode(payload["payload"]),
-        model=payload["model"],
-        namespace=payload["namespace"],
-        scope=payload["scope"],
-        created=payload["created"],
-        expires=math.inf if payload["expires"] >= _NEVER else payload["expires"],
-        uses=payload["uses"],
-        last_used=payload["last_used"],
-        learning=Learning(base64.b64decode(payload["learning"]), payload["version"]),
-    )

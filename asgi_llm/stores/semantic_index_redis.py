@@ -10,8 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from asgi_llm._optional import require
-from asgi_llm.errors import ConfigurationError, StoreError
+from asgi_llm.errors import StoreError
 from asgi_llm.stores._redis_client import connect, disconnect
+from asgi_llm.stores._semantic_rows import (
+    FIELDS,
+    LABELS,
+    best_matches,
+    check_method,
+    check_options,
+    entry_of,
+    row_of,
+)
 from asgi_llm.stores.semantic_index import (
     IndexEntry,
     IndexStatistics,
@@ -38,20 +47,10 @@ T = TypeVar("T")
 SCRIPT: Final = Path(__file__).with_name("semantic_index.lua")
 _PAGE: Final = 500
 _MAX_DIMENSION: Final = 32_768
-_FIELDS: Final = (
-    "partition",
-    "text",
-    "payload",
-    "model",
-    "namespace",
-    "scope",
-    "created",
-    "expires",
-    "uses",
-    "last_used",
-    "learning",
-    "version",
-)
+# The id is in the key.
+_FIELDS: Final = FIELDS[1:]
+_TIMES: Final = ("created", "expires", "last_used")
+_COUNTS: Final = ("uses", "version")
 
 
 class RedisSemanticIndex:
@@ -99,15 +98,13 @@ class RedisSemanticIndex:
         tag: str = "asgi-llm",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if method not in ("exact", "hnsw"):
-            raise ConfigurationError(
-                f"method must be exact or hnsw, not {method!r}", param="method"
-            )
-        check_count("dimension", dimension, _MAX_DIMENSION)
+        check_method(method)
+        check_options(
+            dimension=(dimension, _MAX_DIMENSION),
+            max_entries_per_partition=max_entries_per_partition,
+            max_entries=max_entries,
+        )
         check_count("ef", ef, 1_000_000)
-        check_count("max_entries_per_partition", max_entries_per_partition, 10**9)
-        if max_entries is not None:
-            check_count("max_entries", max_entries, 10**12)
         self.timeout_seconds = check_timeout(timeout_seconds)
         self.dimension = dimension
         self._failures = require("redis.exceptions", extra="redis")
@@ -279,8 +276,7 @@ class RedisSemanticIndex:
             if len(matches) >= k or len(near) < count:
                 break
             count *= 4
-        matches.sort(key=lambda match: (-match.similarity, match.entry.id))
-        return tuple([match for match in matches[:k] if match.similarity >= min_similarity])
+        return best_matches(matches, k=k, min_similarity=min_similarity)
 
     async def _entries(self, ids: Sequence[str]) -> list[IndexEntry | None]:
         """The entries of those ids, in their order."""
@@ -364,38 +360,24 @@ def _number(value: float) -> str:
 
 
 def _written(entry: IndexEntry) -> dict[str, Any]:
-    return {
-        "partition": entry.partition.hex(),
-        "text": entry.text.encode("utf-8", "surrogatepass"),
-        "payload": entry.payload,
-        "model": entry.model,
-        "namespace": entry.namespace,
-        "scope": entry.scope,
-        "created": _number(entry.created),
-        "expires": _number(entry.expires),
-        "uses": entry.uses,
-        "last_used": _number(max(entry.last_used, entry.created)),
-        "learning": entry.learning.state,
-        "version": entry.learning.version,
-    }
+    row = row_of(entry)
+    del row["id"]
+    row["partition"] = entry.partition.hex()
+    for name in _TIMES:
+        row[name] = _number(row[name])
+    return row
 
 
 def _entry(id: str, reply: Sequence[bytes | None]) -> IndexEntry | None:
-    given = dict(zip(_FIELDS, reply, strict=True))
-    values = {name: value for name, value in given.items() if value is not None}
-    if len(values) < len(_FIELDS):
+    if None in reply:
         return None
-    return IndexEntry(
-        id=id,
-        partition=bytes.fromhex(values["partition"].decode("ascii")),
-        text=values["text"].decode("utf-8", "surrogatepass"),
-        payload=values["payload"],
-        model=values["model"].decode(),
-        namespace=values["namespace"].decode(),
-        scope=values["scope"].decode(),
-        created=float(values["created"]),
-        expires=float(values["expires"]),
-        uses=int(values["uses"]),
-        last_used=float(values["last_used"]),
-        learning=Learning(values["learning"], int(values["version"])),
-    )
+    row: dict[str, Any] = dict(zip(_FIELDS, reply, strict=True))
+    row["id"] = id
+    row["partition"] = bytes.fromhex(row["partition"].decode("ascii"))
+    for name in LABELS:
+        row[name] = row[name].decode()
+    for name in _TIMES:
+        row[name] = float(row[name])
+    for name in _COUNTS:
+        row[name] = int(row[name])
+    return entry_of(row)

@@ -14,6 +14,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from asgi_llm.errors import ConfigurationError, StoreError
+from asgi_llm.stores._semantic_rows import (
+    LABELS,
+    best_matches,
+    check_method,
+    check_options,
+    entry_of,
+    row_of,
+)
 from asgi_llm.stores.semantic_index import (
     IndexEntry,
     IndexStatistics,
@@ -90,16 +98,14 @@ class SQLSemanticIndex:
             raise ConfigurationError(
                 "a semantic index in SQL needs PostgreSQL with pgvector", param="database"
             )
-        if method not in ("exact", "hnsw"):
-            raise ConfigurationError(
-                f"method must be exact or hnsw, not {method!r}", param="method"
-            )
+        check_method(method)
         most = MAX_EXACT_DIMENSION if method == "exact" else MAX_HNSW_DIMENSION
-        check_count("dimension", dimension, most)
+        check_options(
+            dimension=(dimension, most),
+            max_entries_per_partition=max_entries_per_partition,
+            max_entries=max_entries,
+        )
         check_count("ef_search", ef_search)
-        check_count("max_entries_per_partition", max_entries_per_partition, 10**9)
-        if max_entries is not None:
-            check_count("max_entries", max_entries, 10**12)
         self.dimension = dimension
         self._database = Database(engine, timeout_seconds=timeout_seconds)
         self._patient = Database(engine, timeout_seconds=_CREATE_SECONDS)
@@ -151,8 +157,7 @@ class SQLSemanticIndex:
             Match(_entry(row), max(-1.0, min(1.0, 1.0 - row.distance)))
             for row in await self._read(partial(self._search, statement=statement))
         ]
-        matches.sort(key=lambda match: (-match.similarity, match.entry.id))
-        return tuple([match for match in matches if match.similarity >= min_similarity])
+        return best_matches(matches, k=k, min_similarity=min_similarity)
 
     async def add(self, entry: IndexEntry, vector: Vector) -> None:
         """Keep ``entry``; one of the same id is replaced.
@@ -368,7 +373,7 @@ class SQLSemanticIndex:
         column = self._table.c
         given: list[sa.ColumnElement[bool]] = [
             column[name] == value
-            for name in ("partition", "namespace", "model", "scope")
+            for name in ("partition", *LABELS)
             if (value := getattr(selection, name)) is not None
         ]
         if selection.ids is not None:
@@ -414,35 +419,13 @@ async def _count(connection: AsyncConnection, statement: sa.Executable) -> int:
 
 
 def _values(entry: IndexEntry) -> dict[str, Any]:
-    return {
-        "id": entry.id,
-        "partition": entry.partition,
-        "text": entry.text.encode("utf-8", "surrogatepass"),
-        "payload": entry.payload,
-        "model": entry.model,
-        "namespace": entry.namespace,
-        "scope": entry.scope,
-        "created": entry.created,
-        "expires": entry.expires,
-        "uses": entry.uses,
-        "last_used": max(entry.last_used, entry.created),
-        "learning": entry.learning.state,
-        "learning_version": entry.learning.version,
-    }
+    row = row_of(entry)
+    row["learning_version"] = row.pop("version")
+    return row
 
 
 def _entry(row: sa.Row[Any]) -> IndexEntry:
-    return IndexEntry(
-        id=row.id,
-        partition=row.partition,
-        text=row.text.decode("utf-8", "surrogatepass"),
-        payload=row.payload,
-        model=row.model,
-        namespace=row.namespace,
-        scope=row.scope,
-        created=row.created,
-        expires=row.expires,
-        uses=row.uses,
-        last_used=row.last_used,
-        learning=Learning(row.learning, row.learning_version),
-    )
+    values = dict(row._mapping)
+    values.pop("distance", None)
+    values["version"] = values.pop("learning_version")
+    return entry_of(values)

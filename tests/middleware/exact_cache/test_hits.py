@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from asgi_llm.errors import ProviderUnavailableError
 from asgi_llm.middleware.exact_cache import ExactCacheMiddleware
@@ -22,7 +22,7 @@ from asgi_llm.state import (
 )
 from asgi_llm.stores.cache import Selection
 from asgi_llm.stores.cache_memory import MemoryCache
-from asgi_llm.testing import ManualClock, call, chat_answer, chat_events, http_scope
+from asgi_llm.testing import ManualClock, Recorder, call, chat_answer, chat_events, http_scope
 from asgi_llm.types import CacheReport, Deployment, Usage
 from tests.middleware.exact_cache.conftest import (
     BYPASS,
@@ -34,6 +34,7 @@ from tests.middleware.exact_cache.conftest import (
     As,
     ask,
     cache_of,
+    read,
     text_of,
 )
 
@@ -178,6 +179,8 @@ def choices(*reasons: str | None, **fields: Any) -> dict[str, Any]:
         (choices("stop", error={"message": "broken"}), False),
         ({"error": {"message": "an error that claims success"}}, False),
         ({"choices": [{"finish_reason": "stop", "message": {"audio": {"id": "a"}}}]}, False),
+        ({"choices": [{"finish_reason": "stop", "message": {"audio": None}}]}, True),
+        ({"choices": [{"finish_reason": "stop", "message": "none"}]}, False),
         ({"choices": "none"}, False),
         ([], False),
     ],
@@ -201,6 +204,10 @@ def ended(reason: str | None) -> list[dict[str, Any]]:
     return events
 
 
+def speaks(audio: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {"audio": audio}, "finish_reason": None}]}
+
+
 @pytest.mark.parametrize(
     ("events", "done", "kept"),
     [
@@ -211,8 +218,13 @@ def ended(reason: str | None) -> list[dict[str, Any]]:
         (ended("stop"), False, False),
         ([*ended("stop"), {"error": {"message": "broken"}}], True, False),
         ([], True, False),
+        ([speaks({"id": "a"}), *ended("stop")], True, False),
+        ([speaks(None), *ended("stop")], True, True),
     ],
-    ids=["stop", "length", "filter", "no end", "no mark", "error", "nothing"],
+    ids=[
+        *("stop", "length", "filter", "no end", "no mark", "error", "nothing"),
+        *("recording", "no recording"),
+    ],
 )
 async def test_b6_only_whole_streams_are_kept(events: Any, done: bool, kept: bool) -> None:
     """With the end of every choice, the end mark, and no error among the events."""
@@ -350,6 +362,46 @@ async def test_a_body_over_the_limit_is_refused() -> None:
     app = App()
     answer = await ask(ExactCacheMiddleware(app, max_body_bytes=20))
     assert (413, 0) == (answer.status, app.calls)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([(b"content-length", b"1001")], 413),
+        ([(b"content-length", b"999999999999999999999")], 413),
+        ([(b"content-length", b"10"), (b"transfer-encoding", b"chunked")], 400),
+    ],
+    ids=["long", "very long", "two lengths"],
+)
+async def test_what_the_headers_say_of_a_body_is_enough_to_refuse_it(
+    headers: Any, status: int
+) -> None:
+    """Nothing of it is read."""
+    app, sent = App(), Recorder()
+    scope = {**http_scope(), "headers": [JSON, *headers]}
+
+    async def receive() -> Message:
+        raise AssertionError("the body was read")
+
+    await ExactCacheMiddleware(app, max_body_bytes=1000)(scope, receive, sent)
+    assert (status, 0) == (sent.status, app.calls)
+
+
+async def test_an_answer_in_pieces_is_kept_as_it_left() -> None:
+    """Cut anywhere, with empty pieces between and at its end."""
+    body = msgspec.json.encode(chat_answer("In pieces."))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await read(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": [JSON]})
+        for piece in (body[:7], b"", body[7:100], body[100:]):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    layer = ExactCacheMiddleware(app)
+    first, second = [await ask(layer) for _ in range(2)]
+    assert [MISS, HIT] == [cache_of(answer) for answer in (first, second)]
+    assert body == first.body == second.body
 
 
 async def test_an_answer_that_is_too_long_is_not_kept() -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 
+from asgi_llm.stores._qdrant_points import payload_of, point_id
 from asgi_llm.stores.semantic_index import SemanticIndex
-from asgi_llm.stores.semantic_index_qdrant import QdrantSemanticIndex, _payload, _point
+from asgi_llm.stores.semantic_index_qdrant import QdrantSemanticIndex
 from asgi_llm.stores.sql.semantic_index import SQLSemanticIndex
 from tests.stores.semantic_index.conftest import entry
 
@@ -46,9 +47,9 @@ async def fill(index: SemanticIndex, url: str | None, vectors: Matrix, partition
         for start in range(0, len(vectors), BATCH):
             points = [
                 index._models.PointStruct(
-                    id=_point(f"{prefix}-{row}"),
+                    id=point_id(f"{prefix}-{row}"),
                     vector=vectors[row].tolist(),
-                    payload=_payload(entry(f"{prefix}-{row}", partition)),
+                    payload=payload_of(entry(f"{prefix}-{row}", partition)),
                 )
                 for row in range(start, min(start + BATCH, len(vectors)))
             ]
