@@ -7,30 +7,29 @@ start, chunk *n* gone before *n+1* is asked for) is kept in one place.
 from __future__ import annotations
 
 import asyncio
-import types
-from collections.abc import Coroutine, Generator, Mapping
-from functools import partial
-from typing import Any, ClassVar, TypeVar, cast
+from typing import ClassVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_llm import _json, _sse, errors
+from asgi_llm._body import BufferedBody, check_length, go_on, read_body
 from asgi_llm.errors import RawHeaders
-from asgi_llm.state import SCOPE_KEY, State, enter
+from asgi_llm.state import State, enter
 from asgi_llm.types import Outcome
 
 __all__ = [
     "BufferedBody",
     "Observer",
     "RawHeaders",
+    "check_length",
+    "go_on",
     "is_event_stream",
     "observe",
+    "read_body",
     "route_path",
     "send_error",
     "stream_error",
 ]
-
-T = TypeVar("T")
 
 
 def route_path(scope: Scope) -> str:
@@ -62,165 +61,6 @@ def _below(path: str, root: str) -> str | None:
         return None
     rest = path[len(root) :]
     return rest if not rest or rest[0] == "/" else None
-
-
-class BufferedBody:
-    """A request body, read whole by one layer and handed on once.
-
-    ``receive`` gives the body as one message and from then on what the host's own ``receive``
-    gives: a disconnect is never invented and a second body never sent, since Django and Starlette
-    both break on either.
-
-    Attributes:
-        data: The body.
-    """
-
-    __slots__ = ("_given", "_receive", "data")
-
-    def __init__(self, data: bytes, receive: Receive) -> None:
-        self.data = data
-        self._receive = receive
-        self._given = False
-
-    @classmethod
-    async def read(
-        cls,
-        scope: Scope,
-        receive: Receive,
-        *,
-        max_bytes: int,
-        timeout_seconds: float | None = None,
-    ) -> BufferedBody | None:
-        """Drain ``receive``. None: the client left before the body was whole.
-
-        Args:
-            scope: Where ``content-length`` is looked up, so that a large body is refused unread.
-            receive: The layer's own ``receive``.
-            max_bytes: Cap on the body.
-            timeout_seconds: Cap on the time for the whole body; None is none.
-
-        Raises:
-            RequestTooLargeError: The body is over ``max_bytes``; at most one message more is read.
-            InvalidRequestError: The body took too long (408), or has two lengths (400).
-        """
-        check_length(scope, max_bytes)
-        data = await read_body(receive, max_bytes, timeout_seconds)
-        return None if data is None else cls(data, receive)
-
-    async def receive(self) -> Message:
-        """The ``receive`` for the app further in."""
-        if self._given:
-            return await self._receive()
-        self._given = True
-        return {"type": "http.request", "body": self.data, "more_body": False}
-
-    def replace(self, scope: Scope, data: bytes) -> Scope:
-        """Put ``data`` in the body's place; the scope that goes with it has its length."""
-        self.data = data
-        headers = [(n, v) for n, v in scope["headers"] if n != b"content-length"]
-        headers.append((b"content-length", b"%d" % len(data)))
-        return {**cast("Mapping[str, Any]", scope), "headers": headers}
-
-
-async def read_body(
-    receive: Receive, max_bytes: int, timeout_seconds: float | None
-) -> bytes | None:
-    """The body alone, for whoever hands it on to nobody. See ``BufferedBody.read``."""
-    arriving = _drain(receive, max_bytes)
-    try:
-        # As a rule the body is there already, or another layer has read it: one step then ends the
-        # coroutine, and no deadline has to be set up for it.
-        waits_for = arriving.send(None)
-    except StopIteration as whole:
-        return cast("bytes | None", whole.value)
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            return await go_on(arriving, waits_for)
-    except TimeoutError as error:
-        raise errors.InvalidRequestError(
-            f"The body did not arrive within {timeout_seconds:g} seconds.",
-            code="request_timeout",
-            status=408,
-        ) from error
-
-
-def check_length(scope: Scope, max_bytes: int) -> None:
-    """Refuse what the headers alone say of a body.
-
-    A length beside ``transfer-encoding`` is how one message is made to look like two; some servers
-    let it pass.
-
-    Raises:
-        RequestTooLargeError: The announced length is over ``max_bytes``.
-        InvalidRequestError: The body has two lengths.
-    """
-    state = scope.get(SCOPE_KEY)
-    if isinstance(state, State):
-        # Every layer asks, and this is made once. What a body really has is counted in any case.
-        headers = state.headers
-        announced = headers.get(b"content-length")
-        if announced is None or (
-            announced.isdigit()
-            and int(announced[:19]) <= max_bytes
-            and b"transfer-encoding" not in headers
-        ):
-            return
-    length = coded = False
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            length = True
-            if value.isdigit() and int(value[:19]) > max_bytes:
-                raise _too_large(max_bytes)
-        elif name == b"transfer-encoding":
-            coded = True
-    if length and coded:
-        raise errors.InvalidRequestError(
-            "Content-Length and Transfer-Encoding cannot go together.",
-            code="ambiguous_length",
-            headers=[(b"connection", b"close")],
-        )
-
-
-async def _drain(receive: Receive, max_bytes: int) -> bytes | None:
-    message = await receive()
-    if message["type"] != "http.request":
-        return None
-    data: bytes = message.get("body", b"")
-    if message.get("more_body", False):
-        parts, size = [data], len(data)
-        while message.get("more_body", False):
-            if size > max_bytes:
-                raise _too_large(max_bytes)
-            message = await receive()
-            if message["type"] != "http.request":
-                return None
-            part: bytes = message.get("body", b"")
-            parts.append(part)
-            size += len(part)
-        data = b"".join(parts)
-    if len(data) > max_bytes:
-        raise _too_large(max_bytes)
-    return data
-
-
-@types.coroutine
-def go_on(begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
-    """Await a coroutine that has been stepped once already, and waits for ``waits_for``."""
-    while True:
-        try:
-            answer = yield waits_for
-        except BaseException as error:
-            step = partial(begun.throw, error)
-        else:
-            step = partial(begun.send, answer)
-        try:
-            waits_for = step()
-        except StopIteration as whole:
-            return cast("T", whole.value)
-
-
-def _too_large(max_bytes: int) -> errors.RequestTooLargeError:
-    return errors.RequestTooLargeError(f"The body is larger than {max_bytes} bytes.")
 
 
 class Observer:

@@ -29,6 +29,7 @@ LEVELS: dict[str, int] = {
     "_traceback": 0,
     "state": 1,
     "_asgi": 1,
+    "_body": 1,
     "_sse": 1,
     "_json": 1,
     "wire": 2,
