@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from asgi_llm.errors import ConfigurationError
+from asgi_llm.gateway._collector import ease_collector
 from asgi_llm.gateway._definitions import ServerDefinition
 from asgi_llm.gateway._drain import Drain
 from asgi_llm.gateway._logging import LogFormat, log_to_stderr
@@ -159,6 +160,7 @@ class ServerConfig(uvicorn.Config):
                 )
 
             self.drain = Drain(gateway, deadline_seconds=self._drain_seconds, on_begin=begin)
+            ease_collector()
             return self.drain
 
         return make

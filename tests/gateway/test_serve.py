@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -258,6 +259,25 @@ class _Answer:
 
     def on_body(self, data: bytes) -> None:
         self.body += data
+
+
+def test_a15_no_search_for_cycles_looks_at_what_was_there_at_the_start() -> None:
+    """In a worker, whose thousands of connections would make each search long."""
+    code = (
+        "import asyncio, gc\n"
+        "from asgi_llm.gateway._definitions import ServerDefinition\n"
+        "from asgi_llm.gateway.serve import ServerConfig\n"
+        "app = 'asgi_llm.gateway.serve:application'\n"
+        "config = ServerConfig(app, ServerDefinition(), workers=1)\n"
+        "async def main():\n"
+        "    config.load_app()()\n"
+        "asyncio.run(main())\n"
+        "print(gc.get_freeze_count() > 10_000, gc.get_threshold()[0] >= 10_000)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "True True\n" == done.stdout
 
 
 async def test_a15_a_connection_too_many_is_refused(tmp_path: Path) -> None:
