@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from asgi_llm._asgi import go_on
 from asgi_llm.errors import StoreError
 from asgi_llm.middleware._cost_budgets import BudgetPlan
+from asgi_llm.middleware._lease_beats import LeaseBeats
 from asgi_llm.stores.budgets import BudgetDecision, BudgetDemand, BudgetStore, BudgetUse
 from asgi_llm.stores.budgets_memory import MemoryBudgets
 
@@ -22,7 +22,6 @@ Settled = Callable[[BudgetPlan, Sequence[BudgetUse]], None]
 """Told of a settlement that was made later than its request ended."""
 
 _MOST_UNSETTLED: Final = 10_000
-_AT_ONCE: Final = 64
 _REPEAT_SECONDS: Final = 1.0
 _LOG_EVERY_SECONDS: Final = 1.0
 
@@ -35,9 +34,8 @@ class _Unsettled(NamedTuple):
 class BudgetCalls:
     """What the layer asks of its store.
 
-    Leases are renewed, and settlements that failed repeated, by one timer for each event loop,
-    which runs only while there are any. A lease that ends within a third of its time is never
-    renewed.
+    Settlements that failed are repeated by one timer for each event loop, which runs only while
+    there are any.
 
     Args:
         store: Where budgets are kept.
@@ -48,7 +46,9 @@ class BudgetCalls:
         on_settled: Told of each settlement that took more than one try.
 
     Attributes:
-        memory: The store, if it is the memory of this process: it never waits.
+        memory: The store, if it is the memory of this process: it never waits, and is asked by
+            whoever needs it at once. What it holds cannot outlive this process: its leases never
+            end.
         failures: Calls that failed or missed their deadline.
         lost: Settlements that were given up, because too many waited.
     """
@@ -73,7 +73,13 @@ class BudgetCalls:
         self._on_settled = on_settled
         self._next_log = -float("inf")
         self._unsettled: OrderedDict[str, _Unsettled] = OrderedDict()
-        self._beats: WeakKeyDictionary[asyncio.AbstractEventLoop, _Beat] = WeakKeyDictionary()
+        self._leases: LeaseBeats[Sequence[BudgetDemand]] = LeaseBeats(
+            self.renew, self._lease_seconds
+        )
+        # By the loop that will repeat them, or is at it.
+        self._repeats: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None] | None] = (
+            WeakKeyDictionary()
+        )
         self.failures = 0
         self.lost = 0
 
@@ -81,19 +87,6 @@ class BudgetCalls:
     def unsettled(self) -> int:
         """Settlements that the store has not taken yet."""
         return len(self._unsettled)
-
-    def reserve_at_once(self, demands: Sequence[BudgetDemand], amount: int, lease: str) -> bool:
-        """``reserve`` where the store is the memory of this process, and there is room.
-
-        If not, nothing was done, and ``reserve`` is to be asked, which says why.
-        """
-        memory = self.memory
-        if memory is None:
-            return False
-        try:
-            return memory.hold_at_once(demands, amount, lease, self._lease_seconds)
-        except StoreError:
-            return False
 
     async def reserve(
         self, demands: Sequence[BudgetDemand], amount: int, lease: str, *, enforce: bool
@@ -124,32 +117,19 @@ class BudgetCalls:
 
     def hold(self, lease: str, demands: Sequence[BudgetDemand]) -> None:
         """Keep ``lease`` alive until it is settled."""
-        if self.memory is not None:
-            return
-        beat = self._beat()
-        beat.leases[lease] = demands
-        beat.arm()
-
-    def settle_at_once(
-        self, plan: BudgetPlan, lease: str, actual: int
-    ) -> tuple[BudgetUse, ...] | None:
-        """``settle`` where the store is the memory of this process."""
         if self.memory is None:
-            raise TypeError("this store may have to be waited for")
-        try:
-            return self.memory.settle_at_once(plan.demands, lease, actual)
-        except StoreError as error:
-            self.note(error)
-            self._keep(plan, lease, actual)
-            return None
+            self._leases.hold(lease, demands)
+
+    def defer(self, plan: BudgetPlan, lease: str, actual: int, error: StoreError) -> None:
+        """Settle later what the store has just refused to."""
+        self.note(error)
+        self._keep(plan, lease, actual)
 
     async def settle(
         self, plan: BudgetPlan, lease: str, actual: int
     ) -> tuple[BudgetUse, ...] | None:
         """End ``lease``; None: the store did not take it, and is asked again later."""
-        beat = self._beats.get(asyncio.get_running_loop())
-        if beat is not None:
-            beat.leases.pop(lease, None)
+        self._leases.drop(lease)
         uses = await self._settle(plan.demands, lease, actual)
         if uses is None:
             self._keep(plan, lease, actual)
@@ -160,7 +140,7 @@ class BudgetCalls:
             self._unsettled.popitem(last=False)
             self.lost += 1
         self._unsettled[lease] = _Unsettled(plan, actual)
-        self._beat().repeat_soon()
+        self._repeat_soon()
 
     async def _settle(
         self, demands: Sequence[BudgetDemand], lease: str, actual: int
@@ -209,81 +189,23 @@ class BudgetCalls:
 
     async def aclose(self) -> None:
         """Renew nothing any more, and settle what can be settled now."""
-        for beat in self._beats.values():
-            beat.leases.clear()
+        self._leases.close()
         if not await self.repeat():
             self._logger.error(
                 "%d calls could not be settled with their budgets", len(self._unsettled)
             )
 
-    def _beat(self) -> _Beat:
+    def _repeat_soon(self) -> None:
         loop = asyncio.get_running_loop()
-        beat = self._beats.get(loop)
-        if beat is None:
-            beat = self._beats[loop] = _Beat(self, self._lease_seconds / 3)
-        return beat
+        if loop not in self._repeats:
+            self._repeats[loop] = None
+            loop.call_later(_REPEAT_SECONDS, self._start_repeat, loop)
 
+    def _start_repeat(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._repeats[loop] = loop.create_task(self._repeat(loop))
 
-class _Beat:
-    """The heartbeat of one event loop."""
-
-    # Neither the loop nor its timers are kept: the loop is the weak key that leads here.
-    __slots__ = ("_calls", "_interval", "_is_armed", "_repeats", "_seen", "_tasks", "leases")
-
-    def __init__(self, calls: BudgetCalls, interval_seconds: float) -> None:
-        self._calls = calls
-        self._interval = interval_seconds
-        self._is_armed = self._repeats = False
-        self._seen: list[str] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.leases: dict[str, Sequence[BudgetDemand]] = {}
-
-    def arm(self) -> None:
-        """See to it that leases are renewed."""
-        if not self._is_armed:
-            self._is_armed = True
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._interval, self._tick, loop)
-
-    def repeat_soon(self) -> None:
-        """See to it that settlements are made again."""
-        if not self._repeats:
-            self._repeats = True
-            loop = asyncio.get_running_loop()
-            loop.call_later(_REPEAT_SECONDS, self._start, loop, self._repeat)
-
-    def _start(
-        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, None]]
-    ) -> None:
-        task = loop.create_task(work())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _repeat(self) -> None:
-        done = await self._calls.repeat()
-        self._repeats = False
+    async def _repeat(self, loop: asyncio.AbstractEventLoop) -> None:
+        done = await self.repeat()
+        del self._repeats[loop]
         if not done:
-            self.repeat_soon()
-
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._is_armed = False
-        due = [lease for lease in self._seen if lease in self.leases]
-        self._seen = list(self.leases)
-        if due:
-            self._start(loop, partial(self._renew, due))
-        elif self.leases:
-            self.arm()
-
-    async def _renew(self, due: list[str]) -> None:
-        try:
-            for at in range(0, len(due), _AT_ONCE):
-                renewals = [
-                    self._calls.renew(lease, self.leases[lease])
-                    for lease in due[at : at + _AT_ONCE]
-                    if lease in self.leases
-                ]
-                if not all(await asyncio.gather(*renewals)):
-                    # A store in trouble gets the rest of the lease to come back.
-                    return
-        finally:
-            self.arm()
+            self._repeat_soon()

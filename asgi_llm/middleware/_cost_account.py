@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from starlette.types import Message
+from msgspec.structs import astuple
+from starlette.types import Message, Send
 
 from asgi_llm._tasks import finish
 from asgi_llm.middleware._cost_books import Books
-from asgi_llm.middleware._cost_entries import make_entries, make_usual, sum_costs
+from asgi_llm.middleware._cost_entries import make_entries, sum_costs
 from asgi_llm.middleware._cost_prices import Pricer
 from asgi_llm.middleware._cost_rows import Asked, Entry, Served
 from asgi_llm.middleware._cost_usage import AnswerMeter
 from asgi_llm.pricing import Quantities, read_quantities
+from asgi_llm.pricing._money import price_text
 from asgi_llm.pricing.rows import ONE_REQUEST
 from asgi_llm.state import (
     ATTEMPTS,
@@ -26,6 +28,7 @@ from asgi_llm.state import (
     USAGE,
     State,
 )
+from asgi_llm.stores.budgets import to_pico
 from asgi_llm.types import Attempt, CacheReport, Cost, Outcome, Usage
 from asgi_llm.wire.tokens import TokenCounter
 
@@ -76,46 +79,70 @@ class AnswerAccount:
 
     Args:
         meterage: What all answers share.
+        send: The client's.
         state: Of the request.
         asked: The request.
         lease: Its reservation; empty where it has none.
+        hides_usage: Whether the usage of a stream was asked for on our own account.
+        told_usage: Whether the client asked for it.
     """
 
-    # Where an answer begins; most of them change few of these, so that they are not set one by one.
-    _first: float | None = None
-    _status: int | None = None
-    _meter: AnswerMeter | None = None
-    _held: Message | None = None
-    _cost: Cost | None = None
-    _is_stream = False
-    _ended = False
-    _over: asyncio.Future[None] | None = None
-    # How much of a stream may pass without another look; 0 while there is something to look at.
-    _room = 0
+    # Looked up several times in each request, which takes a fraction of the time in a slot.
+    __slots__ = (
+        "_asked",
+        "_begun",
+        "_cost",
+        "_ended",
+        "_first",
+        "_held",
+        "_hides",
+        "_is_stream",
+        "_lease",
+        "_left",
+        "_meter",
+        "_meterage",
+        "_over",
+        "_room",
+        "_send",
+        "_state",
+        "_status",
+        "_told",
+    )
 
-    def __init__(self, meterage: Meterage, state: State, asked: Asked, lease: str) -> None:
+    def __init__(
+        self,
+        meterage: Meterage,
+        send: Send,
+        state: State,
+        asked: Asked,
+        lease: str,
+        hides_usage: bool,
+        told_usage: bool,
+    ) -> None:
         self._meterage = meterage
+        self._send = send
         self._state = state
         self._asked = asked
         self._lease = lease
+        self._hides = hides_usage
+        self._told = told_usage
         self._begun = meterage.clock()
+        self._first: float | None = None
+        self._left: float | None = None
+        self._status: int | None = None
+        self._meter: AnswerMeter | None = None
+        self._held: Message | None = None
+        self._cost: Cost | None = None
+        self._is_stream = self._ended = False
+        self._over: asyncio.Future[None] | None = None
+        # How much of a stream may pass without another look; 0 while there is something to look at.
+        self._room = 0
 
     def _end_at_once(self, outcome: Outcome) -> bool:
         """``_end`` without a wait; False: nothing was done, for something has to be waited for."""
         books = self._meterage.books
         if not books.answer_at_once:
             return False
-        # A start that is held back is that of a JSON answer that no cache had.
-        if outcome is Outcome.COMPLETE and (self._held is not None or self._is_untold()):
-            entry = self._usual_entry()
-            if entry is not None:
-                self._ended = True
-                self._cost = cost = entry.cost
-                self._state.set(COST, cost)
-                if self._over is not None:
-                    self._note_over()
-                books.close_at_once(self._asked, (entry,), cost, self._lease)
-                return True
         cached = self._hit()
         used = self._used(outcome, cached)
         if used is None:
@@ -125,37 +152,72 @@ class AnswerAccount:
         books.close_at_once(self._asked, entries, cost, self._lease)
         return True
 
-    def _is_untold(self) -> bool:
-        """Whether the start of such an answer was not held back, as nobody is told of costs."""
-        return not self._meterage.tells and not self._is_stream and self._hit() is None
+    def _end_usual(self, chunk: bytes) -> bool:
+        """``_end_at_once`` for a whole JSON answer to a plain chat, by one call that went well.
 
-    def _usual_entry(self) -> Entry | None:
-        """What ``_noted`` makes of a whole JSON answer to one call that went well.
+        Most answers are that. It looks at no more than it has to, and all of it is in one function,
+        for a step from one to the next costs as much as what is done in it.
 
-        It leaves out to look at all that can go wrong. None: something did.
+        Args:
+            chunk: The last one, which was not kept.
+
+        Returns:
+            False where something is unusual, and nothing was done.
         """
-        get, meter = self._state.get, self._meter
-        usage = get(USAGE)
-        if usage is None or meter is None or self._status != 200 or get(FAILURE) is not None:
-            return None
-        now = self._meterage.clock()
-        first = None if self._first is None else self._first - self._begun
-        attempts = get(ATTEMPTS)
-        if not attempts:
-            # As a rule an attempt is noted when it is over: this is the one.
-            made = get(DEPLOYMENT)
-            if made is None or (attempts is None and get(OPERATION) is None):
-                return None
-            provider, model, seconds = made.provider, made.model, now - self._begun
-        else:
+        asked, meter, meterage = self._asked, self._meter, self._meterage
+        books = meterage.books
+        values = self._state.values
+        usage = values.get(USAGE)
+        if (
+            usage is None
+            or meter is None
+            or self._status != 200
+            or not asked.is_plain
+            or not books.takes_usual
+            or values.get(FAILURE) is not None
+            # A start that is held back is that of a JSON answer that no cache had.
+            or (self._held is None and (meterage.tells or self._hit() is not None))
+        ):
+            return False
+        if not meter.is_standard(chunk):
+            return False
+        latency = meterage.clock() - self._begun
+        first = latency if self._first is None else self._first - self._begun
+        attempts = values.get(ATTEMPTS)
+        if attempts:
             attempt = attempts[0]
             if len(attempts) > 1 or attempt.status != 200 or attempt.error_code is not None:
-                return None
-            provider, model, seconds = attempt.provider, attempt.model, attempt.duration_seconds
+                return False
+            provider, model, latency = attempt.provider, attempt.model, attempt.duration_seconds
             first = first or attempt.time_to_first_byte_seconds
-        used = self._used_of(meter, usage, meter.service_tier())
-        pricer = self._meterage.pricer
-        return make_usual(self._asked, pricer, provider, model, seconds, first, *used)
+        else:
+            # As a rule an attempt is noted when it is over: this is the one.
+            made = values.get(DEPLOYMENT)
+            if made is None or (attempts is None and values.get(OPERATION) is None):
+                return False
+            provider, model = made.provider, made.model
+        place = asked.kind.first
+        if model != place.model or provider != place.provider:
+            place = asked.kind.place(provider, model)
+        if not place.since <= asked.seconds < place.until:
+            place.renew(asked.seconds)
+        rates = place.rates
+        counts = astuple(usage)
+        tokens_in, cached, in_5m, in_1h, heard, tokens_out, thought, spoken, guessed = counts
+        if rates is None or tokens_in <= 0 or tokens_out <= 0:
+            return False
+        if cached or in_5m or in_1h or heard or thought or spoken or guessed:
+            return False
+        self._ended = True
+        if self._over is not None:
+            self._note_over()
+        usd, parts = price_text(rates.usd, tokens_in, tokens_out)
+        pico = rates.pico
+        amount = to_pico(usd) if pico is None else pico[0] * tokens_in + pico[1] * tokens_out
+        self._cost = cost = Cost(amount_usd=usd, parts=parts, source=place.source)
+        self._state.set(COST, cost)
+        books.close_usual(asked, place, usage, cost, amount, self._lease, latency, first)
+        return True
 
     async def _end(self, outcome: Outcome) -> None:
         """Note the request. Not left undone by a cancellation."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope
 
 from asgi_llm import _sse
-from asgi_llm.middleware._cost_account import AnswerAccount, Meterage
-from asgi_llm.middleware._cost_rows import Asked
+from asgi_llm.middleware._cost_account import AnswerAccount
 from asgi_llm.middleware._cost_usage import AnswerMeter, has_usage_event, usage_event
 from asgi_llm.pricing import format_usd
 from asgi_llm.pricing.rows import ONE_REQUEST
-from asgi_llm.state import USAGE, State
+from asgi_llm.state import USAGE
 from asgi_llm.types import CacheReport, Cost, Outcome, Usage
 
 __all__ = ["CostedAnswer"]
@@ -41,30 +40,18 @@ class CostedAnswer(AnswerAccount):
     in pieces is held back until it is whole, so that the one of the usage can be told.
     """
 
-    # Most answers change none of these.
-    _tail = b""
-    _watches = _done = _failed = False
-    _left: float | None = None
+    # Those of streams are set when one begins.
+    __slots__ = ("_done", "_parts", "_tail", "_watches")
+
+    _done: bool
     # Where a stream is kept, once it may pass without another look.
     _parts: list[bytes]
-
-    def __init__(
-        self,
-        meterage: Meterage,
-        send: Send,
-        state: State,
-        asked: Asked,
-        lease: str,
-        hides_usage: bool,
-        told_usage: bool,
-    ) -> None:
-        super().__init__(meterage, state, asked, lease)
-        self._send = send
-        self._hides = hides_usage
-        self._told = told_usage
+    _tail: bytes
+    _watches: bool
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         """Run ``app``, and note what came of it however it ends."""
+        failed = False
         if self._meterage.drain_seconds != 0:
             receive = _PatientReceive(self, receive)
         try:
@@ -72,54 +59,57 @@ class CostedAnswer(AnswerAccount):
             if self._held is not None:
                 await self._release()
         except Exception:
-            self._failed = True
+            failed = True
             await self._release()
             raise
         finally:
             if not self._ended:
-                has_left = self._left is not None or not self._failed
+                has_left = self._left is not None or not failed
                 await self._end(Outcome.DISCONNECTED if has_left else Outcome.FAILED)
 
     async def send(self, message: Message) -> None:
         """The ``send`` for the app."""
-        if self._room:
+        room = self._room
+        if room:
             # A stream that has begun. A usual chunk ends with an event that is neither the one of
-            # the usage nor the end mark. (To search from behind takes a third of the time.)
+            # the usage nor the end mark. (To search from behind takes a third of the time, and a
+            # slice that of endswith.)
             chunk = message.get("body", b"")
+            room -= len(chunk)
             if (
-                chunk.endswith(_JSON_EVENT_END)
+                room > 0
+                and chunk[-3:] == _JSON_EVENT_END
                 and message.get("more_body")
                 and not (self._watches and chunk.rfind(_EMPTY_LIST) >= 0)
             ):
-                room = self._room - len(chunk)
-                if room > 0:
-                    self._room = room
-                    self._parts.append(chunk)
-                    try:
-                        await self._send(message)
-                    except OSError:
-                        if not self._goes_on():
-                            raise
-                    return
+                self._room = room
+                self._parts.append(chunk)
+                try:
+                    await self._send(message)
+                except OSError:
+                    if not self._goes_on():
+                        raise
+                return
         held: Message | None = None
         kind = message["type"]
         if kind == "http.response.body":
             if not self._ended:
                 chunk = message.get("body", b"")
                 more = message.get("more_body", False)
-                if chunk:
-                    self._keep(chunk)
                 if self._is_stream:
+                    if chunk:
+                        self._keep(chunk)
                     out = await self._pass(chunk, more)
                     if out is None:
                         return
                     if out is not chunk:
                         message = {**message, "body": out}
                 else:
-                    if not more:
-                        outcome = Outcome.COMPLETE if self._left is None else Outcome.DISCONNECTED
-                        if not self._end_at_once(outcome):
-                            await self._end(outcome)
+                    if more or self._left is not None or not self._end_usual(chunk):
+                        if chunk:
+                            self._keep(chunk)
+                        if not more:
+                            await self._end(self._whole())
                     if self._held is not None:
                         held = self._told_start()
         elif kind == "http.response.start":
@@ -208,15 +198,18 @@ class CostedAnswer(AnswerAccount):
             # Some apps write names as they like.
             named = {name.lower(): value for name, value in headers}
             media, coding = named.get(b"content-type", b""), named.get(b"content-encoding")
+        is_stream = False
         if coding is None or coding.lower() == b"identity":
-            media = media.lower()
-            is_json = media.startswith(b"application/json")
-            is_stream = not is_json and media.startswith(b"text/event-stream")
+            is_json = media == b"application/json"
+            if not is_json:
+                media = media.lower()
+                is_json = media.startswith(b"application/json")
+                is_stream = not is_json and media.startswith(b"text/event-stream")
         else:
-            is_json = is_stream = False
+            is_json = False
         self._meter = AnswerMeter(is_stream, is_json)
         if is_stream:
-            self._is_stream = True
+            self._is_stream, self._done, self._tail = True, False, b""
             self._watches = self._hides or (self._told and self._meterage.tells)
             if self._watches:
                 # The body gets longer or shorter.
@@ -238,7 +231,9 @@ class CostedAnswer(AnswerAccount):
         message = self._held
         if message is not None:
             self._held = None
-            message["headers"].extend(_cost_header(self._cost))
+            cost = self._cost
+            if cost is not None and cost.amount_usd is not None:
+                message["headers"].append((b"x-cost", format_usd(cost.amount_usd).encode()))
         return message
 
     async def _release(self) -> None:

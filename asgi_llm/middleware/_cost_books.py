@@ -10,19 +10,20 @@ from typing import Final
 from asgi_llm.errors import StoreError
 from asgi_llm.middleware._budget_alerts import Alerts
 from asgi_llm.middleware._budget_calls import BudgetCalls
+from asgi_llm.middleware._cost_kinds import Place
 from asgi_llm.middleware._cost_rows import (
+    INTENT_ENDING,
     Asked,
     Entry,
     make_intent,
     make_row,
     pack_entry,
-    pack_intent,
 )
 from asgi_llm.pricing.compiled import sum_exactly
-from asgi_llm.stores._journal_rows import ONE_ROW, PackedJournal, join_rows
+from asgi_llm.stores._journal_rows import PackedJournal, encode_own, join_rows
 from asgi_llm.stores.budgets import BudgetUse, to_pico
 from asgi_llm.stores.ledger import Journal, Ledger, LedgerRow
-from asgi_llm.types import Cost
+from asgi_llm.types import Cost, Usage
 
 __all__ = ["Books"]
 
@@ -46,6 +47,7 @@ class Books:
         failures: Calls of the journal or the ledger that failed.
         lost: Rows that were given up, because too many waited for the ledger.
         answer_at_once: Whether closing a request never waits for anybody.
+        takes_usual: Whether ``close_usual`` may be called.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Books:
         self.failures = 0
         self.lost = 0
         self.answer_at_once = self._ledger is None and calls.memory is not None
+        self.takes_usual = self.answer_at_once and (journal is None or self._packed is not None)
 
     @property
     def unrecorded(self) -> int:
@@ -86,9 +89,18 @@ class Books:
         if self._journal is None:
             return
         try:
-            if self._packed is not None:
+            head = asked.kind.first.head
+            if head and self._packed is not None:
+                own = (
+                    asked.id,
+                    asked.request_id,
+                    asked.microseconds,
+                    asked.streamed,
+                    asked.input_tokens,
+                    0,
+                )
                 try:
-                    self._packed.intend_packed(asked.id, ONE_ROW + pack_intent(asked))
+                    self._packed.intend_packed(asked.id, head + encode_own(own) + INTENT_ENDING)
                     return
                 except (ValueError, OverflowError):
                     # Out of all bounds; rows that are objects are brought into them.
@@ -112,8 +124,68 @@ class Books:
         if self._journal is not None:
             self._settle(self._journal, asked, entries)
         if lease:
-            uses = self._calls.settle_at_once(asked.plan, lease, _amount(cost))
-            if asked.plan.tells:
+            self.settle_at_once(asked, lease, _amount(cost))
+
+    def close_usual(
+        self,
+        asked: Asked,
+        place: Place,
+        usage: Usage,
+        cost: Cost,
+        amount: int,
+        lease: str,
+        latency_seconds: float,
+        first_seconds: float | None,
+    ) -> None:
+        """``close_at_once`` for a whole answer of status 200 that one attempt has made.
+
+        Its row has the rates of the place in place of amounts, and is never made here.
+
+        Args:
+            asked: The request.
+            place: Where it was served, brought up to date, with rates of text.
+            usage: Tokens of text in and of text out, and no others.
+            cost: What they cost.
+            amount: The same in pico-USD.
+            lease: Its reservation; empty where it has none.
+            latency_seconds: As in ``Entry``.
+            first_seconds: As in ``Entry``.
+        """
+        if self._packed is not None:
+            own = (
+                asked.id,
+                asked.request_id,
+                asked.microseconds,
+                asked.streamed,
+                usage.input_uncached,
+                usage.output_text,
+                latency_seconds,
+                first_seconds,
+            )
+            try:
+                row = place.head + encode_own(own) + place.ending
+                self._packed.settle_packed(row, 1, intent=asked.id)
+            except (ValueError, OverflowError):
+                times = latency_seconds, first_seconds
+                entry = Entry(asked.id, 1, place, usage, cost, "complete", 200, None, *times)
+                self._settle(self._packed, asked, (entry,))
+            except StoreError as error:
+                self._note("the journal", error)
+        if lease:
+            self.settle_at_once(asked, lease, amount)
+
+    def settle_at_once(self, asked: Asked, lease: str, amount: int) -> None:
+        """Settle a request with its budgets, where these are in the memory of this process."""
+        plan = asked.plan
+        memory = self._calls.memory
+        if memory is None:
+            raise TypeError("this store may have to be waited for")
+        try:
+            uses = memory.settle_at_once(plan.demands, lease, amount, tells=plan.tells)
+        except StoreError as error:
+            self._calls.defer(plan, lease, amount, error)
+        else:
+            if plan.tells:
                 self._told(asked, uses)
 
     def _told(self, asked: Asked, uses: Sequence[BudgetUse] | None) -> None:
@@ -125,10 +197,7 @@ class Books:
         try:
             if self._packed is not None:
                 try:
-                    if len(entries) == 1:
-                        packed = ONE_ROW + pack_entry(asked, entries[0])
-                    else:
-                        packed = join_rows([pack_entry(asked, entry) for entry in entries])
+                    packed = join_rows([pack_entry(asked, entry) for entry in entries])
                     self._packed.settle_packed(packed, len(entries), intent=asked.id)
                     return
                 except (ValueError, OverflowError):

@@ -8,20 +8,25 @@ from typing import Final
 from asgi_llm.middleware._cost_kinds import Place
 from asgi_llm.middleware._cost_prices import Pricer
 from asgi_llm.middleware._cost_rows import Asked, Entry, Served
-from asgi_llm.pricing import Quantities
 from asgi_llm.pricing._money import EXACT, ZERO
 from asgi_llm.pricing.rows import ONE_REQUEST
 from asgi_llm.stores.ledger import RowOutcome
 from asgi_llm.types import Attempt, CacheReport, Cost, Outcome, Usage
 
-__all__ = ["make_entries", "make_usual", "sum_costs"]
+__all__ = ["make_entries", "sum_costs"]
 
 _FREE: Final = Cost(amount_usd=ZERO)  # what no provider charges
 _NO_USAGE: Final = Usage()
 
 # Codes of attempts that may have been heard, and charged, though no answer came.
 _MAYBE_HEARD: Final = frozenset(
-    ("provider_timeout", "connection_lost", "invalid_provider_response", "stream_truncated")
+    (
+        "provider_timeout",
+        "connection_lost",
+        "invalid_provider_response",
+        "stream_truncated",
+        "abandoned",
+    )
 )
 
 
@@ -149,35 +154,6 @@ def _attempted(
         attempt.error_code,
         attempt.duration_seconds,
         served.time_to_first_token_seconds or attempt.time_to_first_byte_seconds,
-    )
-
-
-def make_usual(
-    asked: Asked,
-    pricer: Pricer,
-    provider: str,
-    model: str,
-    latency_seconds: float,
-    first_seconds: float | None,
-    usage: Usage | None,
-    service_tier: str | None,
-    quantities: Quantities,
-) -> Entry:
-    """``make_entries`` for a whole answer of status 200 that one attempt has made."""
-    place = asked.kind.first
-    if model != place.model or provider != place.provider:
-        place = asked.kind.place(provider, model)
-    return Entry(
-        asked.id,
-        1,
-        place,
-        usage or _NO_USAGE,
-        pricer.cost(place.price, usage, asked.seconds, service_tier, quantities),
-        "complete",
-        200,
-        None,
-        latency_seconds,
-        first_seconds,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+from math import inf
 from typing import Final
 
 from asgi_llm._semconv import Operation
@@ -11,8 +11,9 @@ from asgi_llm.middleware._cost_budgets import BudgetPlan, BudgetPlanner
 from asgi_llm.middleware._cost_prices import Pricer
 from asgi_llm.middleware._cost_request import NO_TAGS, OPERATIONS, read_tags
 from asgi_llm.pricing import CompiledPrice
-from asgi_llm.stores._journal_rows import pack_shared, pack_source
-from asgi_llm.types import BudgetRule, Document, PriceSource, Principal
+from asgi_llm.pricing.compiled import TextRates
+from asgi_llm.stores._journal_rows import ONE_ROW, pack_result, pack_shared
+from asgi_llm.types import BudgetRule, Cost, Document, PriceSource, Principal, Usage
 
 __all__ = ["Kind", "Kinds", "Place"]
 
@@ -21,6 +22,7 @@ _BY_TOKENS: Final = frozenset(("chat", "text_completion", "embeddings", "moderat
 _CHATS: Final = frozenset(("/v1/chat/completions", "/v1/messages"))
 _MAX_PLACES: Final = 64
 _NOBODY: Final = Principal()
+_NO_USAGE: Final = Usage()
 
 
 class Place:
@@ -31,26 +33,58 @@ class Place:
         model: The provider's name for the model.
         price: What they cost there; None where that is not known.
         shared: What their rows have in common, in bytes; empty where a text cannot be written.
-        source: Where the price was from at first.
-        packed_source: The same in bytes.
+        head: The same as it stands before a single row.
+        since: From when the following holds, in Unix time; ``renew`` brings it up to date.
+        until: To when it holds.
+        rates: What text costs, where nothing else decides; None: see ``price``.
+        source: Where these rates are from.
+        ending: What rows of the usual result have at their end, in bytes.
     """
 
-    __slots__ = ("model", "packed_source", "price", "provider", "shared", "source")
+    __slots__ = (
+        "ending",
+        "head",
+        "model",
+        "price",
+        "provider",
+        "rates",
+        "shared",
+        "since",
+        "source",
+        "until",
+    )
 
     def __init__(
-        self,
-        provider: str | None,
-        model: str | None,
-        price: CompiledPrice | None,
-        shared: bytes,
-        source: PriceSource | None,
+        self, provider: str | None, model: str | None, price: CompiledPrice | None, shared: bytes
     ) -> None:
         self.provider = provider
         self.model = model
         self.price = price
         self.shared = shared
-        self.source = source
-        self.packed_source = pack_source(source)
+        self.head = ONE_ROW + shared if shared else b""
+        self.since, self.until = inf, -inf
+        self.rates: TextRates | None = None
+        self.source: PriceSource | None = None
+        self.ending = b""
+
+    def renew(self, seconds: float) -> None:
+        """Find what holds at a Unix time."""
+        row = None
+        self.since, self.until = -inf, inf
+        if self.price is not None:
+            self.since, self.until, row = self.price.span(seconds)
+        self.rates = None
+        if row is None or row.text is None or not self.shared:
+            return
+        self.source = row.row.source
+        cost = Cost(amount_usd=None, source=self.source)
+        try:
+            self.ending = pack_result(
+                1, "complete", _NO_USAGE, cost, 200, None, None, False, None, row.text.usd
+            )
+        except ValueError:
+            return
+        self.rates = row.text
 
 
 class Kind:
@@ -69,6 +103,10 @@ class Kind:
         first: The first of these.
         own: Budgets of the caller's own, as they were last.
         plan: The budgets that it spends from, with these.
+        since: From when ``most`` holds, in Unix time; ``renew`` brings it up to date.
+        until: To when it holds.
+        most: The most that text costs, in pico-USD: a token of the input, one of the output, and
+            the request as such; None where that depends on more, or is not known.
     """
 
     __slots__ = (
@@ -79,13 +117,16 @@ class Kind:
         "first",
         "is_chat",
         "model",
+        "most",
         "operation",
         "own",
         "path",
         "plan",
         "principal",
         "resolved",
+        "since",
         "tags",
+        "until",
     )
 
     def __init__(
@@ -107,19 +148,27 @@ class Kind:
         self.resolved = pricer.resolve(model)
         self.own: tuple[BudgetRule, ...] = ()
         self.plan: BudgetPlan | None = None
+        self.since, self.until = inf, -inf
+        self.most: tuple[int, int, int] | None = None
         self._pricer = pricer
         self._places: dict[tuple[str | None, str | None], Place] = {}
         target = self.resolved.priced[0].target
         self.first = self.place(target.provider, target.model)
+
+    def renew(self, seconds: float) -> None:
+        """Find ``most`` at a Unix time."""
+        self.since, self.until, bounds = self.resolved.span(seconds)
+        self.most = None
+        if bounds is not None and len(bounds) == 1 and len(bounds[0].steps) == 1:
+            (bound,) = bounds
+            self.most = (bound.steps[0].input, bound.steps[0].output, bound.per_request)
 
     def place(self, provider: str | None, model: str | None) -> Place:
         """The place of that name."""
         found = self._places.get((provider, model))
         if found is None:
             price = self._pricer.price_of(self.resolved, provider, model)
-            row = None if price is None else price.compiled(time.time())[0]
-            source = None if row is None else row.row.source
-            found = Place(provider, model, price, self._shared(provider, model), source)
+            found = Place(provider, model, price, self._shared(provider, model))
             if len(self._places) >= _MAX_PLACES:
                 self._places.clear()
             self._places[provider, model] = found
@@ -155,6 +204,10 @@ class Kinds:
         planner: Knows the budgets.
         tag_names: Tags that count; None is all.
         has_own: Whether callers may have budgets of their own.
+
+    Attributes:
+        settled: The kinds whose plan is there and stays, by the id of who asks (which may be
+            another's by now), path and model; for requests without tags of their own.
     """
 
     def __init__(
@@ -170,6 +223,7 @@ class Kinds:
         self._tag_names = tag_names
         self._has_own = has_own
         self._kinds: dict[tuple[int, str, str], Kind] = {}
+        self.settled: Mapping[tuple[int, str, str], Kind] = {} if has_own else self._kinds
 
     def find(
         self, asker: Principal | None, path: str, model: str, document: Document

@@ -114,22 +114,28 @@ class Resolved:
 
         None: at one of the places that depends on more than on tokens, or is not known.
         """
-        since, until, bounds = self._bounds
-        if not since <= seconds < until:
-            since, until, bounds = self._bounds = self._found(seconds)
-        return bounds
+        return self.span(seconds)[2]
+
+    def span(self, seconds: float) -> tuple[float, float, tuple[TierBound, ...] | None]:
+        """From when to when ``bounds`` are the same as at a Unix time, for sure, and they."""
+        span = self._bounds
+        if not span[0] <= seconds < span[1]:
+            span = self._bounds = self._found(seconds)
+        return span
 
     def _found(self, seconds: float) -> tuple[float, float, tuple[TierBound, ...] | None]:
         found: list[TierBound] = []
-        last = inf
+        first, last = -inf, inf
         for priced in self.priced:
-            row, until = (None, inf) if priced.price is None else priced.price.compiled(seconds)
-            last = min(last, until)
+            row = None
+            if priced.price is not None:
+                since, until, row = priced.price.span(seconds)
+                first, last = max(first, since), min(last, until)
             bounds = None if row is None else _row_bounds(row, self._service_tiers)
             if bounds is None or priced.target.fan_out:
-                return seconds, last, None
+                return first, last, None
             found += bounds
-        return seconds, last, _undercut(found)
+        return first, last, _undercut(found)
 
 
 class Pricer:

@@ -8,28 +8,27 @@ from decimal import Decimal
 from typing import Final
 
 import msgspec
-from msgspec.structs import astuple
 
 from asgi_llm._ids import draw_ids
 from asgi_llm.middleware._cost_budgets import BudgetPlan
 from asgi_llm.middleware._cost_kinds import Kind, Place
 from asgi_llm.pricing import Quantities
-from asgi_llm.stores._journal_rows import encode_own
+from asgi_llm.stores._journal_rows import encode_own, pack_result
 from asgi_llm.stores.ledger import LedgerRow, RowOutcome
 from asgi_llm.types import Cost, Document, Outcome, Usage
 
 __all__ = [
+    "INTENT_ENDING",
     "Asked",
     "Entry",
     "Served",
     "make_intent",
     "make_row",
+    "new_row_id",
     "pack_entry",
-    "pack_intent",
 ]
 
 _NOT_YET: Final = Cost(amount_usd=None, unknown="no_usage")
-_NO_PARTS: Final[dict[str, Decimal]] = {}
 
 
 _new_ids: list[str] = []
@@ -45,53 +44,34 @@ def new_row_id() -> str:
     return _new_ids.pop()
 
 
-class Asked:
-    """One request, as far as its rows tell of it.
+class Asked(msgspec.Struct, eq=False, gc=False):
+    """One request, as far as its rows tell of it. (A struct is made in one step.)"""
 
-    Attributes:
-        id: Of its intent, and of its first row.
-        request_id: Our own.
-        seconds: When it began, in Unix time.
-        kind: What it has in common with others.
-        plan: The budgets that it spends from.
-        document: The request, as it goes on.
-        input_tokens: As counted.
-        streamed: Whether a stream is asked for.
-    """
-
-    __slots__ = (
-        "document",
-        "id",
-        "input_tokens",
-        "kind",
-        "plan",
-        "request_id",
-        "seconds",
-        "streamed",
-    )
-
-    def __init__(
-        self,
-        request_id: str,
-        seconds: float,
-        kind: Kind,
-        plan: BudgetPlan,
-        document: Document,
-        streamed: bool,
-    ) -> None:
-        self.id = new_row_id()
-        self.request_id = request_id
-        self.seconds = seconds
-        self.kind = kind
-        self.plan = plan
-        self.document = document
-        self.input_tokens = 0
-        self.streamed = streamed
+    id: str
+    """Of its intent, and of its first row: ``new_row_id``."""
+    request_id: str
+    """Our own."""
+    seconds: float
+    """When it began, in Unix time."""
+    microseconds: int
+    """The same as rows have it."""
+    kind: Kind
+    """What it has in common with others."""
+    plan: BudgetPlan
+    """The budgets that it spends from."""
+    document: Document
+    """The request, as it goes on."""
+    streamed: bool
+    """Whether a stream is asked for."""
+    input_tokens: int = 0
+    """As counted."""
+    is_plain: bool = False
+    """Whether it is a chat of texts, and what it costs depends on nothing else."""
 
     @property
     def at(self) -> datetime.datetime:
         """When it began."""
-        return _EPOCH + datetime.timedelta(microseconds=round(self.seconds * 1_000_000))
+        return _EPOCH + datetime.timedelta(microseconds=self.microseconds)
 
 
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -171,59 +151,37 @@ def pack_entry(asked: Asked, entry: Entry) -> bytes:
         ValueError: A text cannot be written as UTF-8.
         OverflowError: A number is too large.
     """
-    place, cost = entry.place, entry.cost
-    shared = place.shared
+    shared, usage = entry.place.shared, entry.usage
     if not shared:
         raise ValueError("a text cannot be written as UTF-8")
     own = (
         entry.id,
         asked.request_id,
-        round(asked.seconds * 1_000_000),
-        entry.attempt,
-        entry.outcome,
+        asked.microseconds,
         asked.streamed,
-        astuple(entry.usage),
-        cost.amount_usd,
-        cost.parts,
-        place.packed_source if cost.source is place.source else cost.source,
-        cost.service_tier,
-        cost.estimated,
-        cost.unknown,
-        entry.status,
-        entry.error_code,
+        usage.input_uncached,
+        usage.output_text,
         entry.latency_seconds,
         entry.time_to_first_token_seconds,
     )
-    if entry.cached:
-        own = (*own, entry.saved_usd, True, entry.cache_type)  # type: ignore[assignment]
-    return shared + encode_own(own)
-
-
-def pack_intent(asked: Asked) -> bytes:
-    """``make_intent`` as bytes of the journal.
-
-    Raises:
-        ValueError: A text cannot be written as UTF-8.
-    """
-    shared = asked.kind.first.shared
-    if not shared:
-        raise ValueError("a text cannot be written as UTF-8")
-    own = (
-        asked.id,
-        asked.request_id,
-        round(asked.seconds * 1_000_000),
-        1,
-        "unknown_after_crash",
-        asked.streamed,
-        (asked.input_tokens, 0, 0, 0, 0, 0, 0, 0, True),
-        None,
-        _NO_PARTS,
-        None,
-        None,
-        False,
-        "no_usage",
+    result = pack_result(
+        entry.attempt,
+        entry.outcome,
+        usage,
+        entry.cost,
+        entry.status,
+        entry.error_code,
+        entry.saved_usd,
+        entry.cached,
+        entry.cache_type,
     )
-    return shared + encode_own(own)
+    return shared + encode_own(own) + result
+
+
+INTENT_ENDING: Final = pack_result(
+    1, "unknown_after_crash", Usage(estimated=True), _NOT_YET, None, None, None, False, None
+)
+"""What rows of intents have at their end, in bytes."""
 
 
 def make_intent(asked: Asked) -> Entry:

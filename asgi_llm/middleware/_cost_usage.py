@@ -110,15 +110,15 @@ class AnswerMeter:
         room: How many bytes more may be kept before ``drop`` is to be called.
     """
 
-    # Most answers never change these.
-    _dropped = 0
-    _usage = b""
+    __slots__ = ("_dropped", "_is_json", "_is_stream", "_usage", "parts", "room")
 
     def __init__(self, is_stream: bool, is_json: bool) -> None:
         self.parts: list[bytes] = []
         self.room = MAX_STREAM_BYTES if is_stream else MAX_BODY_BYTES
         self._is_stream = is_stream
         self._is_json = is_json
+        self._dropped = 0
+        self._usage = b""
 
     def drop(self) -> None:
         """Let go of what is too much to keep."""
@@ -158,6 +158,28 @@ class AnswerMeter:
                 if part.rfind(_SEARCHES) >= 0:
                     return True
         return False
+
+    def is_standard(self, last: bytes) -> bool:
+        """Whether it is a JSON answer in one piece, of no special service tier and no searches.
+
+        Args:
+            last: What comes behind what was kept, and is its end.
+        """
+        parts = self.parts
+        if not self._is_json or self._dropped:
+            return False
+        if not parts:
+            body = last
+        elif len(parts) == 1 and not last:
+            body = parts[0]
+        else:
+            return False
+        at = body.rfind(_TIER)
+        if at >= 0 and not (
+            body.startswith(_STANDARD, at + _TIER_LENGTH) and body.rfind(_TIER, 0, at) < 0
+        ):
+            return False
+        return len(body) > 0 and body.rfind(_SEARCHES) < 0
 
     def said(self) -> Said:
         """What the answer says of its usage and of how it was served."""

@@ -91,12 +91,12 @@ class WorstCase:
         reserved = count.tokens if count.exact else int(count.tokens * self._margin) + 1
         return self._within_cap(state, asked, reserved)
 
-    def find_at_once(self, state: State, asked: Asked) -> int:
+    def find_at_once(self, headers: Mapping[bytes, bytes], asked: Asked) -> int:
         """The same of a plain chat, in few steps; below 0: it is none."""
-        document = asked.document
+        document, kind = asked.document, asked.kind
         if (
-            not (self._is_plain and asked.kind.is_chat and _UNUSUAL.isdisjoint(document))
-            or MAX_COST_HEADER in state.headers
+            not (self._is_plain and kind.is_chat and _UNUSUAL.isdisjoint(document))
+            or MAX_COST_HEADER in headers
         ):
             return -1
         tokens = estimate_messages(document.get("messages"))
@@ -107,14 +107,20 @@ class WorstCase:
             return -1
         if tokens < 0 or type(output) is not int or not 0 <= output <= MAX_TOKENS:
             return -1
-        bounds = asked.kind.resolved.bounds(asked.seconds)
-        if bounds is None:
-            return -1
-        asked.input_tokens = tokens
+        if not kind.since <= asked.seconds < kind.until:
+            kind.renew(asked.seconds)
         reserved = int(tokens * self._margin) + 1
-        if len(bounds) == 1:
-            return bounds[0].amount(reserved, output)
-        return max([bound.amount(reserved, output) for bound in bounds])
+        most = kind.most
+        if most is not None:
+            amount = most[0] * reserved + most[1] * output + most[2]
+        else:
+            bounds = kind.resolved.bounds(asked.seconds)
+            if bounds is None:
+                return -1
+            amount = max([bound.amount(reserved, output) for bound in bounds])
+        asked.input_tokens = tokens
+        asked.is_plain = True
+        return amount
 
     def _within_cap(self, state: State, asked: Asked, reserved: int) -> tuple[int, Document]:
         document, kind = asked.document, asked.kind

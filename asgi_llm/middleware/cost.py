@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import logging
 import time
@@ -12,31 +11,28 @@ from typing import Final, Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from asgi_llm import _json
 from asgi_llm._asgi import BufferedBody, check_length, read_body, route_path, send_error
 from asgi_llm.errors import (
     ConfigurationError,
     InternalError,
     InvalidRequestError,
     LLMError,
-    StoreError,
 )
 from asgi_llm.middleware._budget_alerts import Alerts, BudgetAlert, Notify
 from asgi_llm.middleware._budget_calls import BudgetCalls
 from asgi_llm.middleware._cost_account import Meterage
-from asgi_llm.middleware._cost_answer import CostedAnswer
+from asgi_llm.middleware._cost_admission import Admission
 from asgi_llm.middleware._cost_books import Books
-from asgi_llm.middleware._cost_budgets import BudgetPlan, BudgetPlanner, RefusalStatus, refusal
+from asgi_llm.middleware._cost_budgets import BudgetPlanner, RefusalStatus
 from asgi_llm.middleware._cost_kinds import Kinds
+from asgi_llm.middleware._cost_options import check_options, drain_seconds
 from asgi_llm.middleware._cost_prices import CostTarget, Pricer, UnknownPrice
-from asgi_llm.middleware._cost_request import MAX_COST_FIELD, UNTOLD, wants_usage
-from asgi_llm.middleware._cost_rows import Asked
-from asgi_llm.middleware._cost_worst import MAX_TOKENS, WorstCase
-from asgi_llm.middleware._limit_plan import model_of
+from asgi_llm.middleware._cost_request import UNTOLD
+from asgi_llm.middleware._cost_worst import WorstCase
 from asgi_llm.middleware._model_access import INFERENCE_PATHS, is_upload
 from asgi_llm.middleware._webhook import Post, SignedWebhook
 from asgi_llm.pricing import PriceTable, load_prices
-from asgi_llm.state import FAILURE, PRINCIPAL, State, enter
+from asgi_llm.state import FAILURE, State, enter
 from asgi_llm.stores.budgets import BudgetRule, BudgetStore
 from asgi_llm.stores.budgets_memory import MemoryBudgets
 from asgi_llm.stores.ledger import Journal, Ledger
@@ -51,7 +47,6 @@ logger = logging.getLogger(__name__)
 
 MIB: Final = 1024 * 1024
 _CODED: Final = b"transfer-encoding"
-_STREAMED_WITH_USAGE: Final = frozenset(("/v1/chat/completions", "/v1/completions"))
 
 
 class CostMiddleware:
@@ -153,37 +148,22 @@ class CostMiddleware:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        for option, value, choices in (
-            ("mode", mode, ("enforce", "observe")),
-            ("on_store_error", on_store_error, ("allow", "deny")),
-            ("on_max_cost", on_max_cost, ("refuse", "clamp")),
-            ("refusal_status", refusal_status, (400, 402, 429)),
-        ):
-            if value not in choices:
-                words = " or ".join(map(str, choices))
-                raise ConfigurationError(f"{option} must be {words}, not {value!r}", param=option)
-        for option, number in (
-            ("store_timeout_seconds", store_timeout_seconds),
-            ("lease_seconds", lease_seconds),
-            ("max_body_bytes", max_body_bytes),
-            ("body_timeout_seconds", body_timeout_seconds),
-        ):
-            if number is not None and not number > 0:
-                raise ConfigurationError(f"{option} must be above 0, not {number!r}", param=option)
-        if not 1 <= input_margin <= 100:
-            raise ConfigurationError("input_margin must be from 1 to 100", param="input_margin")
-        if max_cost_usd is not None and not (max_cost_usd.is_finite() and max_cost_usd >= 0):
-            raise ConfigurationError("max_cost_usd must be at least 0", param="max_cost_usd")
-        max_output = dict(max_output_tokens or {})
-        for option, tokens in (
-            ("default_output_tokens", default_output_tokens),
-            *((f"max_output_tokens.{pattern}", most) for pattern, most in max_output.items()),
-        ):
-            if type(tokens) is not int or not 0 <= tokens <= MAX_TOKENS:
-                raise ConfigurationError(
-                    f"{option} must be a whole number from 0 to {MAX_TOKENS}, not {tokens!r}",
-                    param=option,
-                )
+        check_options(
+            mode=mode,
+            on_store_error=on_store_error,
+            on_max_cost=on_max_cost,
+            refusal_status=refusal_status,
+            above_zero={
+                "store_timeout_seconds": store_timeout_seconds,
+                "lease_seconds": lease_seconds,
+                "max_body_bytes": max_body_bytes,
+                "body_timeout_seconds": body_timeout_seconds,
+            },
+            input_margin=input_margin,
+            max_cost_usd=max_cost_usd,
+            default_output_tokens=default_output_tokens,
+            max_output_tokens=max_output_tokens or {},
+        )
         self.app = app
         pricer = Pricer(
             load_prices() if prices is None else prices,
@@ -192,7 +172,7 @@ class CostMiddleware:
             unknown=unknown_price,
             service_tiers=service_tiers,
         )
-        self._kinds = Kinds(
+        kinds = Kinds(
             pricer,
             BudgetPlanner(budgets, budgets_of),
             None if tag_names is None else frozenset(tag_names),
@@ -222,32 +202,40 @@ class CostMiddleware:
             counter,
             margin=input_margin,
             default_output=default_output_tokens,
-            max_output=max_output,
+            max_output=dict(max_output_tokens or {}),
             cap=UNTOLD if max_cost_usd is None else max_cost_usd,
             clamps=on_max_cost == "clamp",
             enforce=self._enforce,
         )
-        self._meterage = Meterage(
+        meterage = Meterage(
             pricer,
             self._books,
             counter,
             clock,
             tells=tell_cost,
-            drain_seconds=_drain_seconds(on_disconnect),
+            drain_seconds=drain_seconds(on_disconnect),
         )
-        self._deny = on_store_error == "deny"
-        self._refusal_status: RefusalStatus = refusal_status
+        self._admission = Admission(
+            kinds=kinds,
+            worst=self._worst,
+            calls=self._calls,
+            books=self._books,
+            meterage=meterage,
+            enforce=self._enforce,
+            deny=on_store_error == "deny",
+            refusal_status=refusal_status,
+            wall_clock=wall_clock,
+        )
         self._paths = frozenset(inference_paths)
         self._max_body_bytes = max_body_bytes
         self._sure_digits = len(str(int(max_body_bytes))) - 1
         self._body_timeout = body_timeout_seconds
         self._wall_clock = wall_clock
-        self._refusals = 0
 
     @property
     def refusals(self) -> int:
         """Requests that were refused, or would have been."""
-        return self._refusals + self._worst.refusals
+        return self._admission.refusals + self._worst.refusals
 
     @property
     def store_failures(self) -> int:
@@ -289,6 +277,7 @@ class CostMiddleware:
             if data is None:
                 return
             body = BufferedBody(data, receive)
+            answer = None
             is_form = is_upload(scope, path)
             try:
                 if is_form:
@@ -297,11 +286,15 @@ class CostMiddleware:
                     document = state.document(data)
                     if type(document) is not dict:
                         raise _no_object(document)
+                    answer = self._admission.admit_at_once(send, state, headers, path, document)
             except InvalidRequestError:
                 if self._enforce:
                     raise
                 document, is_form = {}, True
-            scope, answer = await self._admit(scope, send, state, path, body, document, is_form)
+            if answer is None:
+                scope, answer = await self._admission.admit(
+                    scope, send, state, path, body, document, is_form
+                )
         except ConfigurationError as error:
             logger.error("a caller's own budgets cannot be read: %s", error.message)
             failure = InternalError("The budgets of this caller cannot be checked.")
@@ -324,90 +317,6 @@ class CostMiddleware:
         async with upload:
             return upload.document()
 
-    async def _admit(
-        self,
-        scope: Scope,
-        send: Send,
-        state: State,
-        path: str,
-        body: BufferedBody,
-        document: Document,
-        is_form: bool,
-    ) -> tuple[Scope, CostedAnswer]:
-        """Reserve and note the call; what is needed to make it.
-
-        Raises:
-            LLMError: It is not to be made.
-        """
-        kind, plan = self._kinds.find(state.get(PRINCIPAL), path, model_of(document), document)
-        streamed = document.get("stream") is True
-        asked = Asked(state.request_id, self._wall_clock(), kind, plan, document, streamed)
-        amount = self._worst.find_at_once(state, asked)
-        if amount < 0:
-            amount, document = await self._worst.find(state, asked)
-        told = hides = False
-        if asked.streamed and not is_form and path in _STREAMED_WITH_USAGE:
-            told = wants_usage(document)
-            if not told:
-                hides = True
-                options = document.get("stream_options")
-                given = options if isinstance(options, dict) else {}
-                document = {**document, "stream_options": {**given, "include_usage": True}}
-        if MAX_COST_FIELD in document:
-            document = {name: value for name, value in document.items() if name != MAX_COST_FIELD}
-        if document is not asked.document:
-            asked.document = document
-            if not is_form:
-                scope = body.replace(scope, _json.encode(document))
-        lease = ""
-        if plan.demands:
-            lease = asked.id
-            if not self._calls.reserve_at_once(plan.demands, amount, lease):
-                await self._reserve(plan, amount, lease)
-        try:
-            self._books.intend(asked)
-        except StoreError as error:
-            if self._deny and self._enforce:
-                await self._release(plan, lease)
-                raise StoreError("The request cannot be written down right now.") from error
-        if lease and self._calls.memory is None:
-            self._calls.hold(lease, plan.demands)
-        return scope, CostedAnswer(self._meterage, send, state, asked, lease, hides, told)
-
-    async def _reserve(self, plan: BudgetPlan, amount: int, lease: str) -> None:
-        """Reserve ``amount`` on all budgets of ``plan``.
-
-        Raises:
-            BudgetExceededError: One of them has no room.
-            StoreError: They cannot be checked, and that is not to be let through.
-        """
-        try:
-            decision = await self._calls.reserve(plan.demands, amount, lease, enforce=self._enforce)
-        except StoreError as error:
-            self._calls.note(error)
-            if self._deny and self._enforce:
-                # It may have been taken before the answer was lost.
-                await self._release(plan, lease)
-                raise StoreError("The budgets cannot be checked right now.") from error
-            return
-        except asyncio.CancelledError:
-            await self._release(plan, lease)
-            raise
-        if not decision.admitted:
-            self._refusals += 1
-            if self._enforce:
-                raise refusal(
-                    plan,
-                    decision,
-                    amount,
-                    status=self._refusal_status,
-                    now=self._wall_clock(),
-                )
-
-    async def _release(self, plan: BudgetPlan, lease: str) -> None:
-        if plan.demands:
-            await self._calls.settle(plan, lease, 0)
-
     def _utc(self) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(self._wall_clock(), datetime.UTC)
 
@@ -419,21 +328,4 @@ async def _nothing_more() -> Message:
 def _no_object(document: object) -> InvalidRequestError:
     return InvalidRequestError(
         f"The body has to be a JSON object, got {name_kind(document)}.", code="invalid_type"
-    )
-
-
-def _drain_seconds(on_disconnect: str | float) -> float | None:
-    if on_disconnect == "cancel":
-        return 0.0
-    if on_disconnect == "drain":
-        return None
-    if (
-        isinstance(on_disconnect, int | float)
-        and not isinstance(on_disconnect, bool)
-        and 0 <= on_disconnect < float("inf")
-    ):
-        return float(on_disconnect)
-    raise ConfigurationError(
-        f"on_disconnect must be cancel, drain or a number of seconds, not {on_disconnect!r}",
-        param="on_disconnect",
     )

@@ -7,12 +7,24 @@ from typing import Any, Final
 
 from asgi_llm.errors import ConfigurationError
 
-__all__ = ["EXACT", "MAX_PRICE", "ROUNDED", "ZERO", "format_usd", "read_price"]
+__all__ = [
+    "EXACT",
+    "MAX_PRICE",
+    "ROUNDED",
+    "ZERO",
+    "exact_pico",
+    "format_usd",
+    "price_text",
+    "read_price",
+]
 
 ZERO: Final = Decimal(0)
 
 EXACT: Final = Context(prec=80, traps=[Inexact, InvalidOperation])
 """Raises where a result would have to be rounded, whatever the caller's own context is."""
+
+_multiply: Final = EXACT.multiply
+_add: Final = EXACT.add
 
 ROUNDED: Final = Context(prec=28, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation])
 """For the one division: an hour's price by the second, to 28 digits."""
@@ -48,6 +60,27 @@ def read_price(value: Any, key: str) -> Decimal:
     if not isinstance(exponent, int) or exponent < -_MAX_DECIMALS or len(digits) > _MAX_DIGITS:
         raise _wrong(key, f"{value!r} has more than {_MAX_DECIMALS} decimals")
     return price
+
+
+def exact_pico(price: Decimal) -> int | None:
+    """A price in pico-USD; None where that is no whole number."""
+    scaled = price.scaleb(12, EXACT)
+    whole = int(scaled)
+    return whole if whole == scaled else None
+
+
+def price_text(
+    rates: tuple[Decimal, Decimal], tokens_in: int, tokens_out: int
+) -> tuple[Decimal, dict[str, Decimal]]:
+    """What a text that went in and the one that came out cost together, and each of them.
+
+    Args:
+        rates: USD for a token of each.
+        tokens_in: Tokens of the one, above 0.
+        tokens_out: Tokens of the other, above 0.
+    """
+    part_in, part_out = _multiply(rates[0], tokens_in), _multiply(rates[1], tokens_out)
+    return _add(part_in, part_out), {"input_uncached": part_in, "output_text": part_out}
 
 
 def format_usd(amount: Decimal) -> str:

@@ -12,11 +12,18 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from asgi_llm.pricing._card import BUCKETS, IMAGE_IN, IMAGE_OUT, INPUT_BUCKETS, Card, cards_of
-from asgi_llm.pricing._money import EXACT, ZERO
+from asgi_llm.pricing._money import EXACT, ZERO, exact_pico, price_text
 from asgi_llm.pricing.rows import ONE_REQUEST, Price, PriceRow, Quantities
 from asgi_llm.types import Cost, Usage
 
-__all__ = ["STANDARD_TIERS", "UNKNOWN_PRICE", "CompiledPrice", "CompiledRow", "CompiledTier"]
+__all__ = [
+    "STANDARD_TIERS",
+    "UNKNOWN_PRICE",
+    "CompiledPrice",
+    "CompiledRow",
+    "CompiledTier",
+    "TextRates",
+]
 
 STANDARD_TIERS: Final = frozenset(("default", "standard", "standard_only", "auto", "on_demand"))
 """Words of providers for the service tier that is not a special one."""
@@ -28,6 +35,8 @@ _multiply: Final = EXACT.multiply
 _add: Final = EXACT.add
 _COUNTED: Final = Quantities.__struct_fields__
 _NO_TOKENS: Final = (0,) * len(BUCKETS)
+_TEXT_IN: Final = BUCKETS.index("input_uncached")
+_TEXT_OUT: Final = BUCKETS.index("output_text")
 _NO_OTHER_INPUT: Final = (0, 0, 0, 0)
 _NO_OTHER_OUTPUT: Final = (0, 0)
 _OF_USAGE: Final = BUCKETS[: len(Usage.__struct_fields__) - 1]
@@ -53,6 +62,15 @@ _INPUT_PLACES: Final = tuple(n for n, name in enumerate(BUCKETS) if name in INPU
 
 _PlainRates = tuple[tuple[int, str, Decimal | None], ...]
 """Place among the fields of ``Usage``, name and rate of each bucket."""
+
+
+class TextRates(Struct, frozen=True, gc=False):
+    """What text costs where nothing else decides, by the token."""
+
+    usd: tuple[Decimal, Decimal]
+    """Of what goes in, and of what comes out."""
+    pico: tuple[int, int] | None
+    """The same in pico-USD; None where these are no whole numbers."""
 
 
 class CompiledTier(Struct, frozen=True):
@@ -81,9 +99,10 @@ class CompiledRow:
         others: The other tiers, by name.
         plain: What each bucket of ``Usage`` costs a token in the standard tier, where tokens are
             all that decides; None where the size of a request does, or each one has its price.
+        text: The same of text alone; None where a rate of it is not known either.
     """
 
-    __slots__ = ("others", "plain", "row", "standard")
+    __slots__ = ("others", "plain", "row", "standard", "text")
 
     def __init__(self, row: PriceRow) -> None:
         self.row = row
@@ -99,6 +118,7 @@ class CompiledRow:
         self.plain: _PlainRates | None = (
             tuple([(place, name, rate) for place, (name, rate) in buckets]) if is_plain else None
         )
+        self.text = _text_rates(card.tokens[_TEXT_IN], card.tokens[_TEXT_OUT]) if is_plain else None
 
     def in_force(self, day: date, at: datetime) -> bool:
         """Whether it holds at a moment of a day, both in UTC."""
@@ -108,6 +128,14 @@ class CompiledRow:
             and (row.valid_to is None or day < row.valid_to)
             and (row.hours is None or row.hours.include(at.time()))
         )
+
+
+def _text_rates(rate_in: Decimal | None, rate_out: Decimal | None) -> TextRates | None:
+    if rate_in is None or rate_out is None:
+        return None
+    pico_in, pico_out = exact_pico(rate_in), exact_pico(rate_out)
+    pico = None if pico_in is None or pico_out is None else (pico_in, pico_out)
+    return TextRates((rate_in, rate_out), pico)
 
 
 def _tier(name: str | None, price: Price) -> CompiledTier:
@@ -146,12 +174,12 @@ class CompiledPrice:
         found = self._in_force(at)
         return None if found is None else found.row
 
-    def compiled(self, seconds: float) -> tuple[CompiledRow | None, float]:
-        """The row that is in force at a Unix time, and until when it is that one for sure."""
-        since, until, found = self._now
-        if not since <= seconds < until:
-            since, until, found = self._now = self._span(seconds)
-        return found, until
+    def span(self, seconds: float) -> tuple[float, float, CompiledRow | None]:
+        """From when to when the same row is in force as at a Unix time, for sure, and the row."""
+        span = self._now
+        if not span[0] <= seconds < span[1]:
+            span = self._now = self._span(seconds)
+        return span
 
     def tiers(self, at: datetime) -> Mapping[str | None, CompiledTier]:
         """The service tiers in force at a time, by name; None is the standard one."""
@@ -195,7 +223,7 @@ class CompiledPrice:
         """``cost`` at a Unix time."""
         since, until, found = self._now
         if not since <= seconds < until:
-            found, _ = self.compiled(seconds)
+            _, _, found = self.span(seconds)
         if found is None:
             return Cost(amount_usd=None, unknown="not_in_force" if self._rows else "no_price")
         if (
@@ -261,7 +289,7 @@ class CompiledPrice:
     def _in_force(self, at: datetime) -> CompiledRow | None:
         if at.tzinfo is None:
             raise ValueError("at: a time without a zone")
-        return self.compiled(at.timestamp())[0]
+        return self.span(at.timestamp())[2]
 
     def _span(self, seconds: float) -> tuple[float, float, CompiledRow | None]:
         """From when to when, within the day of a Unix time, the same row is in force, and which."""
@@ -291,20 +319,18 @@ def _plain_cost(found: CompiledRow, plain: _PlainRates, usage: Usage) -> Cost | 
     It comes to what the way for all cases comes to, in a fraction of its steps.
     """
     counts = astuple(usage)
-    parts: dict[str, Decimal] = {}
     if counts[1:5] == _NO_OTHER_INPUT and counts[6:8] == _NO_OTHER_OUTPUT:
         # Text and nothing else, as most of it is.
-        text_in, text_out = counts[0], counts[5]
-        rate_in, rate_out = plain[0][2], plain[5][2]
-        if text_in > 0 and text_out > 0 and rate_in is not None and rate_out is not None:
-            part_in = parts["input_uncached"] = _multiply(rate_in, text_in)
-            part_out = parts["output_text"] = _multiply(rate_out, text_out)
+        text_in, text_out, rates = counts[_TEXT_IN], counts[_TEXT_OUT], found.text
+        if text_in > 0 and text_out > 0 and rates is not None:
+            total, each = price_text(rates.usd, text_in, text_out)
             return Cost(
-                amount_usd=_add(part_in, part_out),
-                parts=parts,
+                amount_usd=total,
+                parts=each,
                 source=found.row.source,
                 estimated=usage.estimated,
             )
+    parts: dict[str, Decimal] = {}
     amount = ZERO
     for place, name, rate in plain:
         count = counts[place]

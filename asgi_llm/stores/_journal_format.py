@@ -24,6 +24,7 @@ __all__ = [
     "END_RECORD",
     "INTENT",
     "MAGIC",
+    "MARKER",
     "MAX_RECORD_BYTES",
     "OUTCOME",
     "Damage",
@@ -31,10 +32,12 @@ __all__ = [
     "decode_rows",
     "encode_rows",
     "pack",
+    "pack_begin",
+    "pack_head",
     "scan",
 ]
 
-MAGIC: Final = b"asgi-llm journal 1\n"
+MAGIC: Final = b"asgi-llm journal 2\n"
 MARKER: Final = b"\xff\xfeLR"
 INTENT: Final = 1
 OUTCOME: Final = 2
@@ -47,8 +50,8 @@ _HEAD: Final = struct.Struct("<BxHIId")
 _BEGIN: Final = struct.Struct("<4sI")
 _CHECKED: Final = _BEGIN.size
 _DATA: Final = _CHECKED + _HEAD.size
-_pack_head = _HEAD.pack
-_pack_begin = _BEGIN.pack
+pack_head = _HEAD.pack
+pack_begin = _BEGIN.pack
 _crc32 = zlib.crc32
 
 
@@ -83,8 +86,8 @@ def pack(kind: int, intent: str, rows: int, data: bytes, written: float) -> byte
     length = size + len(data)
     if length > MAX_RECORD_BYTES or size > 0xFFFF:
         raise ValueError("the record is too large")
-    checked = _pack_head(kind, size, rows, length, written) + name + data
-    return _pack_begin(MARKER, _crc32(checked)) + checked
+    checked = pack_head(kind, size, rows, length, written) + name + data
+    return pack_begin(MARKER, _crc32(checked)) + checked
 
 
 END_RECORD: Final = pack(END, "", 0, b"", 0.0)

@@ -1,17 +1,24 @@
-"""The writing end of a lane: segments of a fixed size, and what brings them onto the disk."""
+"""The writing end of a lane: segments of a fixed size."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import mmap
 import os
-import threading
 from pathlib import Path
 from typing import Final, Literal
+from zlib import crc32
 
-from asgi_llm.stores._journal_format import END_RECORD, MAGIC
+from asgi_llm.stores._journal_format import (
+    END_RECORD,
+    INTENT,
+    MAGIC,
+    MARKER,
+    MAX_RECORD_BYTES,
+    pack_begin,
+    pack_head,
+)
 from asgi_llm.stores._journal_lane import (
     START,
     Position,
@@ -20,112 +27,13 @@ from asgi_llm.stores._journal_lane import (
     save_position,
     segment_path,
 )
+from asgi_llm.stores._journal_sync import GroupSync
 
-__all__ = ["GroupSync", "LaneWriter", "Sync"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["LaneWriter", "Sync"]
 
 Sync = Literal["always", "group", "never"]
 
 _NO_PREALLOCATION: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
-
-
-class GroupSync:
-    """A thread that brings what was written onto the disk, all of it at once, every so often.
-
-    Args:
-        interval_seconds: How long a write waits for others at most, above 0.
-    """
-
-    def __init__(self, interval_seconds: float) -> None:
-        self._interval_seconds = interval_seconds
-        self._lock = threading.Lock()
-        self._work = threading.Event()
-        self._stop = threading.Event()
-        self._folder: Path | None = None
-        self._current = -1
-        self._retired: list[int] = []
-        self._is_refused = False
-        self.is_due = True
-        """Whether ``wrote`` is to be called after a write; if not, that is synced as it is."""
-        self.failures = 0
-        """How often the disk refused."""
-        self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
-        self._thread.start()
-
-    def adopt(self, file: int, folder: Path) -> None:
-        """Sync ``file`` from now on, and ``folder`` for its name; the file before was retired."""
-        with self._lock:
-            self._current, self._folder, self._is_refused = file, folder, False
-        self._wake()
-
-    def retire(self) -> None:
-        """Sync the file once more, and close it."""
-        with self._lock:
-            if self._current >= 0:
-                self._retired.append(self._current)
-                self._current = -1
-        self._wake()
-
-    def wrote(self) -> bool:
-        """Say that there is something to sync; False if the disk refused the last of it."""
-        self._wake()
-        return not self._is_refused
-
-    def _wake(self) -> None:
-        self.is_due = self._is_refused
-        self._work.set()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._work.wait()
-            self._stop.wait(self._interval_seconds)
-            # In this order: whoever does not see it due yet has written before the sync.
-            self._work.clear()
-            self.is_due = True
-            self._sync()
-
-    def _sync(self) -> None:
-        with self._lock:
-            folder, self._folder = self._folder, None
-            current = self._current
-            retired, self._retired = self._retired, []
-        try:
-            if folder is not None:
-                opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    os.fsync(opened)
-                finally:
-                    os.close(opened)
-        except OSError as error:
-            self._note(error)
-        for file in retired:
-            try:
-                os.fdatasync(file)
-            except OSError as error:
-                self._note(error)
-            os.close(file)
-        if current < 0 or self._is_refused:
-            return
-        try:
-            # Closed by this thread alone, so that the number still means the same file.
-            os.fdatasync(current)
-        except OSError as error:
-            # The kernel may have dropped what it could not write; to try again proves nothing.
-            self._is_refused = self.is_due = True
-            self._note(error)
-
-    def _note(self, error: OSError) -> None:
-        self.failures += 1
-        logger.error("the journal could not be synced to the disk: %s", error.strerror)
-
-    def close(self) -> None:
-        """Sync and close everything, and end the thread."""
-        self.retire()
-        self._stop.set()
-        self._work.set()
-        self._thread.join()
-        self._sync()
 
 
 class LaneWriter:
@@ -198,30 +106,58 @@ class LaneWriter:
             self._reserved -= found[3]
             self._told[intent] = found[0]
 
-    def append_intent(self, intent: str, record: bytes) -> None:
-        """Write an intent, and keep room in the segment for its outcome.
+    def append(self, kind: int, intent: str, count: int, rows: bytes, written: float) -> None:
+        """Write an intent, and keep room for its outcome, or what came of one.
+
+        Every call writes two records, so that this is ``_journal_format.pack`` and ``_append`` in
+        one function, for the usual case of the latter.
+
+        Args:
+            kind: ``INTENT`` or ``OUTCOME``.
+            intent: The intent's id.
+            count: How many rows an outcome has.
+            rows: The rows.
+            written: Unix time in seconds.
 
         Raises:
             OSError: It is not written.
+            ValueError: It is too large.
         """
+        name = intent.encode()
+        size = len(name)
+        length = size + len(rows)
+        if length > MAX_RECORD_BYTES or size > 0xFFFF:
+            raise ValueError("the record is too large")
+        checked = pack_head(kind, size, count, length, written) + name + rows
+        record = pack_begin(MARKER, crc32(checked)) + checked
         length = len(record)
-        room = 2 * length + 512
-        reserved = self._reserved + room
-        # Beyond half a segment nothing more is kept: then every intent would begin a new one.
-        self._append(record, reserved if reserved < self._half_segment else self._half_segment)
-        self._reserved = reserved
-        self._open[intent] = (self._number, self._offset - length, length, room)
-
-    def append_outcome(self, intent: str, record: bytes) -> None:
-        """Write what came of an intent.
-
-        Raises:
-            OSError: It is not written.
-        """
-        self._append(record, 0)
+        room = keep = 0
+        if kind == INTENT:
+            room = 2 * length + 512
+            keep = self._reserved + room
+            if keep > self._half_segment:
+                # Beyond that nothing more is kept: then every intent would begin a new segment.
+                keep = self._half_segment
+        offset = self._offset
+        end = offset + length
+        mapped = self._map
+        if mapped is None or end + keep > self._capacity:
+            self._append(record, keep)
+            offset = self._offset - length
+        else:
+            # The kernel has the bytes as soon as they are copied, without being called.
+            mapped[offset:end] = record
+            self._offset = end
+            if self._group is not None and self._group.is_due:
+                self._note_written(self._group)
+        if kind == INTENT:
+            self._reserved += room
+            self._open[intent] = (self._number, offset, length, room)
+            return
         if self._told:
             self._told.pop(intent, None)
-        if (found := self._open.pop(intent, None)) is not None:
+        found = self._open.pop(intent, None)
+        if found is not None:
             self._reserved -= found[3]
 
     def _append(self, record: bytes, keep: int) -> None:
@@ -230,13 +166,15 @@ class LaneWriter:
             self._begin_segment(len(record) + keep)
             end = self._offset + len(record)
         if self._map is not None:
-            # The kernel has the bytes as soon as they are copied, without being called.
             self._map[self._offset : end] = record
         else:
             self._write(record)
         self._offset = end
-        group = self._group
-        if group is not None and group.is_due and not group.wrote():
+        if self._group is not None and self._group.is_due:
+            self._note_written(self._group)
+
+    def _note_written(self, group: GroupSync) -> None:
+        if not group.wrote():
             self._leave_segment(whole=False)
 
     def _write(self, record: bytes) -> None:

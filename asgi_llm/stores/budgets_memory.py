@@ -8,8 +8,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 
-import msgspec
-
 from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores._budget_periods import GRAINS, SECOND, period_at
 from asgi_llm.stores.budgets import (
@@ -23,12 +21,8 @@ from asgi_llm.stores.budgets import (
 __all__ = ["MemoryBudgets"]
 
 
-class _Hold(msgspec.Struct, gc=False):
-    """What one request reserved of one budget."""
-
-    amount: int
-    start: int
-    deadline: float
+_Hold = tuple[int, int, float]
+"""What one request reserved of one budget: amount, start of the period, deadline."""
 
 
 class _Account:
@@ -56,15 +50,11 @@ class _Account:
                 while self.parts and self.parts[0][0] < horizon:
                     self.spent -= self.parts.popleft()[1]
         if self.next_lapse <= now:
-            for lease in [lease for lease, hold in self.holds.items() if hold.deadline <= now]:
-                hold = self.holds.pop(lease)
-                if self.is_current(hold):
-                    self.reserved -= hold.amount
-            self.next_lapse = min((hold.deadline for hold in self.holds.values()), default=inf)
-
-    def is_current(self, hold: _Hold) -> bool:
-        """Whether what was held then counts in the period of now."""
-        return self.parts is not None or hold.start == self.start
+            for lease in [lease for lease, hold in self.holds.items() if hold[2] <= now]:
+                amount, start, _ = self.holds.pop(lease)
+                if self.parts is not None or start == self.start:
+                    self.reserved -= amount
+            self.next_lapse = min((hold[2] for hold in self.holds.values()), default=inf)
 
     def add(self, amount: int) -> None:
         """Spend ``amount``."""
@@ -132,13 +122,13 @@ class MemoryBudgets:
         if refused_by is None or not enforce:
             deadline = now + lease_seconds * SECOND
             for account in accounts:
-                account.holds[lease] = _Hold(amount, account.start, deadline)
+                account.holds[lease] = (amount, account.start, deadline)
                 account.reserved += amount
                 account.next_lapse = min(account.next_lapse, deadline)
         return BudgetDecision(refused_by is None, refused_by, tuple(statuses))
 
     def hold_at_once(
-        self, demands: Sequence[BudgetDemand], amount: int, lease: str, lease_seconds: float
+        self, demands: Sequence[BudgetDemand], amount: int, lease: str, lease_seconds: float = inf
     ) -> bool:
         """``reserve`` for the usual answer, without a coroutine or a decision.
 
@@ -151,24 +141,33 @@ class MemoryBudgets:
         now = round(self._clock() * SECOND)
         now = self._latest = now if now > self._latest else self._latest
         deadline = now + lease_seconds * SECOND
-        accounts = []
-        for demand in demands:
-            account = self._accounts.get(demand.key)
+        known = self._accounts
+        for place, demand in enumerate(demands):
+            account = known.get(demand.key)
             if account is None or now >= account.end or now >= account.next_lapse:
-                account = self._account(demand, now)
+                try:
+                    account = self._account(demand, now)
+                except StoreError:
+                    self._take_back(demands[:place], lease)
+                    raise
             if (
                 account.spent + account.reserved + amount > demand.limit
                 and amount
                 and demand.rule.hard
             ):
+                self._take_back(demands[:place], lease)
                 return False
-            accounts.append(account)
-        for account in accounts:
-            account.holds[lease] = _Hold(amount, account.start, deadline)
+            account.holds[lease] = (amount, account.start, deadline)
             account.reserved += amount
             if deadline < account.next_lapse:
                 account.next_lapse = deadline
         return True
+
+    def _take_back(self, demands: Sequence[BudgetDemand], lease: str) -> None:
+        """Undo what the step that is under way has held."""
+        for demand in demands:
+            account = self._accounts[demand.key]
+            account.reserved -= account.holds.pop(lease)[0]
 
     async def renew(
         self, demands: Sequence[BudgetDemand], *, lease: str, lease_seconds: float
@@ -181,7 +180,7 @@ class MemoryBudgets:
                 account.advance(demand.rule, now)
                 hold = account.holds.get(lease)
                 if hold is not None:
-                    hold.deadline = now + lease_seconds * SECOND
+                    account.holds[lease] = (hold[0], hold[1], now + lease_seconds * SECOND)
 
     async def settle(
         self, demands: Sequence[BudgetDemand], *, lease: str, actual: int
@@ -196,9 +195,15 @@ class MemoryBudgets:
         return self.settle_at_once(demands, lease, actual)
 
     def settle_at_once(
-        self, demands: Sequence[BudgetDemand], lease: str, actual: int
+        self, demands: Sequence[BudgetDemand], lease: str, actual: int, *, tells: bool = True
     ) -> tuple[BudgetUse, ...]:
         """``settle`` without a coroutine.
+
+        Args:
+            demands: As for ``settle``.
+            lease: As for ``settle``.
+            actual: As for ``settle``.
+            tells: Whether the uses are wanted.
 
         Raises:
             StoreError: As for ``settle``.
@@ -216,12 +221,13 @@ class MemoryBudgets:
             if hold is None:
                 account.add(actual)
             elif account.parts is not None:
-                account.reserved -= hold.amount
+                account.reserved -= hold[0]
                 account.add(actual)
-            elif hold.start == account.start:
-                account.reserved -= hold.amount
+            elif hold[1] == account.start:
+                account.reserved -= hold[0]
                 account.spent = before + actual
-            uses.append(BudgetUse(before, account.spent))
+            if tells:
+                uses.append(BudgetUse(before, account.spent))
         return tuple(uses)
 
     async def spent(self, demands: Sequence[BudgetDemand]) -> tuple[BudgetStatus, ...]:

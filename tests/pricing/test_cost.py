@@ -23,7 +23,10 @@ from asgi_llm.pricing import (
     format_usd,
     read_rows,
 )
+from asgi_llm.pricing._money import price_text
+from asgi_llm.pricing.compiled import CompiledRow
 from asgi_llm.pricing.rows import Rate
+from asgi_llm.stores.budgets import to_pico
 from asgi_llm.types import Usage
 from asgi_llm.wire.usage import usage_from_openai
 from tests.pricing.strategies import AT, BUCKETS, SOURCE, prices, rows, states, usages
@@ -325,3 +328,34 @@ def test_a_row_in_force_is_told_anew_at_each_border() -> None:
 
 def _flat(input: int) -> Price:
     return Price(rates=Rates(input=Decimal(input), output=Decimal(0)))
+
+
+fine_money = st.one_of(
+    st.decimals(min_value=0, max_value=1000, places=24), st.decimals(0, 10**9, places=0)
+)
+
+
+@given(rate_in=fine_money, rate_out=fine_money, counts=st.tuples(st.integers(1), st.integers(1)))
+def test_text_costs_the_same_in_whole_pico_dollars(
+    rate_in: Decimal, rate_out: Decimal, counts: tuple[int, int]
+) -> None:
+    """Rates that are whole numbers of them give the amount itself; no others are taken for such."""
+    counts = min(counts[0], 2**53), min(counts[1], 2**53)
+    rates = Rates(input=rate_in, output=rate_out)
+    row = CompiledRow(PriceRow(source=SOURCE, standard=Price(rates=rates)))
+    if row.text is None:
+        # What is free is not priced by its text.
+        assert rate_in == rate_out == 0
+        return
+    usage = Usage(input_uncached=counts[0], output_text=counts[1])
+    cost = CompiledPrice([row.row]).cost(usage, at=AT)
+    amount, parts = price_text(row.text.usd, *counts)
+    assert (repr(cost.amount_usd), repr(cost.parts)) == (repr(amount), repr(parts))
+    million = Fraction(10**6)
+    exact = Fraction(rate_in) / million * counts[0] + Fraction(rate_out) / million * counts[1]
+    assert exact == Fraction(amount)
+    pico = row.text.pico
+    is_whole = all((Fraction(rate) * million).denominator == 1 for rate in (rate_in, rate_out))
+    assert is_whole == (pico is not None)
+    if pico is not None:
+        assert to_pico(amount) == pico[0] * counts[0] + pico[1] * counts[1]

@@ -129,7 +129,7 @@ async def test_the_worst_case_is_reserved_and_the_cost_is_settled() -> None:
     assert (29_000_000, 0) == await store.of(budget, "k1")
 
 
-async def test_200_at_once_never_spend_more_than_there_is() -> None:
+async def test_b15_200_at_once_never_spend_more_than_there_is() -> None:
     """With room for 100 of them at their worst, 100 are let through and 100 are not."""
     app = App(chat_answer(usage=usage_of(9, 100)))
     budget = rule(WORST * 100)
@@ -303,7 +303,7 @@ async def test_a_store_that_hangs_is_given_up_after_its_deadline() -> None:
     assert 2 == inside.store_failures
 
 
-async def test_what_was_not_settled_is_settled_by_itself() -> None:
+async def test_b15_what_was_not_settled_is_settled_by_itself() -> None:
     """A second later, without another request."""
     store, budget = Watched(), rule(1)
     store.fails = {"settle"}
@@ -424,7 +424,7 @@ async def test_a_cap_that_is_no_amount_is_refused(cap: Any) -> None:
     ),
     ids=str,
 )
-async def test_numbers_that_would_make_a_reservation_too_small_are_refused(
+async def test_b14_b15_numbers_that_would_make_a_reservation_too_small_are_refused(
     document: Any,
 ) -> None:
     """What is reserved is what the provider can charge, or the request is not made."""
@@ -473,7 +473,7 @@ async def test_the_models_own_most_bounds_what_is_reserved() -> None:
         assert ("reserve", to_pico(usd("0.000509"))) == store.calls[0]
 
 
-async def test_a_budget_of_nothing_lets_pass_what_is_free() -> None:
+async def test_b15_a_budget_of_nothing_lets_pass_what_is_free() -> None:
     """A price of zero spends nothing, and is no unknown price."""
     inside = layer(App(), rule(0), provider="free")
     assert 200 == (await ask(As(inside, key_id="k1"))).status

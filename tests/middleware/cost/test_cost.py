@@ -127,7 +127,7 @@ async def test_usage_in_the_state_is_believed_before_the_answer() -> None:
     ),
     ids=str,
 )
-async def test_nonsense_for_usage_is_estimated_and_never_negative(usage: Any) -> None:
+async def test_b42_nonsense_for_usage_is_estimated_and_never_negative(usage: Any) -> None:
     """Whatever a provider says of its tokens, the row is flagged and no part is below zero."""
     notes = Notes()
     answer = chat_answer("One two three.")
@@ -283,7 +283,7 @@ async def test_the_state_has_the_cost_before_the_last_byte_leaves() -> None:
     assert [usd("0.000029")] == seen
 
 
-async def test_a_price_that_is_not_known_is_flagged_and_not_zero() -> None:
+async def test_b15_a_price_that_is_not_known_is_flagged_and_not_zero() -> None:
     """The default: the call passes, the row says that nobody knows, and no header lies."""
     notes = Notes()
     answer = await ask(layer(App(), notes, prices=PriceTable()))
@@ -292,7 +292,7 @@ async def test_a_price_that_is_not_known_is_flagged_and_not_zero() -> None:
     assert Usage(input_uncached=9, output_text=2) == notes.row.usage
 
 
-async def test_a_price_that_is_not_known_can_block() -> None:
+async def test_b15_a_price_that_is_not_known_can_block() -> None:
     """Nothing is called, and the client learns why."""
     notes, app = Notes(), App()
     answer = await ask(layer(app, notes, prices=PriceTable(), unknown_price="block"))
@@ -309,7 +309,9 @@ async def test_a_price_that_is_not_known_can_block() -> None:
     ((Decimal("0.25"), "0.25"), ({"input": 2, "output": 20}, "0.000058"), ("0.5", "0.5")),
     ids=str,
 )
-async def test_a_price_that_is_not_known_can_have_a_stand_in(stand_in: Any, amount: str) -> None:
+async def test_b15_a_price_that_is_not_known_can_have_a_stand_in(
+    stand_in: Any, amount: str
+) -> None:
     """A figure for the request or a price for its tokens, flagged as an estimate."""
     notes = Notes()
     answer = await ask(layer(App(), notes, prices=PriceTable(), unknown_price=stand_in))
@@ -317,7 +319,7 @@ async def test_a_price_that_is_not_known_can_have_a_stand_in(stand_in: Any, amou
     assert (usd(amount), True) == (notes.row.cost.amount_usd, notes.row.cost.estimated)
 
 
-async def test_a_price_of_zero_is_a_price() -> None:
+async def test_b15_a_price_of_zero_is_a_price() -> None:
     """Free is known to be free."""
     free = Notes()
     answer = await ask(layer(App(), free, provider="free"))
@@ -358,7 +360,7 @@ async def test_tags_come_from_metadata_and_the_callers_own_cannot_be_changed() -
     assert {"job": "nightly"} == some.row.tags
 
 
-async def test_the_same_client_request_id_twice_is_two_rows() -> None:
+async def test_a4_the_same_client_request_id_twice_is_two_rows() -> None:
     """Ids are minted inside: nobody can make two charges one."""
     notes = Notes()
     app = layer(App(), notes)

@@ -216,7 +216,7 @@ POINTS = sorted(random.Random(5).sample(range(1, WORDS), 4))
 
 
 @pytest.mark.parametrize("point", (*POINTS, WORDS))
-async def test_a_client_that_leaves_pays_for_what_the_provider_served(point: int) -> None:
+async def test_b17_a_client_that_leaves_pays_for_what_the_provider_served(point: int) -> None:
     """``cancel``: the upstream is closed, and the row has the tokens of the upstream's own row."""
     notes, never, sent = Notes(), asyncio.Event(), asyncio.Event()
     events = chat_events(TEXT)
@@ -240,7 +240,7 @@ async def test_a_client_that_leaves_pays_for_what_the_provider_served(point: int
 
 
 @pytest.mark.parametrize("point", POINTS)
-async def test_a_drained_stream_is_paid_for_to_the_token(point: int) -> None:
+async def test_b17_a_drained_stream_is_paid_for_to_the_token(point: int) -> None:
     """``drain``: the upstream is read to its end, and its own figures are in the row."""
     notes, go_on = Notes(), asyncio.Event()
     events = chat_events(TEXT)
@@ -267,7 +267,7 @@ async def test_a_drained_stream_is_paid_for_to_the_token(point: int) -> None:
     )
 
 
-async def test_draining_ends_when_its_time_is_over() -> None:
+async def test_b17_draining_ends_when_its_time_is_over() -> None:
     """A provider that stalls is not waited for longer than was said."""
     notes, never = Notes(), asyncio.Event()
     events = chat_events(TEXT)
@@ -285,7 +285,7 @@ async def test_draining_ends_when_its_time_is_over() -> None:
 
 
 @pytest.mark.parametrize("document", (HELLO, STREAM), ids=("whole", "stream"))
-async def test_a_client_that_leaves_before_the_first_byte(document: Any) -> None:
+async def test_b18_a_client_that_leaves_before_the_first_byte(document: Any) -> None:
     """The upstream is closed within a second, and the row has the input as counted."""
     notes, never = Notes(), asyncio.Event()
     async with Upstream() as upstream:
@@ -303,7 +303,7 @@ async def test_a_client_that_leaves_before_the_first_byte(document: Any) -> None
     )
 
 
-async def test_a_stream_that_breaks_off_is_billed_and_failed() -> None:
+async def test_b19_a_stream_that_breaks_off_is_billed_and_failed() -> None:
     """The client gets an error event and no false end; the row has the tokens that came."""
     notes = Notes()
     async with Upstream() as upstream:
@@ -322,7 +322,7 @@ async def test_a_stream_that_breaks_off_is_billed_and_failed() -> None:
     assert notes.row.usage.output_tokens >= served.output_tokens == 3
 
 
-async def test_a_host_that_cancels_the_request_loses_no_row() -> None:
+async def test_b17_b18_a_host_that_cancels_the_request_loses_no_row() -> None:
     """Cancelled in the midst of a stream, and again while it is settled."""
     notes, started = Notes(), asyncio.Event()
     events = [_sse.encode(msgspec.json.encode(event)) for event in chat_events(TEXT)[:3]]

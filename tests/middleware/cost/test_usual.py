@@ -13,9 +13,10 @@ import pytest
 
 from asgi_llm.errors import InternalError
 from asgi_llm.middleware.cost import CostMiddleware
+from asgi_llm.pricing import PriceTable
 from asgi_llm.state import ATTEMPTS, CACHE_STATUS, DEPLOYMENT, FAILURE, OPERATION, USAGE, State
 from asgi_llm.stores._journal_lane import unknown_row
-from asgi_llm.stores.budgets import BudgetDecision, BudgetRule
+from asgi_llm.stores.budgets import BudgetDecision, BudgetRule, demand_of, to_pico
 from asgi_llm.stores.budgets_memory import MemoryBudgets
 from asgi_llm.stores.journal import FileJournal
 from asgi_llm.stores.ledger import LedgerRow
@@ -117,6 +118,7 @@ def tried(**fields: Any) -> Attempt:
 
 
 GPT = Deployment(provider="openai", model="gpt-5")
+TEXT = Usage(input_uncached=5, output_text=2)
 TOOK = Usage(input_uncached=5, input_cached=3, output_text=2)
 CASES: dict[str, Any] = {
     "it says its usage": App(),
@@ -126,6 +128,23 @@ CASES: dict[str, Any] = {
     ),
     "nor is that it is one": App(before=sets((USAGE, TOOK), (DEPLOYMENT, GPT))),
     "none is noted": App(before=sets((USAGE, TOOK), (DEPLOYMENT, GPT), (ATTEMPTS, ()))),
+    "text alone": App(before=sets((USAGE, TEXT), (ATTEMPTS, (tried(),)))),
+    "text alone, not noted yet": App(
+        before=sets((USAGE, TEXT), (OPERATION, "chat"), (DEPLOYMENT, GPT))
+    ),
+    "text alone, in other words": App(
+        headers=[(b"Content-Encoding", b"identity")],
+        media=b"Application/JSON; charset=utf-8",
+        before=sets((USAGE, TEXT), (ATTEMPTS, (tried(),))),
+    ),
+    "text alone, counted": App(
+        before=sets((USAGE, msgspec.structs.replace(TEXT, estimated=True)), (ATTEMPTS, (tried(),)))
+    ),
+    "text in alone": App(before=sets((USAGE, Usage(input_uncached=9)), (ATTEMPTS, (tried(),)))),
+    "text and searches": App(
+        {**chat_answer(), "usage": {"server_tool_use": {"web_search_requests": 1}}},
+        before=sets((USAGE, TEXT), (ATTEMPTS, (tried(),))),
+    ),
     "another place": App(before=sets((USAGE, TOOK), (ATTEMPTS, (tried(model="gpt-5"),)))),
     "a service tier": App(
         {**chat_answer(), "service_tier": "flex"},
@@ -169,17 +188,63 @@ async def test_the_journal_on_disk_has_the_rows_of_any_journal(
 ) -> None:
     """It gets bytes, others get rows, and a ledger is waited for: they are the same rows."""
     app, notes, ledger, journal = CASES[case], Notes(), Notes(), FileJournal(tmp_path)
-    document = {**HELLO, "stream": case == "a stream", "metadata": {"team": "blue"}}
+    plain = {**HELLO, "stream": case == "a stream"}
+    tagged = {**plain, "metadata": {"team": "blue"}}
     options: dict[str, Any] = {"prices": PRICES, "wall_clock": lambda: 1_795_250_000.123456}
-    await ask(As(CostMiddleware(app, journal=notes, **options), **principal), document)
-    await ask(As(CostMiddleware(app, journal=journal, **options), **principal), document)
-    await ask(As(CostMiddleware(app, ledger=ledger, **options), **principal), document)
+    spent, told = [], []
+    for writer in ({"journal": notes}, {"journal": journal}, {"ledger": ledger}):
+        store, plenty = MemoryBudgets(), BudgetRule(scope="everyone", amount_usd=Decimal(10**12))
+        layer = CostMiddleware(app, budgets=[plenty], budget_store=store, **options, **writer)
+        inside = As(layer, **principal)
+        # What is asked for the second time is known.
+        answers = [await ask(inside, document) for document in (tagged, plain, plain, plain)]
+        told.append([dict(answer.headers).get(b"x-cost") for answer in answers])
+        (status,) = await store.spent([demand_of(plenty, "")])
+        spent.append((status.spent, status.reserved))
     assert 0 == journal.open_intents
     batch = journal.read(100)
     found = [] if batch is None else batch.rows
     journal.close()
-    assert [seen(row) for row in notes.rows] == [seen(row) for row in found]
-    assert [seen(row) for row in ledger.rows] == [seen(row) for row in found]
+    # In words, for amounts are equal that have not the same digits.
+    assert [repr(seen(row)) for row in notes.rows] == [repr(seen(row)) for row in found]
+    assert [repr(seen(row)) for row in ledger.rows] == [repr(seen(row)) for row in found]
+    assert [spent[0]] * 3 == spent
+    assert [told[0]] * 3 == told
+
+
+async def test_a_known_request_that_cannot_be_written_holds_no_budget() -> None:
+    """Where that is declared to end it: what was reserved for it is given back at once."""
+    notes, store = Notes(), MemoryBudgets()
+    plenty = BudgetRule(scope="everyone", amount_usd=Decimal(1000))
+    options: dict[str, Any] = {"prices": PRICES, "budgets": [plenty], "budget_store": store}
+    inside = CostMiddleware(App(), journal=notes, on_store_error="deny", **options)
+    assert 200 == (await ask(inside, PLAIN)).status
+    (before,) = await store.spent([demand_of(plenty, "")])
+    notes.fails.add("intend")
+    assert 503 == (await ask(inside, PLAIN)).status
+    (after,) = await store.spent([demand_of(plenty, "")])
+    assert (before.spent, 0) == (after.spent, after.reserved)
+
+
+@pytest.mark.parametrize("price", ["0.0000001", "0.1234567", "2.5"])
+async def test_budgets_are_charged_what_the_row_says(price: str, tmp_path: Path) -> None:
+    """Also where a rate is no whole number of pico-USD: each call is rounded up by itself."""
+    prices = PriceTable(overrides={"openai": {"*": {"input": Decimal(price), "output": 10}}})
+    store, journal = MemoryBudgets(), FileJournal(tmp_path)
+    plenty = BudgetRule(scope="everyone", amount_usd=Decimal(1000))
+    app = App(before=sets((USAGE, TEXT), (ATTEMPTS, (tried(),))))
+    inside = CostMiddleware(
+        app, prices=prices, budgets=[plenty], budget_store=store, journal=journal
+    )
+    for _ in range(3):
+        assert 200 == (await ask(inside, PLAIN)).status
+    batch = journal.read(100)
+    assert batch is not None
+    amounts = [row.cost.amount_usd for row in batch.rows]
+    journal.close()
+    assert [(5 * Decimal(price) + 20) / 10**6] * 3 == amounts
+    (status,) = await store.spent([demand_of(plenty, "")])
+    assert sum(to_pico(amount) for amount in amounts if amount is not None) == status.spent
 
 
 async def test_what_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
@@ -190,6 +255,21 @@ async def test_what_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
     batch = journal.read(100)
     assert batch is not None
     assert ["no \ufffd text"] == [(row.key_id or "")[:9] for row in batch.rows]
+    assert 0 == journal.open_intents
+    journal.close()
+
+
+async def test_a_count_beyond_all_bounds_is_written_all_the_same(tmp_path: Path) -> None:
+    """The row of a usual answer has the most that one can hold, and none is lost by it."""
+    journal, beyond = FileJournal(tmp_path), Usage(input_uncached=2**64, output_text=1)
+    app = App(before=sets((USAGE, beyond), (ATTEMPTS, (tried(),))))
+    inside = CostMiddleware(app, prices=PRICES, journal=journal)
+    for _ in range(2):
+        assert 200 == (await ask(inside, PLAIN)).status
+    batch = journal.read(100)
+    assert batch is not None
+    assert [1, 1] == [row.usage.output_text for row in batch.rows]
+    assert all(10**9 < row.usage.input_uncached < 2**64 for row in batch.rows)
     assert 0 == journal.open_intents
     journal.close()
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
+from asgi_llm.errors import StoreError
 from asgi_llm.stores.budgets import BudgetRule, BudgetUse, demand_of
 from asgi_llm.stores.budgets_memory import MemoryBudgets
 
@@ -44,3 +47,23 @@ async def test_what_is_held_lapses() -> None:
     assert store.hold_at_once([budget], 10**12, "b", float("inf"))
     now += 3600
     assert not store.hold_at_once([budget], 1, "c", 60.0)
+
+
+async def test_a_store_that_is_full_holds_nothing() -> None:
+    """What was held of the budgets before the one that finds no room is taken back."""
+    budget = demand_of(BudgetRule(scope="everyone", amount_usd=Decimal(1)), "")
+    another = demand_of(BudgetRule(scope="user", amount_usd=Decimal(1)), "ada")
+    store = MemoryBudgets(clock=lambda: 1_795_250_000.0, max_entries=1)
+    assert store.hold_at_once([budget], 1, "a", 60.0)
+    with pytest.raises(StoreError):
+        store.hold_at_once([budget, another], 5, "b", 60.0)
+    assert [1] == [one.reserved for one in await store.spent([budget])]
+
+
+async def test_uses_that_nobody_wants_are_not_told() -> None:
+    """What is spent is the same."""
+    budget = demand_of(BudgetRule(scope="everyone", amount_usd=Decimal(1)), "")
+    store = MemoryBudgets(clock=lambda: 1_795_250_000.0)
+    assert store.hold_at_once([budget], 9, "a")
+    assert () == store.settle_at_once([budget], "a", 7, tells=False)
+    assert [(7, 0)] == [(one.spent, one.reserved) for one in await store.spent([budget])]

@@ -7,10 +7,11 @@ import os
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from asgi_llm.errors import ConfigurationError
-from asgi_llm.stores._journal_format import MAGIC
+from asgi_llm.stores._journal_format import INTENT, MAGIC, OUTCOME, encode_rows, pack
 from asgi_llm.stores._journal_lane import lanes_of, segment_path, segments_of
 from asgi_llm.stores._journal_writer import Sync
 from asgi_llm.stores.journal import FileJournal
@@ -257,6 +258,24 @@ def test_a_record_of_another_version_is_kept_for_people(tmp_path: Path) -> None:
         lane.acknowledge(rest)
     lane.remove()
     assert 1 == len(os.listdir(tmp_path / "damaged"))
+
+
+def test_a_lane_of_the_format_before_is_kept_for_people(tmp_path: Path) -> None:
+    """Its rows, of two parts, are not guessed at, neither outcomes nor intents."""
+    journal = FileJournal(tmp_path, fsync="never")
+    journal.settle((make_row("a"),), intent="a")
+    die(journal)
+    (lane,) = lanes_of(tmp_path)
+    ((shared, own, _),) = msgspec.msgpack.decode(encode_rows([make_row("b")]))
+    row = msgspec.msgpack.encode([[shared, own]])
+    records = pack(OUTCOME, "a", 1, row, 1.0) + pack(INTENT, "b", 0, row, 1.0)
+    segment_path(lane, 1).write_bytes(b"asgi-llm journal 1\n" + records)
+    (taken,) = FileJournal(tmp_path).take_over()
+    while (batch := taken.read(10)) is not None:
+        assert [] == batch.rows
+        taken.acknowledge(batch)
+    taken.remove()
+    assert [f"{lane.name}.00000001.journal"] == os.listdir(tmp_path / "damaged")
 
 
 def test_the_age_is_that_of_the_oldest_pending_row(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from asgi_llm.stores._journal_rows import decode_rows, encode_rows
-from asgi_llm.types import Cost, Usage
+from asgi_llm.pricing._money import price_text
+from asgi_llm.stores._journal_rows import decode_rows, encode_rows, pack_result
+from asgi_llm.types import Cost, PriceSource, Usage
 from tests.stores.ledger.rows import make_row
 
 ROWS = [
@@ -41,9 +42,10 @@ def test_every_row_comes_back() -> None:
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
-    """They stand at the end of both parts of a row, and of the row."""
-    ((shared, own),) = msgspec.msgpack.decode(encode_rows(ROWS[:1]))
-    later = msgspec.msgpack.encode([[[*shared, "more"], [*own, 1, None], {"more": 1}]])
+    """They stand at the end of each part of a row, and of the row."""
+    ((shared, own, result),) = msgspec.msgpack.decode(encode_rows(ROWS[:1]))
+    parts = [*shared, "more"], [*own, 1, None], [*result, ["more"]], {"more": 1}
+    later = msgspec.msgpack.encode([parts])
     assert ROWS[:1] == decode_rows(later)
 
 
@@ -66,7 +68,33 @@ def test_what_is_no_row_is_told(data: bytes) -> None:
 
 def test_a_time_that_no_calendar_has_is_told() -> None:
     """By the same error."""
-    ((shared, own),) = msgspec.msgpack.decode(encode_rows(ROWS[:1]))
+    ((shared, own, result),) = msgspec.msgpack.decode(encode_rows(ROWS[:1]))
     own[2] = 2**62
     with pytest.raises(msgspec.DecodeError):
-        decode_rows(msgspec.msgpack.encode([[shared, own]]))
+        decode_rows(msgspec.msgpack.encode([[shared, own, result]]))
+
+
+def test_rates_become_the_amounts_that_were_charged() -> None:
+    """A row with rates in place of amounts reads as the one with the amounts, digit by digit."""
+    usage = Usage(input_uncached=190, output_text=75)
+    source = PriceSource(table="test", version="1", row="p/m")
+    rates = Decimal("0.00000015"), Decimal("0.000000600")
+    amount, parts = price_text(rates, 190, 75)
+    cost = Cost(amount_usd=amount, parts=parts, source=source)
+    row = make_row("usual", usage=usage, cost=cost, status=200)
+    (packed,) = msgspec.msgpack.decode(encode_rows([row]))
+    unpriced = Cost(amount_usd=None, source=source)
+    result = pack_result(1, "complete", usage, unpriced, 200, None, None, False, None, rates)
+    again = decode_rows(msgspec.msgpack.encode([[*packed[:2], msgspec.msgpack.decode(result)]]))
+    assert [row] == again
+    assert "0.0000735" == str(amount.normalize())
+    assert repr(cost) == repr(again[0].cost)
+
+
+def test_rates_beyond_all_arithmetic_are_told() -> None:
+    """By the same error: nothing is rounded."""
+    ((shared, own, result),) = msgspec.msgpack.decode(encode_rows(ROWS[:1]))
+    own[4:6] = 7, 7
+    result[-1] = ["1" * 80, "0.1"]
+    with pytest.raises(msgspec.DecodeError):
+        decode_rows(msgspec.msgpack.encode([[shared, own, result]]))

@@ -1,0 +1,217 @@
+"""Whether a call is made: its worst cost is reserved, and it is written down before it begins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from starlette.types import Scope, Send
+
+from asgi_llm import _json
+from asgi_llm._asgi import BufferedBody
+from asgi_llm.errors import StoreError
+from asgi_llm.middleware._budget_calls import BudgetCalls
+from asgi_llm.middleware._cost_account import Meterage
+from asgi_llm.middleware._cost_answer import CostedAnswer
+from asgi_llm.middleware._cost_books import Books
+from asgi_llm.middleware._cost_budgets import BudgetPlan, RefusalStatus, refusal
+from asgi_llm.middleware._cost_kinds import Kinds
+from asgi_llm.middleware._cost_request import MAX_COST_FIELD, wants_usage
+from asgi_llm.middleware._cost_rows import Asked, new_row_id
+from asgi_llm.middleware._cost_worst import WorstCase
+from asgi_llm.middleware._limit_plan import model_of
+from asgi_llm.state import PRINCIPAL, State
+from asgi_llm.types import Document
+
+__all__ = ["Admission"]
+
+_STREAMED_WITH_USAGE: Final = frozenset(("/v1/chat/completions", "/v1/completions"))
+
+
+class Admission:
+    """Admits requests, or refuses them.
+
+    Args:
+        kinds: Finds what requests have in common.
+        worst: Finds the most that they can cost.
+        calls: Reserves that.
+        books: Where they are written down.
+        meterage: What their answers share.
+        enforce: Whether anything is refused.
+        deny: Whether a request is refused that cannot be checked or written down.
+        refusal_status: Of the answer where a budget has no room.
+        wall_clock: Unix time in seconds.
+
+    Attributes:
+        refusals: Requests that a budget had no room for, refused or not.
+    """
+
+    def __init__(
+        self,
+        *,
+        kinds: Kinds,
+        worst: WorstCase,
+        calls: BudgetCalls,
+        books: Books,
+        meterage: Meterage,
+        enforce: bool,
+        deny: bool,
+        refusal_status: RefusalStatus,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._kinds = kinds
+        self._worst = worst
+        self._calls = calls
+        self._books = books
+        self._meterage = meterage
+        self._enforce = enforce
+        self._deny = deny
+        self._refusal_status: RefusalStatus = refusal_status
+        self._wall_clock = wall_clock
+        self.refusals = 0
+
+    def admit_at_once(
+        self,
+        send: Send,
+        state: State,
+        headers: Mapping[bytes, bytes],
+        path: str,
+        document: Document,
+    ) -> CostedAnswer | None:
+        """``admit`` for a plain chat that nobody has to be waited for; None: nothing was done.
+
+        Raises:
+            StoreError: It is not to be made.
+        """
+        asker, model = state.get(PRINCIPAL), document.get("model")
+        if type(model) is not str or "metadata" in document:
+            return None
+        kind = self._kinds.settled.get((id(asker), path, model))
+        if kind is None or kind.asker is not asker or kind.plan is None:
+            return None
+        streamed = told = document.get("stream") is True
+        if streamed and path in _STREAMED_WITH_USAGE:
+            if not wants_usage(document):
+                return None
+        else:
+            told = False
+        plan, memory = kind.plan, self._calls.memory
+        if plan.demands and memory is None:
+            return None
+        seconds = self._wall_clock()
+        micros = round(seconds * 1_000_000)
+        asked = Asked(
+            new_row_id(), state.request_id, seconds, micros, kind, plan, document, streamed
+        )
+        amount = self._worst.find_at_once(headers, asked)
+        if amount < 0:
+            return None
+        lease = ""
+        if plan.demands:
+            lease = asked.id
+            try:
+                held = memory is not None and memory.hold_at_once(plan.demands, amount, lease)
+            except StoreError:
+                held = False
+            if not held:
+                return None
+        try:
+            self._books.intend(asked)
+        except StoreError as error:
+            if self._deny and self._enforce:
+                if lease:
+                    self._books.settle_at_once(asked, lease, 0)
+                raise _not_written() from error
+        return CostedAnswer(self._meterage, send, state, asked, lease, False, told)
+
+    async def admit(
+        self,
+        scope: Scope,
+        send: Send,
+        state: State,
+        path: str,
+        body: BufferedBody,
+        document: Document,
+        is_form: bool,
+    ) -> tuple[Scope, CostedAnswer]:
+        """Reserve and note the call; what is needed to make it.
+
+        Raises:
+            LLMError: It is not to be made.
+        """
+        kind, plan = self._kinds.find(state.get(PRINCIPAL), path, model_of(document), document)
+        streamed = document.get("stream") is True
+        seconds = self._wall_clock()
+        micros = round(seconds * 1_000_000)
+        asked = Asked(
+            new_row_id(), state.request_id, seconds, micros, kind, plan, document, streamed
+        )
+        amount = self._worst.find_at_once(state.headers, asked)
+        if amount < 0:
+            amount, document = await self._worst.find(state, asked)
+        told = hides = False
+        if asked.streamed and not is_form and path in _STREAMED_WITH_USAGE:
+            told = wants_usage(document)
+            if not told:
+                hides = True
+                options = document.get("stream_options")
+                given = options if isinstance(options, dict) else {}
+                document = {**document, "stream_options": {**given, "include_usage": True}}
+        if MAX_COST_FIELD in document:
+            document = {name: value for name, value in document.items() if name != MAX_COST_FIELD}
+        if document is not asked.document:
+            asked.document = document
+            if not is_form:
+                scope = body.replace(scope, _json.encode(document))
+        lease = ""
+        if plan.demands:
+            lease = asked.id
+            await self._reserve(plan, amount, lease)
+        try:
+            self._books.intend(asked)
+        except StoreError as error:
+            if self._deny and self._enforce:
+                await self._release(plan, lease)
+                raise _not_written() from error
+        if lease and self._calls.memory is None:
+            self._calls.hold(lease, plan.demands)
+        return scope, CostedAnswer(self._meterage, send, state, asked, lease, hides, told)
+
+    async def _reserve(self, plan: BudgetPlan, amount: int, lease: str) -> None:
+        """Reserve ``amount`` on all budgets of ``plan``.
+
+        Raises:
+            BudgetExceededError: One of them has no room.
+            StoreError: They cannot be checked, and that is not to be let through.
+        """
+        try:
+            decision = await self._calls.reserve(plan.demands, amount, lease, enforce=self._enforce)
+        except StoreError as error:
+            self._calls.note(error)
+            if self._deny and self._enforce:
+                # It may have been taken before the answer was lost.
+                await self._release(plan, lease)
+                raise StoreError("The budgets cannot be checked right now.") from error
+            return
+        except asyncio.CancelledError:
+            await self._release(plan, lease)
+            raise
+        if not decision.admitted:
+            self.refusals += 1
+            if self._enforce:
+                raise refusal(
+                    plan,
+                    decision,
+                    amount,
+                    status=self._refusal_status,
+                    now=self._wall_clock(),
+                )
+
+    async def _release(self, plan: BudgetPlan, lease: str) -> None:
+        if plan.demands:
+            await self._calls.settle(plan, lease, 0)
+
+
+def _not_written() -> StoreError:
+    return StoreError("The request cannot be written down right now.")
