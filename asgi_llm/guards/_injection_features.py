@@ -1,7 +1,7 @@
 """What a text has that tells attempts from other texts, word by word.
 
-Words by their beginnings, pairs of neighbours, classes of words, and classes that follow one
-another within a few words. One pass, linear in the text.
+Words by their beginnings, pairs of neighbours, classes of words, in quotes and outside, and classes
+that follow one another within a few words. One pass, linear in the text.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from typing import Final
 
 from asgi_llm.guards._injection_words import class_of, stem_of
 
-__all__ = ["features_of", "stem_and_class", "to_words"]
+__all__ = ["MOST_BEFORE", "QUOTE", "REACH", "features_of", "stem_and_class", "to_words"]
 
 _KNOWN_WORDS: Final = 16_384
-_REACH: Final = 6
-_MOST_BEFORE: Final = 4
+REACH: Final = 6
+MOST_BEFORE: Final = 4
+QUOTE: Final = b"qqt"
+_ENDS: Final = (
+    (b" '", b" qqt "), (b"' ", b" qqt "), (b"'.", b" qqt "), (b"':", b" qqt "),
+    (b". ", b" qqs "), (b"\n", b" qqs "), (b"!", b" qqs "), (b"?", b" qqq "), (b'"', b" qqt "),
+)  # fmt: skip
 _LETTERS: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_.@$" + bytes(range(128, 256)))
 _TO_WORDS: Final = bytes(
     code + 32 if 65 <= code <= 90 else code if code in _LETTERS else 32 for code in range(256)
@@ -28,26 +33,28 @@ _MARKS: Final = str.maketrans(
     | {"\uff1f": "?"}
 )
 _FROM_LEET: Final = bytes.maketrans(b"013457@$", b"oieastas")
-_LEET: Final = b"013457@$"
 
 
 @lru_cache(maxsize=_KNOWN_WORDS)
 def stem_and_class(token: bytes) -> tuple[str, str]:
     """The stem and the class of a token; digits within a word are read as letters."""
     word = token.strip(b".-_@$") or token
-    if not class_of(word) and any(code in _LEET for code in word) and not word.isdigit():
+    group = class_of(word)
+    if not group and not word.isalpha() and not word.isdigit():
         plain = word.translate(_FROM_LEET)
-        if class_of(plain):
-            word = plain
-    return stem_of(word).decode("utf-8", "ignore"), class_of(word)
+        group = class_of(plain)
+        word = plain if group else word
+    return stem_of(word).decode("utf-8", "ignore"), group
 
 
 def to_words(data: bytes) -> list[bytes]:
-    """The words of a text as UTF-8, in lower case; question marks and quotes are words as well."""
+    """The words of a text as UTF-8, in lower case; quotes and ends of sentences are words too."""
     if not data.isascii():
         text = data.decode("utf-8", "ignore").lower().translate(_MARKS)
         data = "".join(_apart(text)).encode()
-    data = data.replace(b"?", b" qqq ").replace(b'"', b" qqt ")
+    for mark, word in _ENDS:
+        if mark in data:
+            data = data.replace(mark, word)
     return data.translate(_TO_WORDS, b"'").split()
 
 
@@ -64,20 +71,25 @@ def _apart(text: str) -> Iterator[str]:
             yield char
 
 
-def features_of(words: Sequence[bytes]) -> Iterator[tuple[int, str]]:
-    """The features of a text, each with the place of the word that completes it."""
+def features_of(words: Sequence[bytes]) -> Iterator[str]:
+    """The features of a text, some of them more than once."""
     recent: list[tuple[int, str]] = []
     before = "^"
+    is_quoted = False
     for place, token in enumerate(words):
         name, group = stem_and_class(token)
-        yield place, name
-        yield place, f"{before} {name}"
+        yield name
+        yield f"{before} {name}"
         before = name
+        if token == QUOTE:
+            is_quoted = not is_quoted
         if group:
-            yield place, f"<{group}>"
+            yield f"<{group}>"
+            if is_quoted:
+                yield f'"{group}"'
             for at, other in recent:
-                if place - at <= _REACH:
-                    yield place, f"{other}>{group}"
+                if place - at <= REACH:
+                    yield f"{other}>{group}"
             recent.append((place, group))
-            if len(recent) > _MOST_BEFORE:
+            if len(recent) > MOST_BEFORE:
                 del recent[0]

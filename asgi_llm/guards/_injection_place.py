@@ -1,4 +1,4 @@
-"""What the place of a text adds: whose it is, and what the system texts forbid."""
+"""Where a text stands: whose it is, and what of it the system texts guard."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ from typing import Final, NamedTuple
 from asgi_llm.guards._injection_features import stem_and_class, to_words
 from asgi_llm.guards.base import GuardContext
 
-__all__ = ["MOST_OF_PLACE", "weight_of_place"]
+__all__ = ["MOST_EXTRA", "MOST_TOUCHED", "NOWHERE", "Place", "place_of"]
 
+MOST_EXTRA: Final = 0.1
+MOST_TOUCHED: Final = 3
 _KNOWN_SYSTEMS: Final = 64
-_TOOL: Final = 0.1
-_LIMITED: Final = 0.12
-_ORDERED: Final = 0.18
-_TOUCHED: Final = 0.18
-_MOST_TOUCHED: Final = 2
 _LEAST_LETTERS: Final = 4
-
-MOST_OF_PLACE: Final = _TOOL + _LIMITED + _ORDERED + _MOST_TOUCHED * _TOUCHED
-"""The most that a place adds to a margin."""
-
 _LIMITS: Final = frozenset({"neg", "limits", "hide"})
 _ONLY: Final = frozenset(
     {
@@ -31,23 +24,37 @@ _ONLY: Final = frozenset(
         "internal",
     }
 )  # fmt: skip
-_ORDERS: Final = frozenset({"drop", "tell", "orders", "system", "data", "authority", "mode", "act"})
+_SAYS_NOTHING: Final = frozenset({"you", "neg", "user", "machine", "all", "now"})
+_COMMON: Final = frozenset(
+    {
+        "about", "always", "answer", "anythi", "else", "everyt", "follow", "from", "give", "have",
+        "instru", "mentio", "must", "never", "only", "questi", "reveal", "talk", "tell", "text",
+        "that", "these", "they", "this", "user", "what", "with", "write", "your",
+    }
+)  # fmt: skip
 
 
-class _System(NamedTuple):
-    """What a system text forbids.
+class Place(NamedTuple):
+    """Where a text stands.
 
     Attributes:
-        is_limited: Whether it forbids anything, or allows some things alone.
-        guarded: The stems of what it says about that.
+        extra: What is added to the margin of an injection, up to ``MOST_EXTRA``.
+        touched: How many words of the text the system texts guard, up to ``MOST_TOUCHED``.
+        is_guided: Whether a system text sets limits.
     """
 
-    is_limited: bool
-    guarded: frozenset[str]
+    extra: float
+    touched: int
+    is_guided: bool
+
+
+NOWHERE: Final = Place(extra=0.0, touched=0, is_guided=False)
+"""A user's text, without a system text."""
 
 
 @lru_cache(maxsize=_KNOWN_SYSTEMS)
-def _read(system: str) -> _System:
+def _guarded_by(system: str) -> frozenset[str]:
+    """The stems of what a system text forbids, or allows alone."""
     guarded: set[str] = set()
     for sentence in system.replace("!", ".").replace("\n", ".").replace(";", ".").split(". "):
         words = to_words(sentence.encode("utf-8", "surrogatepass"))
@@ -58,23 +65,18 @@ def _read(system: str) -> _System:
             guarded.update(
                 stem
                 for stem, group in known
-                if len(stem) >= _LEAST_LETTERS and group not in ("you", "neg", "user", "machine")
+                if len(stem) >= _LEAST_LETTERS and group not in _SAYS_NOTHING
             )
-    return _System(bool(guarded), frozenset(guarded))
+    return frozenset(guarded - _COMMON)
 
 
-def weight_of_place(context: GuardContext | None, words: list[bytes]) -> float:
-    """What is added to the margins of a text of these words."""
+def place_of(context: GuardContext | None, words: list[bytes]) -> Place:
+    """Where a text of these words stands."""
     if context is None:
-        return 0.0
-    weight = _TOOL if context.role == "tool" else 0.0
-    systems = [_read(text) for text in context.system]
-    if not any(one.is_limited for one in systems):
-        return weight
-    known = {stem_and_class(word) for word in words}
-    guarded = frozenset[str]().union(*(one.guarded for one in systems))
-    touched = len({stem for stem, _ in known} & guarded)
-    weight += _LIMITED + min(touched, _MOST_TOUCHED) * _TOUCHED
-    if any(group in _ORDERS for _, group in known):
-        weight += _ORDERED
-    return weight
+        return NOWHERE
+    extra = MOST_EXTRA if context.role == "tool" else 0.0
+    guarded = frozenset[str]().union(*map(_guarded_by, context.system))
+    if not guarded:
+        return Place(extra=extra, touched=0, is_guided=False)
+    touched = {stem_and_class(word)[0] for word in words} & guarded
+    return Place(extra=extra, touched=min(len(touched), MOST_TOUCHED), is_guided=True)

@@ -11,7 +11,7 @@ from typing import Final
 
 __all__ = ["class_names", "class_of", "stem_of", "words_of"]
 
-_LONGEST: Final = 24
+_SHORTEST: Final = 3
 _KNOWN_WORDS: Final = 16_384
 
 _CLASSES: Final[dict[str, str]] = {
@@ -274,8 +274,8 @@ _CLASSES: Final[dict[str, str]] = {
 
 
 @lru_cache(maxsize=1)
-def _index() -> tuple[dict[bytes, str], dict[bytes, str]]:
-    """The classes of whole words, and of beginnings."""
+def _index() -> tuple[dict[bytes, str], dict[bytes, str], dict[bytes, list[int]]]:
+    """The classes of whole words, of beginnings, and the lengths of those that begin alike."""
     exact: dict[bytes, str] = {}
     beginnings: dict[bytes, str] = {}
     for name, words in _CLASSES.items():
@@ -284,17 +284,21 @@ def _index() -> tuple[dict[bytes, str], dict[bytes, str]]:
                 beginnings.setdefault(word[:-1].encode(), name)
             else:
                 exact.setdefault(word.encode(), name)
-    return exact, beginnings
+    lengths: dict[bytes, set[int]] = {}
+    for beginning in beginnings:
+        lengths.setdefault(beginning[:_SHORTEST], set()).add(len(beginning))
+    longest_first = {start: sorted(known, reverse=True) for start, known in lengths.items()}
+    return exact, beginnings, longest_first
 
 
 @lru_cache(maxsize=_KNOWN_WORDS)
 def class_of(word: bytes) -> str:
     """The class of a word in lower case; empty where it has none."""
-    exact, beginnings = _index()
+    exact, beginnings, lengths = _index()
     known = exact.get(word)
     if known is not None:
         return known
-    for end in range(min(len(word), _LONGEST), 2, -1):
+    for end in lengths.get(word[:_SHORTEST], ()):
         known = beginnings.get(word[:end])
         if known is not None:
             return known

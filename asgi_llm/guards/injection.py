@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, prod
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -17,7 +18,7 @@ from asgi_llm.guards._injection_features import to_words
 from asgi_llm.guards._injection_model import Stretch, load_model
 from asgi_llm.guards._injection_override import OVERRIDE_SIGNS
 from asgi_llm.guards._injection_persona import PERSONA_SIGNS
-from asgi_llm.guards._injection_place import MOST_OF_PLACE, weight_of_place
+from asgi_llm.guards._injection_place import place_of
 from asgi_llm.guards.base import Finding
 from asgi_llm.guards.patterns import PatternGuard, Rule, Subject
 
@@ -26,11 +27,11 @@ __all__ = ["InjectionGuard", "Sign"]
 _WINDOW: Final = 400
 _MOST_OF_ONE: Final = 64
 _REASON: Final = "signs of an attempt to change the model's instructions"
-_AT_THRESHOLD: Final = 0.33
 _STEEPNESS: Final = 3.0
 _ODDS_AT_THRESHOLD: Final = 0.6 / 0.4
 _FURTHEST: Final = 200
 _NEVER: Final = 50.0
+_MARGIN: Final = attrgetter("margin")
 
 
 class Sign(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +52,8 @@ class InjectionGuard(PatternGuard):
     """Scores how a text is worded, stretch by stretch, with a linear model.
 
     The signs in a stretch that reaches the threshold are the findings; where it has none, all of it
-    is. Texts of the role ``system`` are not looked at. In what a tool returned, and where the
-    conversation's system texts forbid what the text is about, less is needed.
+    is. Texts of the role ``system`` are not looked at. In what a tool returned, and where the text
+    is about what the conversation's system texts forbid, less is needed.
 
     Args:
         name: Names it in verdicts.
@@ -95,9 +96,7 @@ class InjectionGuard(PatternGuard):
         """Whether no stretch of a text can reach the threshold, wherever it stands."""
         if self._own and not super().is_false_alarm(data):
             return False
-        stretches = self._model.stretches(to_words(data))
-        highest = max(one.margin for one in stretches) + MOST_OF_PLACE
-        return _to_score(highest) < self.threshold
+        return _to_score(self._model.highest_of(to_words(data))) < self.threshold
 
     def find_triggered(self, subject: Subject, triggers: Sequence[int]) -> Sequence[Finding]:
         """What is found in a text in which a trigger is."""
@@ -105,10 +104,10 @@ class InjectionGuard(PatternGuard):
         if context is not None and context.role in ("system", "developer"):
             return ()
         words = to_words(subject.data)
-        extra = weight_of_place(context, words)
-        scored = [(one, _to_score(one.margin + extra)) for one in self._model.stretches(words)]
-        if not self._own and all(score < self.threshold for _, score in scored):
+        stretches = self._model.stretches(words, place_of(context, words))
+        if not self._own and _to_score(max(stretches, key=_MARGIN).margin) < self.threshold:
             return ()
+        scored = [(one, _to_score(one.margin)) for one in stretches]
         return self._findings(subject, words, scored)
 
     def _findings(
@@ -150,8 +149,17 @@ class InjectionGuard(PatternGuard):
 
 
 def _to_score(margin: float) -> float:
-    missing = min(_AT_THRESHOLD - margin, _NEVER)
-    return 1.0 / (1.0 + exp(_STEEPNESS * missing) / _ODDS_AT_THRESHOLD)
+    return 1.0 / (1.0 + exp(_STEEPNESS * min(-margin, _NEVER)) / _ODDS_AT_THRESHOLD)
+
+
+def _small_letters(data: bytes) -> bytes:
+    """A text with small letters, except for those that have another number of bytes."""
+    small = []
+    for char in data.decode("utf-8", "surrogatepass"):
+        lower = char.lower().encode("utf-8", "surrogatepass")
+        as_is = char.encode("utf-8", "surrogatepass")
+        small.append(lower if len(lower) == len(as_is) else as_is)
+    return b"".join(small)
 
 
 def _offsets(data: bytes, words: Sequence[bytes]) -> tuple[list[int], list[int]]:
@@ -160,10 +168,7 @@ def _offsets(data: bytes, words: Sequence[bytes]) -> tuple[list[int], list[int]]
     Words that were read out of a disguise do not stand there as they are: where one is, the found
     ones on both sides of it say.
     """
-    lower = data.lower()
-    if not data.isascii():
-        known = data.decode("utf-8", "surrogatepass").lower().encode("utf-8", "surrogatepass")
-        lower = known if len(known) == len(data) else lower
+    lower = data.lower() if data.isascii() else _small_letters(data)
     earliest: list[int] = []
     last = at = 0
     places: list[int] = []

@@ -95,9 +95,13 @@ def _tuning() -> _Injections:
     return _Injections(
         jailbreaks=[*injection_texts.jailbreaks(), *corpus("jailbreaks")],
         attempts=attempts,
-        attempts_with_system=injection_texts.with_system(attempts),
-        triggering=[*harmless_texts.full_of_triggers(), *corpus("harmless")],
-        ordinary=harmless_texts.ordinary(),
+        attempts_with_system=[*injection_texts.with_system(attempts), *corpus("with_system")],
+        triggering=[
+            *harmless_texts.full_of_triggers(),
+            *corpus("harmless"),
+            *corpus("harmless_with_system"),
+        ],
+        ordinary=[*harmless_texts.ordinary(), *corpus("ordinary_harmless")],
     )
 
 
@@ -165,6 +169,8 @@ def measure(*, once: bool) -> tuple[list[Figure], dict[str, Report]]:
         figures += _figures_of_injection(_once_only())
         ordinary = _once_only().ordinary
     for name, guard in (("PII", pii), ("secrets", secrets), ("injection", injection)):
+        # The first texts are dearer: the automaton is being built.
+        _check(guard, ordinary)
         report = _check(guard, ordinary)
         figures.append(
             Figure(

@@ -1,7 +1,7 @@
 """Texts by family: attempts and harmless ones, from files with one text a line.
 
 A line ``[family]`` begins a family; a backslash with n stands for a line break; slots such as
-``{task}`` are filled.
+``{task}`` are filled. What stands in front of a tab is the system text that the guard sees.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from asgi_llm.guards.quality import Label, Sample
 
 __all__ = ["BATCHES", "KINDS", "families", "samples"]
 
-BATCHES: Final = "abcde"
+BATCHES: Final = "abcdefghi"
 KINDS: Final = (
     "jailbreaks",
     "injections",
     "documents",
+    "with_system",
     "harmless",
     "documents_harmless",
+    "harmless_with_system",
+    "ordinary_harmless",
     "long_harmless",
 )
 
@@ -140,7 +143,9 @@ def samples(kind: str, batches: str = BATCHES, *, fills: int = 1, seed: int = 7)
     for texts in families(kind, batches).values():
         for text in texts:
             for _ in range(fills if "{" in text else 1):
-                made.append(Sample(text=_fill(text, rng), labels=labels, role=role))
+                system, _, said = _fill(text, rng).rpartition("\t")
+                seen = [system] if system else []
+                made.append(Sample(text=said, labels=labels, role=role, system=seen))
     return made
 
 
