@@ -142,9 +142,13 @@ def redis() -> Iterator[str]:
 def target(name: str, origin: str, redis_url: str = "") -> Iterator[tuple[int, int]]:
     """A target under uvicorn: its process id and its port."""
     port = free_port()
-    application = f"tests.performance.{TARGETS[name].factory}"
+    application = "tests.performance.serving:app"
     command = [sys.executable, "-m", "uvicorn", "--factory", application, "--port", str(port)]
-    known = {"PERFORMANCE_UPSTREAM": origin, "PERFORMANCE_REDIS": redis_url}
+    known = {
+        "PERFORMANCE_TARGET": TARGETS[name].factory,
+        "PERFORMANCE_UPSTREAM": origin,
+        "PERFORMANCE_REDIS": redis_url,
+    }
     with process([*command, *_UVICORN], cpu=cpus()[0], port=port, **known) as pid:
         yield pid, port
 
