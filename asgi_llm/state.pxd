@@ -1,0 +1,10 @@
+cdef class State:
+    cdef object _headers
+    cdef object _header_map
+    cdef dict _values
+    cdef object _request_id
+    cdef object _document_source
+    cdef object _document
+    cdef object _event_log
+
+    cpdef void adopt(self, State branched)
