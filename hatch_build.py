@@ -3,12 +3,15 @@
 A module is compiled if a ``.pxd`` file of its name lies beside it, which says the types of its
 classes. The source is the same, and so is what it does: without a compiler all works from it.
 A wheel gets the compiled modules for the Python that builds it; an editable install has them beside
-their sources, and is to be made anew when one of these changes.
+their sources. There ``python hatch_build.py`` makes them anew when a source has changed, and
+``python hatch_build.py --clean`` takes them away.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -87,7 +90,28 @@ def _is_wanted() -> bool:
     return os.environ.get("ASGI_LLM_COMPILE", "") not in ("", "0")
 
 
+def remove_compiled(root: Path) -> list[Path]:
+    """Remove what was compiled beside the sources below ``root``."""
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    found = [
+        pxd.with_name(pxd.stem + suffix)
+        for pxd in sorted((root / PACKAGE).rglob("*.pxd"))
+        if pxd.with_name(pxd.stem + suffix).exists()
+    ]
+    for path in found:
+        path.unlink()
+    return found
+
+
+def main() -> None:
+    """Compile beside the sources, or clean up."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clean", action="store_true", help="remove what was compiled")
+    root = Path(__file__).resolve().parent
+    clean = parser.parse_args().clean
+    paths = remove_compiled(root) if clean else compile_modules(root, root)
+    print(f"{len(paths)} compiled modules {'removed' if clean else 'made'}")
+
+
 if __name__ == "__main__":
-    here = Path(__file__).resolve().parent
-    for path in compile_modules(here, here):
-        print(path.relative_to(here))
+    main()

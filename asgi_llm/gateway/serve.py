@@ -16,7 +16,6 @@ from typing import Any
 import uvicorn
 
 from asgi_llm.errors import ConfigurationError
-from asgi_llm.gateway._collector import ease_collector
 from asgi_llm.gateway._definitions import ServerDefinition
 from asgi_llm.gateway._drain import Drain
 from asgi_llm.gateway._logging import LogFormat, log_to_stderr
@@ -28,6 +27,7 @@ from asgi_llm.gateway._reload_manager import (
 )
 from asgi_llm.gateway.config import insecure_by_environment
 from asgi_llm.gateway.reload import ReloadingGateway
+from asgi_llm.integrations.collector import ease_collector
 
 __all__ = ["ListenError", "ServerConfig", "application", "is_loopback", "listen", "run"]
 

@@ -217,7 +217,7 @@ def compare(old: Results, new: Results, *, max_regression_percent: float) -> tup
     change counts as worse where it is over ``max_regression_percent`` and the spreads do not meet.
     """
     lines, sound = [], True
-    for key in ("cpu", "kernel", "python"):
+    for key in ("cpu", "kernel", "python", "collector", "compiled modules"):
         if old.machine.get(key) != new.machine.get(key):
             lines.append(f"{key} differs: {old.machine.get(key)} | {new.machine.get(key)}")
     for load in new.names("load"):

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from starlette.types import ASGIApp
 
-from asgi_llm.gateway._collector import ease_collector
+from asgi_llm.integrations.collector import ease_collector
 
 
 def app() -> ASGIApp:
