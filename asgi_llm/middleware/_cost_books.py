@@ -20,6 +20,7 @@ from asgi_llm.middleware._cost_rows import (
     pack_entry,
 )
 from asgi_llm.pricing.compiled import sum_exactly
+from asgi_llm.stores._journal_format import pack_ids
 from asgi_llm.stores._journal_rows import PackedJournal, encode_own, join_rows
 from asgi_llm.stores.budgets import BudgetUse, to_pico
 from asgi_llm.stores.ledger import Journal, Ledger, LedgerRow
@@ -91,16 +92,8 @@ class Books:
         try:
             head = asked.kind.first.head
             if head and self._packed is not None:
-                own = (
-                    asked.id,
-                    asked.request_id,
-                    asked.microseconds,
-                    asked.streamed,
-                    asked.input_tokens,
-                    0,
-                )
                 try:
-                    self._packed.intend_packed(asked.id, head + encode_own(own) + INTENT_ENDING)
+                    self._intend_packed(self._packed, asked, head)
                     return
                 except (ValueError, OverflowError):
                     # Out of all bounds; rows that are objects are brought into them.
@@ -109,6 +102,24 @@ class Books:
         except StoreError as error:
             self._note("the journal", error)
             raise
+
+    def _intend_packed(self, packed: PackedJournal, asked: Asked, head: bytes) -> None:
+        """Note it without a row that nobody reads."""
+        asked.ids = ids = pack_ids(asked.id, asked.request_id)
+        if ids:
+            packed.intend_short(
+                asked.id,
+                ids,
+                asked.microseconds,
+                asked.streamed,
+                asked.input_tokens,
+                head,
+                INTENT_ENDING,
+            )
+            return
+        names = asked.id, asked.request_id
+        own = encode_own((*names, asked.microseconds, asked.streamed, asked.input_tokens, 0))
+        packed.intend_packed(asked.id, head + own + INTENT_ENDING)
 
     async def close(self, asked: Asked, entries: Sequence[Entry], cost: Cost, lease: str) -> None:
         """Note what came of a request, and settle it with its budgets."""
@@ -152,19 +163,33 @@ class Books:
             first_seconds: As in ``Entry``.
         """
         if self._packed is not None:
-            own = (
-                asked.id,
-                asked.request_id,
-                asked.microseconds,
-                asked.streamed,
-                usage.input_uncached,
-                usage.output_text,
-                latency_seconds,
-                first_seconds,
-            )
             try:
-                row = place.head + encode_own(own) + place.ending
-                self._packed.settle_packed(row, 1, intent=asked.id)
+                if asked.ids:
+                    self._packed.settle_short(
+                        asked.id,
+                        asked.ids,
+                        asked.microseconds,
+                        asked.streamed,
+                        usage.input_uncached,
+                        usage.output_text,
+                        latency_seconds,
+                        first_seconds,
+                        place.head,
+                        place.ending,
+                    )
+                else:
+                    own = (
+                        asked.id,
+                        asked.request_id,
+                        asked.microseconds,
+                        asked.streamed,
+                        usage.input_uncached,
+                        usage.output_text,
+                        latency_seconds,
+                        first_seconds,
+                    )
+                    row = place.head + encode_own(own) + place.ending
+                    self._packed.settle_packed(row, 1, intent=asked.id)
             except (ValueError, OverflowError):
                 times = latency_seconds, first_seconds
                 entry = Entry(asked.id, 1, place, usage, cost, "complete", 200, None, *times)
@@ -181,7 +206,7 @@ class Books:
         if memory is None:
             raise TypeError("this store may have to be waited for")
         try:
-            uses = memory.settle_at_once(plan.demands, lease, amount, tells=plan.tells)
+            uses = memory.settle_at_once(plan.demands, lease, amount, plan.tells)
         except StoreError as error:
             self._calls.defer(plan, lease, amount, error)
         else:

@@ -44,29 +44,64 @@ def new_row_id() -> str:
     return _new_ids.pop()
 
 
-class Asked(msgspec.Struct, eq=False, gc=False):
-    """One request, as far as its rows tell of it. (A struct is made in one step.)"""
+class Asked:
+    """One request, as far as its rows tell of it.
 
-    id: str
-    """Of its intent, and of its first row: ``new_row_id``."""
-    request_id: str
-    """Our own."""
-    seconds: float
-    """When it began, in Unix time."""
-    microseconds: int
-    """The same as rows have it."""
-    kind: Kind
-    """What it has in common with others."""
-    plan: BudgetPlan
-    """The budgets that it spends from."""
-    document: Document
-    """The request, as it goes on."""
-    streamed: bool
-    """Whether a stream is asked for."""
-    input_tokens: int = 0
-    """As counted."""
-    is_plain: bool = False
-    """Whether it is a chat of texts, and what it costs depends on nothing else."""
+    Args:
+        id: Of its intent, and of its first row: ``new_row_id``.
+        request_id: Our own.
+        seconds: When it began, in Unix time.
+        microseconds: The same as rows have it.
+        kind: What it has in common with others.
+        plan: The budgets that it spends from.
+        document: The request, as it goes on.
+        streamed: Whether a stream is asked for.
+        input_tokens: As counted.
+        is_plain: Whether it is a chat of texts, and what it costs depends on nothing else.
+
+    Attributes:
+        ids: Both ids as the journal on disk has them; empty until they are there, or where they
+            are not ours.
+    """
+
+    __slots__ = (
+        "document",
+        "id",
+        "ids",
+        "input_tokens",
+        "is_plain",
+        "kind",
+        "microseconds",
+        "plan",
+        "request_id",
+        "seconds",
+        "streamed",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        request_id: str,
+        seconds: float,
+        microseconds: int,
+        kind: Kind,
+        plan: BudgetPlan,
+        document: Document,
+        streamed: bool,
+        input_tokens: int = 0,
+        is_plain: bool = False,
+    ) -> None:
+        self.id = id
+        self.request_id = request_id
+        self.seconds = seconds
+        self.microseconds = microseconds
+        self.kind = kind
+        self.plan = plan
+        self.document = document
+        self.streamed = streamed
+        self.input_tokens = input_tokens
+        self.is_plain = is_plain
+        self.ids = b""
 
     @property
     def at(self) -> datetime.datetime:

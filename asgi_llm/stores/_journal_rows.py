@@ -59,6 +59,47 @@ class PackedJournal(Journal, Protocol):
         """
         ...
 
+    def intend_short(
+        self,
+        intent: str,
+        ids: bytes,
+        at: int,
+        streamed: bool,
+        tokens_in: int,
+        head: bytes,
+        ending: bytes,
+    ) -> None:
+        """``intend_packed`` for a row of ids of ours, of which ``head`` and ``ending`` recur.
+
+        Raises:
+            StoreError: As for ``Journal.intend``.
+            ValueError: It is too large.
+            OverflowError: A number is too large.
+        """
+        ...
+
+    def settle_short(
+        self,
+        intent: str,
+        ids: bytes,
+        at: int,
+        streamed: bool,
+        tokens_in: int,
+        tokens_out: int,
+        latency_seconds: float,
+        first_seconds: float | None,
+        head: bytes,
+        ending: bytes,
+    ) -> None:
+        """``settle_packed`` for one row of ids of ours, of which ``head`` and ``ending`` recur.
+
+        Raises:
+            StoreError: As for ``Journal.settle``.
+            ValueError: It is too large.
+            OverflowError: A number is too large.
+        """
+        ...
+
 
 class _Shared(msgspec.Struct, array_like=True, frozen=True, gc=False):
     operation: str

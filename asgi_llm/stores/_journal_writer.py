@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import mmap
 import os
 from pathlib import Path
@@ -15,14 +16,23 @@ from asgi_llm.stores._journal_format import (
     INTENT,
     MAGIC,
     MARKER,
-    MAX_RECORD_BYTES,
+    SHARED,
+    SHORT_INTENT_BYTES,
+    SHORT_OUTCOME_BYTES,
+    SPAN_BYTES,
+    Record,
+    pack,
     pack_begin,
-    pack_head,
+    pack_short_intent,
+    pack_short_outcome,
+    write_short_intent,
+    write_short_outcome,
 )
 from asgi_llm.stores._journal_lane import (
     START,
     Position,
     create_lane,
+    read_segment,
     remove_lane,
     save_position,
     segment_path,
@@ -31,8 +41,12 @@ from asgi_llm.stores._journal_sync import GroupSync
 
 __all__ = ["LaneWriter", "Sync"]
 
+logger = logging.getLogger(__name__)
+
 Sync = Literal["always", "group", "never"]
 
+# A short intent and its outcome in the long form differ by no more.
+_LONG_BYTES: Final = 160
 _NO_PREALLOCATION: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
@@ -77,8 +91,12 @@ class LaneWriter:
         self._number, self._offset = START
         self._first = 1
         self._reserved = 0
-        # By intent: its segment, offset, length, and the room that is kept for its outcome.
-        self._open: dict[str, tuple[int, int, int, int]] = {}
+        # What rows share, by where it stands in this segment; for records that begin before the
+        # end of the span.
+        self._shared: dict[bytes, int] = {}
+        self._span_end = 0
+        # By intent: its segment, offset, and the room that is kept for its outcome.
+        self._open: dict[str, tuple[int, int, int]] = {}
         # Intents whose outcome the ledger has, though the disk did not take it: their segments.
         self._told: dict[str, int] = {}
         self._sync = sync
@@ -103,14 +121,11 @@ class LaneWriter:
     def note_told(self, intent: str) -> None:
         """The ledger has the outcome of an intent: it need not be carried on."""
         if (found := self._open.pop(intent, None)) is not None:
-            self._reserved -= found[3]
+            self._reserved -= found[2]
             self._told[intent] = found[0]
 
     def append(self, kind: int, intent: str, count: int, rows: bytes, written: float) -> None:
         """Write an intent, and keep room for its outcome, or what came of one.
-
-        Every call writes two records, so that this is ``_journal_format.pack`` and ``_append`` in
-        one function, for the usual case of the latter.
 
         Args:
             kind: ``INTENT`` or ``OUTCOME``.
@@ -123,55 +138,194 @@ class LaneWriter:
             OSError: It is not written.
             ValueError: It is too large.
         """
-        name = intent.encode()
-        size = len(name)
-        length = size + len(rows)
-        if length > MAX_RECORD_BYTES or size > 0xFFFF:
-            raise ValueError("the record is too large")
-        checked = pack_head(kind, size, count, length, written) + name + rows
-        record = pack_begin(MARKER, crc32(checked)) + checked
+        record = pack(kind, intent, count, rows, written)
         length = len(record)
-        room = keep = 0
-        if kind == INTENT:
-            room = 2 * length + 512
-            keep = self._reserved + room
-            if keep > self._half_segment:
-                # Beyond that nothing more is kept: then every intent would begin a new segment.
-                keep = self._half_segment
-        offset = self._offset
-        end = offset + length
-        mapped = self._map
-        if mapped is None or end + keep > self._capacity:
-            self._append(record, keep)
-            offset = self._offset - length
-        else:
-            # The kernel has the bytes as soon as they are copied, without being called.
-            mapped[offset:end] = record
-            self._offset = end
-            if self._group is not None and self._group.is_due:
-                self._note_written(self._group)
-        if kind == INTENT:
-            self._reserved += room
-            self._open[intent] = (self._number, offset, length, room)
+        if kind != INTENT:
+            self._append(record, 0)
+            self._close(intent)
             return
+        room = 2 * length + 512
+        self._append(record, self._keep(room))
+        self._reserved += room
+        self._open[intent] = (self._number, self._offset - length, room)
+
+    def append_intent(
+        self,
+        intent: str,
+        ids: bytes,
+        at: int,
+        streamed: bool,
+        tokens_in: int,
+        head: bytes,
+        ending: bytes,
+    ) -> None:
+        """``append`` for an intent as all have it, of which only what is its own is written.
+
+        Args:
+            intent: Its id.
+            ids: The same and that of the request, of ``pack_ids``.
+            at: When it began, in microseconds of Unix time.
+            streamed: As in ``LedgerRow``.
+            tokens_in: As counted.
+            head: What stands before what is the row's own; at most ``MAX_SHARED_BYTES``.
+            ending: What stands behind it; the same.
+
+        Raises:
+            OSError: It is not written.
+            struct.error: A number is too large.
+        """
+        room = 2 * (len(head) + len(ending) + _LONG_BYTES) + 512
+        keep = self._keep(room)
+        shared = self._shared
+        to_head, to_ending = shared.get(head), shared.get(ending)
+        offset = self._offset
+        end = offset + SHORT_INTENT_BYTES
+        if (
+            to_head is None
+            or to_ending is None
+            or offset >= self._span_end
+            or end + keep > self._capacity
+        ):
+            self._share(head, ending, SHORT_INTENT_BYTES + keep)
+            to_head, to_ending = shared[head], shared[ending]
+            offset = self._offset
+            end = offset + SHORT_INTENT_BYTES
+        record = pack_short_intent(
+            offset - to_head, offset - to_ending, at, streamed, tokens_in, ids
+        )
+        if self._map is not None:
+            # The kernel has the bytes as soon as they are copied, without being called.
+            write_short_intent(self._map, offset, MARKER, crc32(record), record)
+        else:
+            self._write(pack_begin(MARKER, crc32(record)) + record)
+        self._offset = end
+        self._reserved += room
+        self._open[intent] = (self._number, offset, room)
+        if self._group is not None and self._group.is_due:
+            self._note_written(self._group)
+
+    def append_outcome(
+        self,
+        intent: str,
+        ids: bytes,
+        at: int,
+        streamed: bool,
+        tokens_in: int,
+        tokens_out: int,
+        latency_seconds: float,
+        first_seconds: float | None,
+        written: float,
+        head: bytes,
+        ending: bytes,
+    ) -> None:
+        """``append`` for an outcome of one row, of which only what is its own is written.
+
+        Args:
+            intent: The intent's id.
+            ids: As for ``append_intent``.
+            at: As for ``append_intent``.
+            streamed: As for ``append_intent``.
+            tokens_in: Tokens of text that went in.
+            tokens_out: Tokens of text that came out.
+            latency_seconds: As in ``LedgerRow``.
+            first_seconds: Until the first token.
+            written: Unix time in seconds.
+            head: As for ``append_intent``.
+            ending: As for ``append_intent``.
+
+        Raises:
+            OSError: It is not written.
+            struct.error: A number is too large, or none.
+        """
+        shared = self._shared
+        to_head, to_ending = shared.get(head), shared.get(ending)
+        offset = self._offset
+        end = offset + SHORT_OUTCOME_BYTES
+        if (
+            to_head is None
+            or to_ending is None
+            or offset >= self._span_end
+            or end > self._capacity
+        ):
+            self._share(head, ending, SHORT_OUTCOME_BYTES)
+            to_head, to_ending = shared[head], shared[ending]
+            offset = self._offset
+            end = offset + SHORT_OUTCOME_BYTES
+        record = pack_short_outcome(
+            offset - to_head,
+            offset - to_ending,
+            at,
+            streamed,
+            tokens_in,
+            tokens_out,
+            latency_seconds,
+            first_seconds,
+            written,
+            ids,
+        )
+        if self._map is not None:
+            write_short_outcome(self._map, offset, MARKER, crc32(record), record)
+        else:
+            self._write(pack_begin(MARKER, crc32(record)) + record)
+        self._offset = end
+        self._close(intent)
+        if self._group is not None and self._group.is_due:
+            self._note_written(self._group)
+
+    def _keep(self, room: int) -> int:
+        """How much is to stay free, with ``room`` for one more outcome."""
+        keep = self._reserved + room
+        # Beyond that nothing more is kept: then every intent would begin a new segment.
+        return keep if keep < self._half_segment else self._half_segment
+
+    def _close(self, intent: str) -> None:
+        """The outcome of an intent is written."""
         if self._told:
             self._told.pop(intent, None)
         found = self._open.pop(intent, None)
         if found is not None:
-            self._reserved -= found[3]
+            self._reserved -= found[2]
+
+    def _share(self, head: bytes, ending: bytes, needed: int) -> None:
+        """Find a place for ``needed`` bytes, behind records of what is shared in them.
+
+        These are no news to the group: the record that names them is.
+        """
+        if self._offset >= self._span_end:
+            self._begin_span()
+        records = [
+            (text, pack(SHARED, "", 0, text, 0.0))
+            for text in {head: None, ending: None}
+            if text not in self._shared
+        ]
+        if self._offset + sum([len(record) for _, record in records]) + needed > self._capacity:
+            records = [(text, pack(SHARED, "", 0, text, 0.0)) for text in (head, ending)]
+            self._begin_segment(sum([len(record) for _, record in records]) + needed)
+        for text, record in records:
+            start = self._offset
+            self._put(record)
+            self._shared[text] = start
+
+    def _begin_span(self) -> None:
+        """What was shared up to here is written anew where it is wanted."""
+        self._shared.clear()
+        self._span_end = self._offset + SPAN_BYTES
 
     def _append(self, record: bytes, keep: int) -> None:
-        end = self._offset + len(record)
-        if end + keep > self._capacity:
+        if self._offset + len(record) + keep > self._capacity:
             self._begin_segment(len(record) + keep)
-            end = self._offset + len(record)
+        self._put(record)
+        if self._group is not None and self._group.is_due:
+            self._note_written(self._group)
+
+    def _put(self, record: bytes) -> None:
+        """Write a record for which there is room."""
+        end = self._offset + len(record)
         if self._map is not None:
             self._map[self._offset : end] = record
         else:
             self._write(record)
         self._offset = end
-        if self._group is not None and self._group.is_due:
-            self._note_written(self._group)
 
     def _note_written(self, group: GroupSync) -> None:
         if not group.wrote():
@@ -226,6 +380,7 @@ class LaneWriter:
         self._file, self._map = file, mapped
         self._capacity = size - len(END_RECORD)
         self._number, self._offset = number, len(MAGIC)
+        self._begin_span()
         if self._group is not None:
             self._group.adopt(file, self.path)
 
@@ -236,6 +391,7 @@ class LaneWriter:
             return
         # Nothing fits any more.
         self._capacity = -1
+        self._shared.clear()
         if self._map is not None:
             # Before the file is cut: to touch what is behind its end would be the process' end.
             self._map.close()
@@ -280,14 +436,14 @@ class LaneWriter:
         mine = [(intent, at) for intent, at in self._open.items() if at[0] == number]
         if not mine:
             return
-        file = os.open(segment_path(self.path, number), os.O_RDONLY)
-        try:
-            for intent, (_, offset, length, room) in mine:
-                record = os.pread(file, length, offset)
-                self._append(record, 0)
-                self._open[intent] = (self._number, self._offset - length, length, room)
-        finally:
-            os.close(file)
+        for intent, (_, offset, room) in mine:
+            found = next(read_segment(self.path, number, offset, None), None)
+            if not isinstance(found, Record) or found.start != offset:
+                logger.error("the intent of a call that is being made cannot be read again")
+                continue
+            record = pack(INTENT, intent, 0, found.data, found.written)
+            self._append(record, 0)
+            self._open[intent] = (self._number, self._offset - len(record), room)
         if self._sync == "group" and self._file >= 0:
             # Before the only copy that is known to be on the disk is deleted.
             os.fdatasync(self._file)

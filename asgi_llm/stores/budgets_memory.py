@@ -195,7 +195,7 @@ class MemoryBudgets:
         return self.settle_at_once(demands, lease, actual)
 
     def settle_at_once(
-        self, demands: Sequence[BudgetDemand], lease: str, actual: int, *, tells: bool = True
+        self, demands: Sequence[BudgetDemand], lease: str, actual: int, tells: bool = True
     ) -> tuple[BudgetUse, ...]:
         """``settle`` without a coroutine.
 

@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import re
+import struct
 import threading
 import time
 from collections import deque
@@ -22,9 +23,11 @@ from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores._journal_format import (
     INTENT,
     MAX_RECORD_BYTES,
+    MAX_SHARED_BYTES,
     OUTCOME,
     decode_rows,
     encode_rows,
+    short_rows,
 )
 from asgi_llm.stores._journal_lane import (
     START,
@@ -247,12 +250,59 @@ class FileJournal:
             try:
                 (self._writer or self._lane()).append(INTENT, intent, 0, row, self._clock())
             except OSError as error:
-                self._refused(error)
-                if self.on_full == "deny":
-                    raise StoreError("The journal cannot be written.") from error
-                self.unwritten_intents += 1
+                self._not_intended(error)
             else:
                 self._failing = False
+
+    def intend_short(
+        self,
+        intent: str,
+        ids: bytes,
+        at: int,
+        streamed: bool,
+        tokens_in: int,
+        head: bytes,
+        ending: bytes,
+    ) -> None:
+        """``intend`` for a row whose ids are ours, and of which little is its own.
+
+        Args:
+            intent: The row's id.
+            ids: The same and the request's, of ``_journal_format.pack_ids``.
+            at: When it began, in microseconds of Unix time.
+            streamed: As in ``LedgerRow``.
+            tokens_in: As counted.
+            head: What stands before these in the row, as ``join_rows`` has it.
+            ending: What stands behind them.
+
+        Raises:
+            StoreError: It cannot be written, and ``on_full`` is ``deny``.
+            ValueError: It is too large.
+            OverflowError: A number is too large.
+        """
+        if self._fork != _forks:
+            self._leave_to_parent()
+        if len(head) <= MAX_SHARED_BYTES and len(ending) <= MAX_SHARED_BYTES:
+            with self._lock:
+                try:
+                    writer = self._writer or self._lane()
+                    writer.append_intent(intent, ids, at, streamed, tokens_in, head, ending)
+                except OSError as error:
+                    self._not_intended(error)
+                    return
+                except struct.error:
+                    # A number that no short record holds.
+                    pass
+                else:
+                    self._failing = False
+                    return
+        self.intend_packed(intent, short_rows(head, ending, ids, at, streamed, tokens_in))
+
+    def _not_intended(self, error: OSError) -> None:
+        self._refused(error)
+        if self.on_full == "deny":
+            raise StoreError("The journal cannot be written.") from error
+        self.unwritten_intents += 1
 
     def settle(self, rows: Sequence[LedgerRow], *, intent: str) -> None:
         """Write what the call of that intent came to; no rows where it never reached a provider.
@@ -293,6 +343,74 @@ class FileJournal:
             if self._oldest is None and count:
                 self._oldest = now
         if self._listener is not None:
+            self._listener()
+
+    def settle_short(
+        self,
+        intent: str,
+        ids: bytes,
+        at: int,
+        streamed: bool,
+        tokens_in: int,
+        tokens_out: int,
+        latency_seconds: float,
+        first_seconds: float | None,
+        head: bytes,
+        ending: bytes,
+    ) -> None:
+        """``settle`` for one row whose ids are ours, and of which little is its own.
+
+        Args:
+            intent: As for ``intend_short``.
+            ids: As for ``intend_short``.
+            at: As for ``intend_short``.
+            streamed: As for ``intend_short``.
+            tokens_in: Tokens of text that went in.
+            tokens_out: Tokens of text that came out.
+            latency_seconds: As in ``LedgerRow``.
+            first_seconds: ``time_to_first_token_seconds`` there.
+            head: As for ``intend_short``.
+            ending: As for ``intend_short``.
+
+        Raises:
+            StoreError: As for ``settle``.
+            ValueError: It is too large.
+            OverflowError: A number is too large.
+        """
+        if self._fork != _forks:
+            self._leave_to_parent()
+        is_written = False
+        if len(head) <= MAX_SHARED_BYTES and len(ending) <= MAX_SHARED_BYTES:
+            now = self._clock()
+            with self._lock:
+                if not self._unwritten:
+                    try:
+                        (self._writer or self._lane()).append_outcome(
+                            intent,
+                            ids,
+                            at,
+                            streamed,
+                            tokens_in,
+                            tokens_out,
+                            latency_seconds,
+                            first_seconds,
+                            now,
+                            head,
+                            ending,
+                        )
+                    except (struct.error, OSError):
+                        # A number that no short record holds; or the disk refused, and is asked
+                        # again by who can do without it.
+                        pass
+                    else:
+                        is_written, self._failing = True, False
+                        self._written_rows += 1
+                        if self._oldest is None:
+                            self._oldest = now
+        if not is_written:
+            numbers = at, streamed, tokens_in, tokens_out, latency_seconds, first_seconds
+            self.settle_packed(short_rows(head, ending, ids, *numbers), 1, intent=intent)
+        elif self._listener is not None:
             self._listener()
 
     def _write(self, rows: Sequence[LedgerRow], intent: str, now: float) -> None:
