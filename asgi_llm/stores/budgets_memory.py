@@ -54,7 +54,7 @@ class _Account:
                 amount, start, _ = self.holds.pop(lease)
                 if self.parts is not None or start == self.start:
                     self.reserved -= amount
-            self.next_lapse = min((hold[2] for hold in self.holds.values()), default=inf)
+            self.next_lapse = min([hold[2] for hold in self.holds.values()], default=inf)
 
     def add(self, amount: int) -> None:
         """Spend ``amount``."""
@@ -138,29 +138,27 @@ class MemoryBudgets:
         Raises:
             StoreError: As for ``reserve``.
         """
-        now = round(self._clock() * SECOND)
-        now = self._latest = now if now > self._latest else self._latest
+        now = self._now()
         deadline = now + lease_seconds * SECOND
         known = self._accounts
-        for place, demand in enumerate(demands):
+        held = 0
+        for demand in demands:
             account = known.get(demand.key)
             if account is None or now >= account.end or now >= account.next_lapse:
                 try:
                     account = self._account(demand, now)
                 except StoreError:
-                    self._take_back(demands[:place], lease)
+                    self._take_back(demands[:held], lease)
                     raise
-            if (
-                account.spent + account.reserved + amount > demand.limit
-                and amount
-                and demand.rule.hard
-            ):
-                self._take_back(demands[:place], lease)
+            reserved = account.reserved + amount
+            if account.spent + reserved > demand.limit and amount and demand.rule.hard:
+                self._take_back(demands[:held], lease)
                 return False
             account.holds[lease] = (amount, account.start, deadline)
-            account.reserved += amount
+            account.reserved = reserved
             if deadline < account.next_lapse:
                 account.next_lapse = deadline
+            held += 1
         return True
 
     def _take_back(self, demands: Sequence[BudgetDemand], lease: str) -> None:
@@ -208,8 +206,7 @@ class MemoryBudgets:
         Raises:
             StoreError: As for ``settle``.
         """
-        now = round(self._clock() * SECOND)
-        now = self._latest = now if now > self._latest else self._latest
+        now = self._now()
         known = self._accounts
         uses = []
         for demand in demands:
@@ -239,7 +236,8 @@ class MemoryBudgets:
         """Nothing is open."""
 
     def _now(self) -> int:
-        now = round(self._clock() * SECOND)
+        seconds = self._clock()
+        now = int(seconds * SECOND + 0.5)
         if now > self._latest:
             self._latest = now
         return self._latest

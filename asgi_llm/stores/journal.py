@@ -248,7 +248,8 @@ class FileJournal:
             self._leave_to_parent()
         with self._lock:
             try:
-                (self._writer or self._lane()).append(INTENT, intent, 0, row, self._clock())
+                writer = self._lane() if self._writer is None else self._writer
+                writer.append(INTENT, intent, 0, row, self._clock())
             except OSError as error:
                 self._not_intended(error)
             else:
@@ -285,7 +286,7 @@ class FileJournal:
         if len(head) <= MAX_SHARED_BYTES and len(ending) <= MAX_SHARED_BYTES:
             with self._lock:
                 try:
-                    writer = self._writer or self._lane()
+                    writer = self._lane() if self._writer is None else self._writer
                     writer.append_intent(intent, ids, at, streamed, tokens_in, head, ending)
                 except OSError as error:
                     self._not_intended(error)
@@ -333,7 +334,8 @@ class FileJournal:
             if self._unwritten:
                 self._write_kept()
             try:
-                (self._writer or self._lane()).append(OUTCOME, intent, count, rows, now)
+                writer = self._lane() if self._writer is None else self._writer
+                writer.append(OUTCOME, intent, count, rows, now)
             except OSError as error:
                 self._refused(error)
                 self._keep(decode_rows(rows), intent, now)
@@ -385,7 +387,8 @@ class FileJournal:
             with self._lock:
                 if not self._unwritten:
                     try:
-                        (self._writer or self._lane()).append_outcome(
+                        writer = self._lane() if self._writer is None else self._writer
+                        writer.append_outcome(
                             intent,
                             ids,
                             at,

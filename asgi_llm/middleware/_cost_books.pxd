@@ -1,0 +1,37 @@
+from asgi_llm.middleware._cost_rows cimport Asked
+from asgi_llm.stores._journal_format cimport pack_ids
+
+
+cdef class Books:
+    cdef object _journal
+    cdef object _packed
+    cdef object _ledger
+    cdef object _calls
+    cdef object _alerts
+    cdef object _clock
+    cdef object _logger
+    cdef double _next_log
+    cdef object _unrecorded
+    cdef public long long failures
+    cdef public long long lost
+    cdef public bint answer_at_once
+    cdef public bint takes_usual
+
+    cpdef intend(self, Asked asked)
+    cdef _intend_packed(self, object packed, Asked asked, bytes head)
+    cpdef close_at_once(self, Asked asked, object entries, object cost, object lease)
+    cpdef close_usual(
+        self,
+        Asked asked,
+        object place,
+        object usage,
+        object cost,
+        object amount,
+        object lease,
+        object latency_seconds,
+        object first_seconds,
+    )
+    cpdef settle_at_once(self, Asked asked, object lease, object amount)
+    cdef _told(self, Asked asked, object uses)
+    cdef _settle(self, object journal, Asked asked, object entries)
+    cdef _note(self, object who, object error)

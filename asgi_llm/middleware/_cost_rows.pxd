@@ -1,0 +1,21 @@
+cimport cython
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
+cdef class Asked:
+    cdef public object id
+    cdef public object request_id
+    cdef public double seconds
+    cdef public object microseconds
+    cdef public object kind
+    cdef public object plan
+    cdef public object document
+    cdef public bint streamed
+    cdef public object input_tokens
+    cdef public bint is_plain
+    cdef public bytes ids
+
+
+cpdef object new_row_id()
