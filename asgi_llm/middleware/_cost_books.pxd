@@ -1,5 +1,6 @@
 from asgi_llm.middleware._cost_rows cimport Asked
 from asgi_llm.stores._journal_format cimport pack_ids
+from asgi_llm.stores.budgets_memory cimport MemoryBudgets
 
 
 cdef class Books:
@@ -7,6 +8,7 @@ cdef class Books:
     cdef object _packed
     cdef object _ledger
     cdef object _calls
+    cdef MemoryBudgets _memory
     cdef object _alerts
     cdef object _clock
     cdef object _logger

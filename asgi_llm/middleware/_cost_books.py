@@ -66,6 +66,7 @@ class Books:
         self._packed: PackedJournal | None = journal if isinstance(journal, PackedJournal) else None
         self._ledger = None if journal is not None else ledger
         self._calls = calls
+        self._memory = calls.memory
         self._alerts = alerts
         self._clock = clock
         self._logger = logger
@@ -202,7 +203,7 @@ class Books:
     def settle_at_once(self, asked: Asked, lease: str, amount: int) -> None:
         """Settle a request with its budgets, where these are in the memory of this process."""
         plan = asked.plan
-        memory = self._calls.memory
+        memory = self._memory
         if memory is None:
             raise TypeError("this store may have to be waited for")
         try:

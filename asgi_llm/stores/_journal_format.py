@@ -6,15 +6,15 @@ follows; then comes its kind, which says the rest. Any call can be written as::
     marker 4 | CRC 4 | kind 1 | 0 | intent id length 2 | rows 4 | length 4 | written 8 | data
 
 The data are the intent's id in UTF-8 and the rows (see ``_journal_rows``). A usual call of ours
-takes a fourth of that: what its row has in common with others stands in records of the first form
+takes a third of that: what its row has in common with others stands in records of the first form
 of the kind ``SHARED``, without rows, before it in the segment, and it names how far back::
 
     marker 4 | CRC 4 | kind 1 | flags 1 | 0 2 | back to head 4 | to ending 4 | at 8 | tokens in 4
-        for an intent:  ids 32
-        for an outcome: tokens out 4 | latency 8 | first token 8 | written 8 | ids 32
+        for an intent:  ids 72
+        for an outcome: tokens out 4 | latency 8 | first token 8 | written 8 | ids 72
 
-The ids are those of the row and of the request, without prefixes. A shared record serves those that
-begin in the next 256 KiB, so that damage to one costs no more than them, and few are read twice.
+The ids are those of the row and of the request, 36 characters each, as ours have. A shared record
+serves those that begin in the next 256 KiB, so that damage to it costs no more than them.
 
 The marker has bytes that UTF-8 never has: no text of a client can pretend to be a record. Little
 endian throughout. A segment may end in zeros: its space is taken in advance. Version 2 had the
@@ -87,8 +87,8 @@ pack_head: Final = _HEAD.pack
 pack_begin: Final = _BEGIN.pack
 _crc32 = zlib.crc32
 
-_INTENT: Final = struct.Struct("<BBxxIIqI32s")
-_OUTCOME: Final = struct.Struct("<BBxxIIqIIddd32s")
+_INTENT: Final = struct.Struct("<BBxxIIqI72s")
+_OUTCOME: Final = struct.Struct("<BBxxIIqIIddd72s")
 _WHOLE_INTENT: Final = struct.Struct(f"<4sI{_INTENT.size}s")
 _WHOLE_OUTCOME: Final = struct.Struct(f"<4sI{_OUTCOME.size}s")
 SHORT_INTENT_BYTES: Final = _WHOLE_INTENT.size
@@ -100,9 +100,7 @@ write_short_intent: Final = _WHOLE_INTENT.pack_into
 write_short_outcome: Final = _WHOLE_OUTCOME.pack_into
 _STREAMED: Final = 1
 _HAS_FIRST: Final = 2
-_ROW_PREFIX: Final = "row_"
-_REQUEST_PREFIX: Final = "req_"
-_ID_LENGTH: Final = len(_ROW_PREFIX) + 32
+_ID_LENGTH: Final = 36
 
 
 class Record(NamedTuple):
@@ -145,18 +143,15 @@ END_RECORD: Final = pack(END, "", 0, b"", 0.0)
 
 
 def pack_ids(row: str, request: str) -> bytes:
-    """The ids of a row and of its request, for a short record; empty where they are not ours."""
+    """The ids of a row and of its request, for a short record; empty where they are not like ours.
+
+    Raises:
+        ValueError: They are no text.
+    """
     if len(row) != _ID_LENGTH or len(request) != _ID_LENGTH:
         return b""
-    if row[:4] != _ROW_PREFIX or request[:4] != _REQUEST_PREFIX:
-        return b""
-    digits = row[4:] + request[4:]
-    try:
-        ids = bytes.fromhex(digits)
-    except ValueError:
-        return b""
-    # There are other ways to write the same digits.
-    return ids if ids.hex() == digits else b""
+    ids = (row + request).encode()
+    return ids if len(ids) == 2 * _ID_LENGTH else b""
 
 
 def pack_short_intent(
@@ -220,8 +215,7 @@ def short_rows(
     first_seconds: float | None = None,
 ) -> bytes:
     """The row of a short record in full, as ``decode_rows`` reads it."""
-    digits = ids.hex()
-    names = _ROW_PREFIX + digits[:32], _REQUEST_PREFIX + digits[32:]
+    names = ids[:_ID_LENGTH].decode(), ids[_ID_LENGTH:].decode()
     numbers = at, streamed, tokens_in, tokens_out, latency_seconds, first_seconds
     return head + encode_own((*names, *numbers)) + ending
 
@@ -263,7 +257,7 @@ class _Parser:
         checked = window[index + _CHECKED : end]
         if _crc32(checked) != check:
             return None
-        if kind == _SHORT_INTENT or kind == _SHORT_OUTCOME:
+        if kind in (_SHORT_INTENT, _SHORT_OUTCOME):
             return self._short(kind, checked, base + index, base + end)
         _, name_length, rows, length, written = _HEAD.unpack_from(checked)
         data = checked[_HEAD.size :]
@@ -292,7 +286,7 @@ class _Parser:
         data = b""
         if head and ending:
             data = short_rows(head, ending, ids, at, bool(flags & _STREAMED), *numbers)
-        return Record(kind, _ROW_PREFIX + ids[:16].hex(), rows, written, data, start, end)
+        return Record(kind, ids[:_ID_LENGTH].decode(), rows, written, data, start, end)
 
     def _find(self, place: int) -> bytes:
         """What the shared record there holds; empty: there is none."""

@@ -241,12 +241,7 @@ class LaneWriter:
         to_head, to_ending = shared.get(head), shared.get(ending)
         offset = self._offset
         end = offset + SHORT_OUTCOME_BYTES
-        if (
-            to_head is None
-            or to_ending is None
-            or offset >= self._span_end
-            or end > self._capacity
-        ):
+        if to_head is None or to_ending is None or offset >= self._span_end or end > self._capacity:
             self._share(head, ending, SHORT_OUTCOME_BYTES)
             to_head, to_ending = shared[head], shared[ending]
             offset = self._offset

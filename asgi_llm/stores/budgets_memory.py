@@ -139,10 +139,9 @@ class MemoryBudgets:
             StoreError: As for ``reserve``.
         """
         now = self._now()
-        deadline = now + lease_seconds * SECOND
+        deadline = now + lease_seconds * 1e6
         known = self._accounts
-        held = 0
-        for demand in demands:
+        for held, demand in enumerate(demands):
             account = known.get(demand.key)
             if account is None or now >= account.end or now >= account.next_lapse:
                 try:
@@ -158,7 +157,6 @@ class MemoryBudgets:
             account.reserved = reserved
             if deadline < account.next_lapse:
                 account.next_lapse = deadline
-            held += 1
         return True
 
     def _take_back(self, demands: Sequence[BudgetDemand], lease: str) -> None:
@@ -237,7 +235,7 @@ class MemoryBudgets:
 
     def _now(self) -> int:
         seconds = self._clock()
-        now = int(seconds * SECOND + 0.5)
+        now = int(seconds * 1e6 + 0.5)
         if now > self._latest:
             self._latest = now
         return self._latest

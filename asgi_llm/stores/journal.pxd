@@ -15,6 +15,8 @@ cdef class FileJournal:
     cdef object _clock
     cdef object _listener
     cdef object _lock
+    cdef object _acquire
+    cdef object _release
     cdef object _fork
     cdef readonly LaneWriter _writer
     cdef GroupSync _group

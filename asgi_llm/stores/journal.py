@@ -175,6 +175,8 @@ class FileJournal:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
+        # A call of these is cheaper than to enter the lock and to leave it.
+        self._acquire, self._release = self._lock.acquire, self._lock.release
         self._fork = _forks
         self._writer: LaneWriter | None = None
         self._group: GroupSync | None = None
@@ -284,19 +286,20 @@ class FileJournal:
         if self._fork != _forks:
             self._leave_to_parent()
         if len(head) <= MAX_SHARED_BYTES and len(ending) <= MAX_SHARED_BYTES:
-            with self._lock:
-                try:
-                    writer = self._lane() if self._writer is None else self._writer
-                    writer.append_intent(intent, ids, at, streamed, tokens_in, head, ending)
-                except OSError as error:
-                    self._not_intended(error)
-                    return
-                except struct.error:
-                    # A number that no short record holds.
-                    pass
-                else:
-                    self._failing = False
-                    return
+            self._acquire()
+            try:
+                writer = self._lane() if self._writer is None else self._writer
+                writer.append_intent(intent, ids, at, streamed, tokens_in, head, ending)
+                self._failing = False
+                return
+            except OSError as error:
+                self._not_intended(error)
+                return
+            except struct.error:
+                # A number that no short record holds.
+                pass
+            finally:
+                self._release()
         self.intend_packed(intent, short_rows(head, ending, ids, at, streamed, tokens_in))
 
     def _not_intended(self, error: OSError) -> None:
@@ -384,32 +387,33 @@ class FileJournal:
         is_written = False
         if len(head) <= MAX_SHARED_BYTES and len(ending) <= MAX_SHARED_BYTES:
             now = self._clock()
-            with self._lock:
+            self._acquire()
+            try:
                 if not self._unwritten:
-                    try:
-                        writer = self._lane() if self._writer is None else self._writer
-                        writer.append_outcome(
-                            intent,
-                            ids,
-                            at,
-                            streamed,
-                            tokens_in,
-                            tokens_out,
-                            latency_seconds,
-                            first_seconds,
-                            now,
-                            head,
-                            ending,
-                        )
-                    except (struct.error, OSError):
-                        # A number that no short record holds; or the disk refused, and is asked
-                        # again by who can do without it.
-                        pass
-                    else:
-                        is_written, self._failing = True, False
-                        self._written_rows += 1
-                        if self._oldest is None:
-                            self._oldest = now
+                    writer = self._lane() if self._writer is None else self._writer
+                    writer.append_outcome(
+                        intent,
+                        ids,
+                        at,
+                        streamed,
+                        tokens_in,
+                        tokens_out,
+                        latency_seconds,
+                        first_seconds,
+                        now,
+                        head,
+                        ending,
+                    )
+                    is_written, self._failing = True, False
+                    self._written_rows += 1
+                    if self._oldest is None:
+                        self._oldest = now
+            except (struct.error, OSError):
+                # A number that no short record holds; or the disk refused, and is asked again by
+                # who can do without it.
+                pass
+            finally:
+                self._release()
         if not is_written:
             numbers = at, streamed, tokens_in, tokens_out, latency_seconds, first_seconds
             self.settle_packed(short_rows(head, ending, ids, *numbers), 1, intent=intent)

@@ -1,7 +1,8 @@
 """A journal on a disk that fills up: run in a process of its own, whose files cannot grow.
 
-``python -m tests.stores.ledger.disk FOLDER deny|allow SEGMENT_BYTES FILE_BYTES map|write`` writes
-until the disk refuses, and prints what came of it as JSON.
+``python -m tests.stores.ledger.disk FOLDER deny|allow SEGMENT_BYTES FILE_BYTES map|write FORM``
+writes until the disk refuses, and prints what came of it as JSON. The form is ``long`` or
+``short``: rows are given in full, or in the short way.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import sys
 
 from asgi_llm.errors import StoreError
 from asgi_llm.stores.journal import FileJournal
+from asgi_llm.stores.ledger import LedgerRow
+from tests.stores.ledger import short
 from tests.stores.ledger.rows import make_row
 
 
 def main() -> None:
     logging.disable()
-    folder, on_full, segment_bytes, file_bytes, way = sys.argv[1:]
+    folder, on_full, segment_bytes, file_bytes, way, form = sys.argv[1:]
     journal = FileJournal(
         folder,
         max_segment_bytes=int(segment_bytes),
@@ -26,17 +29,34 @@ def main() -> None:
         fsync="never",
         map_segments=way == "map",
     )
-    journal.intend(make_row("first"))
+
+    def intend(row: LedgerRow) -> None:
+        if form == "short":
+            short.intend(journal, row)
+        else:
+            journal.intend(row)
+
+    def settle(row: LedgerRow) -> None:
+        if form == "short":
+            short.settle(journal, row)
+        else:
+            journal.settle((row,), intent=row.id)
+
+    rows_of = [make_row(f"r{number}") for number in range(202)]
+    if form == "short":
+        rows_of = [short.make_short(number) for number in range(202)]
+    first, *others, last = rows_of
+    intend(first)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_bytes), resource.RLIM_INFINITY))
-    intended, refused = ["first"], 0
-    for number in range(200):
+    intended, refused = [first], 0
+    for row in others:
         try:
-            journal.intend(make_row(f"r{number}"))
-            intended.append(f"r{number}")
+            intend(row)
+            intended.append(row)
         except StoreError:
             refused += 1
-    for id in intended:
-        journal.settle((make_row(id),), intent=id)
+    for row in intended:
+        settle(row)
     full = {
         "intended": len(intended),
         "refused": refused,
@@ -50,8 +70,8 @@ def main() -> None:
         journal.acknowledge(waiting)
     # There is room again.
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    journal.intend(make_row("last"))
-    journal.settle((make_row("last"),), intent="last")
+    intend(last)
+    settle(last)
     rows = list(in_memory)
     while (batch := journal.read(50)) is not None:
         rows += [row.id for row in batch.rows]
@@ -61,7 +81,7 @@ def main() -> None:
             {
                 **full,
                 "rows": sorted(rows),
-                "expected": sorted([*intended, "last"]),
+                "expected": sorted([row.id for row in (*intended, last)]),
                 "left": journal.pending_rows + journal.unwritten_rows + journal.open_intents,
                 "in_memory": len(in_memory),
             }

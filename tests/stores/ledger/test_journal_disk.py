@@ -19,10 +19,11 @@ from tests.stores.ledger.rows import make_row
 
 
 def fill(
-    folder: Path, on_full: str, segment_bytes: int, file_bytes: int, way: str
+    folder: Path, on_full: str, segment_bytes: int, file_bytes: int, way: str, form: str = "long"
 ) -> dict[str, Any]:
     """What a process saw whose files may not grow beyond ``file_bytes``."""
-    arguments = ["-m", "tests.stores.ledger.disk", folder, on_full, segment_bytes, file_bytes, way]
+    sizes = segment_bytes, file_bytes
+    arguments = ["-m", "tests.stores.ledger.disk", folder, on_full, *sizes, way, form]
     done = subprocess.run(
         [sys.executable, *map(str, arguments)], check=True, capture_output=True, timeout=60
     )
@@ -30,10 +31,15 @@ def fill(
     return found
 
 
+@pytest.mark.parametrize("form", ["long", "short"])
 @pytest.mark.parametrize("way", ["map", "write"])
-def test_b29_calls_are_denied_and_those_let_through_find_room(tmp_path: Path, way: str) -> None:
+def test_b29_calls_are_denied_and_those_let_through_find_room(
+    tmp_path: Path, way: str, form: str
+) -> None:
     """No new segment: an intent is refused; every outcome still fits, for its room was kept."""
-    found = fill(tmp_path, "deny", 64 * 1024, 4096, way)
+    # Either is full before all calls are open.
+    segment_bytes = 64 * 1024 if form == "long" else 32 * 1024
+    found = fill(tmp_path, "deny", segment_bytes, 4096, way, form)
     assert found["refused"] > 0
     assert 0 == found["unwritten_intents"]
     assert 201 == found["intended"] + found["refused"]
@@ -58,7 +64,9 @@ def test_b29_calls_go_on_where_that_is_declared(tmp_path: Path, way: str) -> Non
 
 def test_b29_a_partial_record_is_cut_away(tmp_path: Path) -> None:
     """A write that the disk takes in part leaves no torn record before later ones."""
-    found = fill(tmp_path, "allow", 64 * 1024, 10_001, "write")
+    found = fill(tmp_path / "long", "allow", 64 * 1024, 10_001, "write")
+    assert found["expected"] == sorted(found["rows"])
+    found = fill(tmp_path / "short", "allow", 4096, 2001, "write", "short")
     assert found["expected"] == sorted(found["rows"])
 
 

@@ -1,0 +1,91 @@
+"""The books and a journal on disk: whatever ids a request has, its row has the same."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import shutil
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgi_llm.middleware._budget_alerts import Alerts
+from asgi_llm.middleware._budget_calls import BudgetCalls
+from asgi_llm.middleware._cost_books import Books
+from asgi_llm.middleware._cost_budgets import BudgetPlan
+from asgi_llm.middleware._cost_kinds import Kind
+from asgi_llm.middleware._cost_prices import Pricer
+from asgi_llm.middleware._cost_rows import Asked, new_row_id
+from asgi_llm.stores._ledger_values import fit_row_id
+from asgi_llm.stores.budgets import BudgetRule, demand_of
+from asgi_llm.stores.budgets_memory import MemoryBudgets
+from asgi_llm.stores.journal import FileJournal
+from asgi_llm.types import Cost, Usage
+from tests.middleware.cost.conftest import PRICES
+
+PRICE = {"targets": None, "provider": "openai", "unknown": "flag", "service_tiers": None}
+LOGGER = logging.getLogger(__name__)
+
+
+def make_books(journal: FileJournal, store: MemoryBudgets) -> Books:
+    calls = BudgetCalls(
+        store,
+        timeout_seconds=None,
+        lease_seconds=60,
+        clock=lambda: 0.0,
+        logger=LOGGER,
+        on_settled=lambda plan, uses: None,
+    )
+    alerts = Alerts(None, now=lambda: datetime.datetime.now(datetime.UTC), logger=LOGGER)
+    return Books(
+        journal=journal, ledger=None, calls=calls, alerts=alerts, clock=lambda: 0.0, logger=LOGGER
+    )
+
+
+@pytest.mark.parametrize(
+    ("id", "request_id"),
+    [
+        (new_row_id(), f"req_{1:032x}"),
+        (new_row_id(), "the client's, and longer than any that is ours"),
+        (new_row_id(), "ä" * 36),
+        ("a row", f"req_{1:032x}"),
+        ("\ud800" * 36, f"req_{1:032x}"),
+    ],
+    ids=["ours", "longer", "not ascii", "another form", "no text"],
+)
+async def test_every_id_is_the_rows(id: str, request_id: str, tmp_path: Path) -> None:
+    """Of an intent whose worker dies, and of the usual outcome; and budgets are settled."""
+    store, journal = MemoryBudgets(), FileJournal(tmp_path / "live")
+    books = make_books(journal, store)
+    options: dict[str, Any] = PRICE
+    kind = Kind(None, "/v1/chat/completions", "gpt-4o", {}, Pricer(PRICES, **options))
+    demand = demand_of(BudgetRule(scope="everyone", amount_usd=Decimal(1)), "")
+    plan = BudgetPlan((demand,), (), False)
+    seconds = 1_795_250_000.5
+    asked = Asked(id, request_id, seconds, int(seconds * 10**6), kind, plan, {}, False, 7)
+    place = kind.first
+    place.renew(seconds)
+    assert store.hold_at_once((demand,), 10**8, id)
+    books.intend(asked)
+    shutil.copytree(tmp_path / "live", tmp_path / "dead")
+    usage = Usage(input_uncached=7, output_text=3)
+    cost = Cost(amount_usd=Decimal("0.000037"), source=place.source)
+    books.close_usual(asked, place, usage, cost, 37_000_000, id, 0.5, None)
+    batch = journal.read(10)
+    assert batch is not None
+    (row,) = batch.rows
+    journal.acknowledge(batch)
+    assert ("complete", usage, 0.5) == (row.outcome, row.usage, row.latency_seconds)
+    assert cost.amount_usd == row.cost.amount_usd
+    (unknown,) = FileJournal(tmp_path / "dead").replay()
+    assert ("unknown_after_crash", 7) == (unknown.outcome, unknown.usage.input_uncached)
+    stored = id if id.isascii() else fit_row_id(id)
+    assert [(stored, request_id, asked.at)] * 2 == [
+        (one.id, one.request_id, one.at) for one in (row, unknown)
+    ]
+    assert 0 == journal.open_intents
+    (status,) = await store.spent((demand,))
+    assert (37_000_000, 0) == (status.spent, status.reserved)
+    journal.close()
