@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Coroutine, Generator, Mapping
 from functools import partial
+from types import CoroutineType, MethodType
 from typing import Any, TypeVar, cast
 
 from starlette.types import Message, Receive, Scope
@@ -13,7 +14,14 @@ from starlette.types import Message, Receive, Scope
 from asgi_llm import errors
 from asgi_llm.state import SCOPE_KEY, State
 
-__all__ = ["BufferedBody", "check_length", "go_on", "read_body"]
+__all__ = [
+    "ArrivingBody",
+    "BufferedBody",
+    "check_length",
+    "go_on",
+    "read_body",
+    "take_body",
+]
 
 T = TypeVar("T")
 
@@ -83,31 +91,81 @@ class BufferedBody:
         return {**cast("Mapping[str, Any]", scope), "headers": headers}
 
 
+class ArrivingBody:
+    """A body that is not there as a whole; from ``take_body``.
+
+    Args:
+        arriving: Reads what is still to come.
+    """
+
+    __slots__ = ("_arriving",)
+
+    def __init__(self, arriving: Coroutine[Any, Any, bytes | None]) -> None:
+        self._arriving = arriving
+
+    async def whole(self, timeout_seconds: float | None) -> bytes | None:
+        """All of it; None: the client left before that.
+
+        Raises:
+            RequestTooLargeError: The body is too long.
+            InvalidRequestError: It took too long (408).
+        """
+        arriving = self._arriving
+        try:
+            # Several messages may be there at once: one step then ends the coroutine, and no
+            # deadline has to be set up for it.
+            waits_for = arriving.send(None)
+        except StopIteration as whole:
+            return cast("bytes | None", whole.value)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await go_on(arriving, waits_for)
+        except TimeoutError as error:
+            raise errors.InvalidRequestError(
+                f"The body did not arrive within {timeout_seconds:g} seconds.",
+                code="request_timeout",
+                status=408,
+            ) from error
+
+
+def take_body(receive: Receive, max_bytes: int) -> bytes | ArrivingBody | None:
+    """The body alone, without any waiting where it is there already, as it is as a rule.
+
+    An ``ArrivingBody``: it is not. None: the client has left. See ``BufferedBody.read``.
+    """
+    if type(receive) is MethodType:
+        read = receive.__self__
+        if type(read) is BufferedBody and (data := read.take()) is not None:
+            if len(data) > max_bytes:
+                raise _too_large(max_bytes)
+            return data
+    first = receive()
+    if type(first) is not CoroutineType:
+        return ArrivingBody(_drain_from(first, receive, max_bytes))
+    try:
+        waits_for = first.send(None)
+    except StopIteration as given:
+        message = given.value
+    else:
+        return ArrivingBody(_drain_from(go_on(first, waits_for), receive, max_bytes))
+    if message["type"] != "http.request":
+        return None
+    if message.get("more_body", False):
+        return ArrivingBody(_drain(message, receive, max_bytes))
+    data = message.get("body", b"")
+    if len(data) > max_bytes:
+        raise _too_large(max_bytes)
+    return cast("bytes", data)
+
+
 async def read_body(
     receive: Receive, max_bytes: int, timeout_seconds: float | None
 ) -> bytes | None:
     """The body alone, for whoever hands it on to nobody. See ``BufferedBody.read``."""
-    read = getattr(receive, "__self__", None)
-    if type(read) is BufferedBody and (data := read.take()) is not None:
-        if len(data) > max_bytes:
-            raise _too_large(max_bytes)
-        return data
-    arriving = _drain(receive, max_bytes)
-    try:
-        # As a rule the body is there already: one step then ends the coroutine, and no deadline
-        # has to be set up for it.
-        waits_for = arriving.send(None)
-    except StopIteration as whole:
-        return cast("bytes | None", whole.value)
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            return await go_on(arriving, waits_for)
-    except TimeoutError as error:
-        raise errors.InvalidRequestError(
-            f"The body did not arrive within {timeout_seconds:g} seconds.",
-            code="request_timeout",
-            status=408,
-        ) from error
+    taken = take_body(receive, max_bytes)
+    if type(taken) is ArrivingBody:
+        return await taken.whole(timeout_seconds)
+    return cast("bytes | None", taken)
 
 
 def check_length(scope: Scope, max_bytes: int) -> None:
@@ -147,8 +205,11 @@ def check_length(scope: Scope, max_bytes: int) -> None:
         )
 
 
-async def _drain(receive: Receive, max_bytes: int) -> bytes | None:
-    message = await receive()
+async def _drain_from(first: Awaitable[Message], receive: Receive, max_bytes: int) -> bytes | None:
+    return await _drain(await first, receive, max_bytes)
+
+
+async def _drain(message: Message, receive: Receive, max_bytes: int) -> bytes | None:
     if message["type"] != "http.request":
         return None
     data: bytes = message.get("body", b"")

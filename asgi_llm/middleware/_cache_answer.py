@@ -30,73 +30,138 @@ KEPT_HEADERS: Final = frozenset((b"content-type", b"x-provider", b"x-model", b"x
 (ids, cookies, limits, prices) is not among them."""
 
 CACHE_HEADERS: Final = frozenset((b"x-cache-status", b"x-cache-type"))
-_READ: Final = KEPT_HEADERS | CACHE_HEADERS | {b"content-encoding", b"cache-control", b"vary"}
+
+# What is done with a header. Names that answers often have are here as they are sent, so that they
+# need not be put in lower case first.
+_PASSED_OVER: Final = 0
+_MEDIA: Final = 1
+_KEPT: Final = 2
+_ENCODING: Final = 3
+_CONTROL: Final = 4
+_VARY: Final = 5
+_OF_CACHES: Final = 6
+_MEANINGS: Final = {
+    **dict.fromkeys(
+        (
+            b"content-length",
+            b"date",
+            b"server",
+            b"x-request-id",
+            b"x-client-request-id",
+            b"x-accel-buffering",
+        ),
+        _PASSED_OVER,
+    ),
+    **dict.fromkeys(KEPT_HEADERS, _KEPT),
+    **dict.fromkeys(CACHE_HEADERS, _OF_CACHES),
+    b"content-type": _MEDIA,
+    b"content-encoding": _ENCODING,
+    b"cache-control": _CONTROL,
+    b"vary": _VARY,
+}
 
 _GOOD_ENDS: Final = frozenset(("stop", "tool_calls", "function_call"))
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_UNREADABLE_USAGE: Final = (*_UNREADABLE, _sse.SSEError)
 
 
-class AnswerHead(msgspec.Struct, frozen=True, gc=False):
-    """What the start of an answer says of the rest."""
+class AnswerHead:
+    """What the start of an answer says of the rest.
 
-    is_stream: bool
-    headers: tuple[tuple[bytes, bytes], ...]
-    """Those that are kept."""
-    may_be_stored: bool
-    """Whether whoever made the answer has nothing against it."""
-    tells_of_caches: bool = False
-    """Whether it has headers of a cache already."""
+    Args:
+        is_stream: Whether events follow.
+        headers: Those that are kept.
+        may_be_stored: Whether whoever made the answer has nothing against it.
+        tells_of_caches: Whether it has headers of a cache already.
+    """
+
+    __slots__ = ("headers", "is_stream", "may_be_stored", "tells_of_caches")
+
+    def __init__(
+        self,
+        is_stream: bool,
+        headers: tuple[tuple[bytes, bytes], ...],
+        may_be_stored: bool,
+        tells_of_caches: bool,
+    ) -> None:
+        self.is_stream = is_stream
+        self.headers = headers
+        self.may_be_stored = may_be_stored
+        self.tells_of_caches = tells_of_caches
 
 
 # As a rule an answer begins like this: one object is then kept for all of them.
-_JSON: Final = list(JSON_HEADERS)
-_PLAIN: Final = AnswerHead(False, JSON_HEADERS, True)
+_JSON: Final = b"application/json"
+_PLAIN: Final = AnswerHead(False, JSON_HEADERS, True, False)
 
 
-class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What became of an answer that is complete."""
+class Verdict:
+    """What became of an answer that is complete.
 
-    answer: StoredAnswer
-    may_be_stored: bool
-    """False: it may be handed to those who asked the same at the same time, and no later."""
+    Args:
+        answer: It.
+        may_be_stored: False: it may be handed to those who asked the same at the same time, and no
+            later.
+    """
+
+    __slots__ = ("answer", "may_be_stored")
+
+    def __init__(self, answer: StoredAnswer, may_be_stored: bool) -> None:
+        self.answer = answer
+        self.may_be_stored = may_be_stored
 
 
 def read_head(status: int, headers: RawHeaders) -> AnswerHead | None:
     """Read the start of an answer; None: it is no answer that a cache could serve."""
     if status != 200:
         return None
-    kept: list[tuple[bytes, bytes]] = []
+    kept: list[tuple[bytes, bytes]] | None = None
     media: bytes | None = None
     may_be_stored = True
     tells_of_caches = False
     for name, value in headers:
-        name = name.lower()
-        if name not in _READ:
+        found = _MEANINGS.get(name)
+        if found is None:
+            name = name.lower()
+            found = _MEANINGS.get(name)
+            if found is None:
+                continue
+        meaning = found
+        if meaning == _PASSED_OVER:
             continue
-        if name in KEPT_HEADERS:
-            kept.append((name, value))
-            if name == b"content-type":
+        if meaning <= _KEPT:
+            if meaning == _MEDIA:
+                if media is None and kept is None and value == _JSON:
+                    media = value
+                    continue
+                if kept is None:
+                    kept = [] if media is None else [*JSON_HEADERS]
                 media = value
-        elif name == b"content-encoding":
+            elif kept is None:
+                kept = [] if media is None else [*JSON_HEADERS]
+            kept.append((name, value))
+        elif meaning == _ENCODING:
             if value.lower() != b"identity":
                 return None
-        elif name == b"cache-control":
+        elif meaning == _CONTROL:
             directives = value.lower()
             # `no-cache` is on every stream, and means caches that are not asked.
             if b"no-store" in directives or b"private" in directives:
                 may_be_stored = False
-        elif name == b"vary":
+        elif meaning == _VARY:
             if b"*" in value:
                 may_be_stored = False
         else:
             tells_of_caches = True
     if media is None:
         return None
-    if may_be_stored and not tells_of_caches and kept == _JSON:
-        return _PLAIN
+    if kept is None:
+        if may_be_stored and not tells_of_caches:
+            return _PLAIN
+        return AnswerHead(False, JSON_HEADERS, may_be_stored, tells_of_caches)
     media = media.lower()
     is_stream = media.startswith(b"text/event-stream")
-    if not is_stream and not media.startswith(b"application/json"):
+    if not is_stream and not media.startswith(_JSON):
         return None
     return AnswerHead(is_stream, tuple(kept), may_be_stored, tells_of_caches)
 
@@ -129,7 +194,20 @@ class _Peeked(msgspec.Struct, gc=False):
     usage: PlainUsage
 
 
+class _Part(msgspec.Struct, gc=False):
+    """An object of which nothing is read."""
+
+
+class _WholePeek(msgspec.Struct, gc=False):
+    """What is read of an answer that is as OpenAI has it; any other is read as a ``_Peek``."""
+
+    choices: list[_Choice] | None = None
+    usage: _Part | None = None
+    error: Any = None
+
+
 _peek = msgspec.json.Decoder(_Peek).decode
+_peek_whole = msgspec.json.Decoder(_WholePeek).decode
 _peek_usage = msgspec.json.Decoder(_Peeked).decode
 
 
@@ -165,26 +243,25 @@ def judge_answer(
         ends_well, tells_usage = read
     else:
         try:
-            peek = _peek(body)
+            peek = _peek_whole(body)
+            tells_usage = peek.usage is not None
+        except msgspec.ValidationError:
+            try:
+                peek = _peek(body)
+            except _UNREADABLE:
+                return None
+            tells_usage = peek.usage is not _ABSENT and bytes(peek.usage) != b"null"
         except _UNREADABLE:
             return None
         if peek.error is not None:
             return None
-        choices = peek.choices
         ends_well = False
+        choices = peek.choices
         if choices:
-            ends_well = True
-            for choice in choices:
-                told = choice.message
-                if choice.finish_reason not in _GOOD_ENDS or (
-                    told is not None and told.audio is not None
-                ):
-                    ends_well = False
+            ends_well = _all_end_well(choices)
         elif request.operation != "embeddings":
             # Those are kept by item, by who knows the items.
             return None
-        usage = peek.usage
-        tells_usage = usage is not _ABSENT and bytes(usage) != b"null"
     provider = None
     model = said.get(RESPONSE_MODEL)
     deployment = said.get(DEPLOYMENT)
@@ -212,11 +289,21 @@ def judge_answer(
         report = said.get(CACHE_STATUS)
         ends_well = (
             head.may_be_stored
-            and head.is_stream is request.streams
+            and head.is_stream == request.streams
             and UNCACHEABLE not in said
             and (report is None or report.status != "hit")
         )
     return Verdict(answer, ends_well)
+
+
+def _all_end_well(choices: list[_Choice]) -> bool:
+    for choice in choices:
+        if choice.finish_reason not in _GOOD_ENDS:
+            return False
+        told = choice.message
+        if told is not None and told.audio is not None:
+            return False
+    return True
 
 
 def usage_of(answer: StoredAnswer) -> Usage | None:
@@ -237,7 +324,7 @@ def _read_usage(answer: StoredAnswer) -> Usage | None:
     except msgspec.ValidationError:
         # Not OpenAI's own object.
         return _usage_in_body(answer.body)
-    except (*_UNREADABLE, _sse.SSEError):
+    except _UNREADABLE_USAGE:
         return None
 
 

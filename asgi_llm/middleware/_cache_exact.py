@@ -236,7 +236,7 @@ class ExactLookup:
                 led = self._led()
                 if last is not None:
                     led.failures = last.failures + 1
-                flights[key] = led
+                flights.begin(key, led)
                 try:
                     if settings.memory is not None or self._batch is not None:
                         await self._lead(led)
@@ -316,9 +316,9 @@ class ExactLookup:
         app = settings.app if self._batch is None else self._batch
         try:
             if fallback is None:
-                await app(self._scope, led.receive, led)
+                await app(self._scope, led.receive, led.send)
             else:
-                await led.run_or_fail(app, self._scope)
+                await led.run_or_fail(app)
                 if led.failed:
                     found, body = fallback
                     settings.counts.stale += 1
@@ -335,6 +335,7 @@ class ExactLookup:
             self._request,
             self._key,
             self._data,
+            self._scope,
             self._receive,
             self._send,
             self._state,
@@ -377,12 +378,13 @@ class ExactLookup:
             self._request,
             self._key,
             self._data,
+            scope,
             receive_nothing,
             send_nowhere,
             state,
         )
         try:
-            await settings.refresh_app(scope, led.receive, led)
+            await settings.refresh_app(scope, led.receive, led.send)
         finally:
             if settings.memory is None:
                 await self._put(led, owner)

@@ -24,10 +24,13 @@ class Flight:
     as the cap, for those who follow it already: a follower whose client is slower than that is cut
     off, and slows nobody.
 
-    Attributes:
-        loop: The event loop that it is made in. Set by whoever makes it, as are the next two.
+    Args:
         request: The one that asks for it.
-        parts: Its bytes so far, as far as they are kept.
+
+    Attributes:
+        loop: The event loop that it is made in.
+        request: The one that asks for it.
+        parts: Its bytes so far, as far as they are kept; None: there are none.
         failures: Flights for the same answer, in a row before this one, of which nothing came.
         followers: How many wait for it now.
         head: Its start; None till it began.
@@ -39,24 +42,45 @@ class Flight:
         whole: Whether its end has come, whatever is in it.
     """
 
-    loop: asyncio.AbstractEventLoop
-    request: CacheRequest
-    parts: list[bytes]
-    # Most flights nobody follows, and of those little more is ever set.
-    failures = 0
-    followers = 0
-    joined = 0
-    head: AnswerHead | None = None
-    answer: StoredAnswer | None = None
-    age_seconds = 0.0
-    over = False
-    looking = False
-    too_long = False
-    whole = False
-    _dropped = 0
-    _size = 0
-    _visible = 0
-    _waiting: list[asyncio.Future[None]] | None = None
+    __slots__ = (
+        "_dropped",
+        "_size",
+        "_visible",
+        "_waiting",
+        "age_seconds",
+        "answer",
+        "failures",
+        "followers",
+        "head",
+        "joined",
+        "looking",
+        "loop",
+        "over",
+        "parts",
+        "request",
+        "too_long",
+        "whole",
+    )
+
+    def __init__(self, request: CacheRequest) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.request = request
+        # Of most flights nothing has to be kept, and nobody follows them.
+        self.parts: list[bytes] | None = None
+        self.failures = 0
+        self.followers = 0
+        self.joined = 0
+        self.head: AnswerHead | None = None
+        self.answer: StoredAnswer | None = None
+        self.age_seconds = 0.0
+        self.over = False
+        self.looking = False
+        self.too_long = False
+        self.whole = False
+        self._dropped = 0
+        self._size = 0
+        self._visible = 0
+        self._waiting: list[asyncio.Future[None]] | None = None
 
     @property
     def has_begun(self) -> bool:
@@ -70,6 +94,8 @@ class Flight:
             chunk: The piece.
             max_bytes: Cap on what is kept of all of them.
         """
+        if self.parts is None:
+            self.parts = []
         self.parts.append(chunk)
         self._size += len(chunk)
         if self._size > max_bytes:
@@ -81,7 +107,7 @@ class Flight:
 
     def body(self) -> bytes:
         """All of it; only for an answer that is not too long."""
-        parts = self.parts
+        parts = self.parts or ()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def finish(self, answer: StoredAnswer | None, age_seconds: float = 0.0) -> None:
@@ -93,7 +119,7 @@ class Flight:
         if age_seconds:
             self.age_seconds = age_seconds
         if self.followers:
-            self._visible = self._dropped + len(self.parts)
+            self._visible = self._dropped + len(self.parts or ())
             self._wake()
 
     def begin(self) -> None:
@@ -121,7 +147,7 @@ class Flight:
         if place < self._dropped:
             return None
         start, end = place - self._dropped, self._visible - self._dropped
-        return b"".join(self.parts[start:end]), self._visible
+        return b"".join((self.parts or ())[start:end]), self._visible
 
     def change(self) -> asyncio.Future[None]:
         """Done when something has happened. It must not be awaited from another loop."""
@@ -147,7 +173,8 @@ class Flight:
     def _drop(self, max_bytes: int) -> None:
         """Keep the last ``max_bytes`` for those who follow, and nothing for those who do not."""
         self.too_long = True
-        parts, at = self.parts, 0
+        parts = self.parts or []
+        at = 0
         while at < len(parts) and (not self.followers or self._size > max_bytes):
             self._size -= len(parts[at])
             at += 1
@@ -161,15 +188,23 @@ class Flight:
                 waiter.set_result(None)
 
 
-class Flights(dict[bytes, Flight]):
+class Flights:
     """The flights of one layer, by key."""
+
+    __slots__ = ("_under_way",)
+
+    def __init__(self) -> None:
+        self._under_way: dict[bytes, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._under_way)
 
     def find(self, key: bytes) -> Flight | None:
         """The flight for ``key`` that can be followed; None: there is none.
 
         One that another event loop has begun cannot be.
         """
-        flight = self.get(key)
+        flight: Flight | None = self._under_way.get(key)
         if (
             flight is None
             or flight.too_long
@@ -179,12 +214,16 @@ class Flights(dict[bytes, Flight]):
             return None
         return flight
 
+    def begin(self, key: bytes, flight: Flight) -> None:
+        """From now on ``flight`` is the one for ``key``."""
+        self._under_way[key] = flight
+
     def end(self, key: bytes, flight: Flight) -> None:
         """Whatever came of ``flight``, it is over, and nobody can join it any more."""
         if not flight.over:
             flight.finish(None)
-        if self.get(key) is flight:
-            del self[key]
+        if self._under_way.get(key) is flight:
+            del self._under_way[key]
 
 
 class Departure:

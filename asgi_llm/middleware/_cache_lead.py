@@ -37,22 +37,33 @@ class LedAnswer(Flight):
         request: Whose answer it is.
         key: Its digest.
         data: Its body.
+        scope: Of the request, for the app.
         receive: The host's own, after the body has been read.
         send: The client's.
         state: Of the request.
 
     Attributes:
+        scope: Of the request.
         kept: What came of it, if that may be kept and the store is not in memory, which has it.
         has_left: Whether the client is known to have left.
         failed: Whether a failure was kept from the client, which has got nothing so far.
     """
 
-    kept: StoredAnswer | None = None
-    has_left = False
-    failed = False
-    _given = False
-    _has_stale = False
-    _recorded: AnswerHead | None = None
+    __slots__ = (
+        "_data",
+        "_given",
+        "_has_stale",
+        "_key",
+        "_receive",
+        "_recorded",
+        "_send",
+        "_settings",
+        "_state",
+        "failed",
+        "has_left",
+        "kept",
+        "scope",
+    )
 
     def __init__(
         self,
@@ -60,13 +71,19 @@ class LedAnswer(Flight):
         request: CacheRequest,
         key: bytes,
         data: bytes,
+        scope: Scope,
         receive: Receive,
         send: Send,
         state: State,
     ) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.request = request
-        self.parts = []
+        Flight.__init__(self, request)
+        self.scope = scope
+        self.kept: StoredAnswer | None = None
+        self.has_left = False
+        self.failed = False
+        self._given = False
+        self._has_stale = False
+        self._recorded: AnswerHead | None = None
         self._settings = settings
         self._key = key
         self._data = data
@@ -74,11 +91,15 @@ class LedAnswer(Flight):
         self._send = send
         self._state = state
 
-    async def run_or_fail(self, app: ASGIApp, scope: Scope) -> None:
+    def end(self) -> None:
+        """Whatever came of it, it is over, and nobody can follow it any more."""
+        self._settings.flights.end(self._key, self)
+
+    async def run_or_fail(self, app: ASGIApp) -> None:
         """Run ``app``. If it fails before it has begun to answer, nobody but ``failed`` says so."""
         self._has_stale = True
         try:
-            await app(scope, self.receive, self)
+            await app(self.scope, self.receive, self.send)
         except Exception as error:
             if not self._has_stale:
                 raise
@@ -99,20 +120,23 @@ class LedAnswer(Flight):
             await self.until_deserted()
         return message
 
-    def __call__(self, message: Message) -> Awaitable[None]:
+    def send(self, message: Message) -> Awaitable[None]:
         """The ``send`` for the app."""
         # No coroutine of its own: as a rule a message costs what is done here, and no more.
-        kind = message["type"]
+        told = message if type(message) is dict else dict(message)
+        kind = told["type"]
         if kind == "http.response.body":
             head = self._recorded
             if head is not None:
-                settings = self._settings
-                chunk = message.get("body", b"")
+                chunk = told.get("body", b"")
+                if type(chunk) is not bytes:
+                    # It may be the app's own buffer, which it uses again.
+                    chunk = bytes(chunk)
                 if (
-                    message.get("more_body", False)
+                    told.get("more_body", False)
                     or self.parts
                     or self.followers
-                    or len(chunk) > settings.at_once_bytes
+                    or len(chunk) > self._settings.at_once_bytes
                 ):
                     later = self._record(head, chunk, message)
                     if later is not None:
@@ -125,13 +149,13 @@ class LedAnswer(Flight):
             elif self.failed:
                 return _done()
         elif kind == "http.response.start":
-            status = message["status"]
+            status = told["status"]
             if self._has_stale:
                 if status >= 500 or status == 429:
                     self.failed = True
                     return _done()
                 self._has_stale = False
-            headers = list(message.get("headers", ()))
+            headers = list(told.get("headers", ()))
             head = read_head(status, headers)
             if (
                 head is None
@@ -141,11 +165,13 @@ class LedAnswer(Flight):
                 headers = told_headers(message, self._state)
             else:
                 headers.append(MISS_HEADER)
-            if head is None or "trailers" in message:
+            if head is None or "trailers" in told:
                 self.finish(None)
             else:
                 self.head = self._recorded = head
-            message = {**message, "headers": headers}
+            told = told.copy()
+            told["headers"] = headers
+            message = told
         elif kind in _BY_OTHER_MEANS:
             self._recorded = None
             self.finish(None)

@@ -48,22 +48,59 @@ CacheWhen = Literal["deterministic", "always"] | Callable[[Document], bool]
 _VERSION: Final = "asgi-llm cache 1"
 
 
-class CacheRequest(msgspec.Struct, frozen=True, gc=False):
-    """A request that a cache may look up."""
+class CacheRequest:
+    """A request that a cache may look up.
 
-    operation: Operation
-    route: str
-    query: bytes
-    document: Document
-    model: str
-    streams: bool
-    """Whether the client wants events."""
-    tells_usage: bool
-    """Whether the client wants to be told the usage: always, but in a stream that does not ask."""
-    partition: str
-    controls: CacheControls
-    deployment: str
-    """Where it will be called, if a layer further out has said so."""
+    Args:
+        operation: What is asked for.
+        route: One of ``CACHED_ROUTES``.
+        query: Of the URL.
+        document: What was sent.
+        model: As the client named it.
+        streams: Whether the client wants events.
+        tells_usage: Whether the client wants to be told the usage: always, but in a stream that
+            does not ask.
+        partition: Who shares.
+        controls: What the client says of caching.
+        deployment: Where it will be called, if a layer further out has said so.
+    """
+
+    __slots__ = (
+        "controls",
+        "deployment",
+        "document",
+        "model",
+        "operation",
+        "partition",
+        "query",
+        "route",
+        "streams",
+        "tells_usage",
+    )
+
+    def __init__(
+        self,
+        operation: Operation,
+        route: str,
+        query: bytes,
+        document: Document,
+        model: str,
+        streams: bool,
+        tells_usage: bool,
+        partition: str,
+        controls: CacheControls,
+        deployment: str,
+    ) -> None:
+        self.operation = operation
+        self.route = route
+        self.query = query
+        self.document = document
+        self.model = model
+        self.streams = streams
+        self.tells_usage = tells_usage
+        self.partition = partition
+        self.controls = controls
+        self.deployment = deployment
 
 
 _sorted_json: Callable[[Any], bytes] = msgspec.json.Encoder(order="deterministic").encode
@@ -131,10 +168,11 @@ def read_request(
     """What a cache has to know of a request; None: nothing that it could be asked for."""
     if type(document) is not dict:
         return None
-    model = document.get("model")
+    fields: Document = document
+    model = fields.get("model")
     if type(model) is not str:
         return None
-    stream = document.get("stream")
+    stream = fields.get("stream")
     streams = False
     tells_usage = True
     if stream is not None:
@@ -143,14 +181,15 @@ def read_request(
             return None
         streams = stream
         if streams:
-            options = document.get("stream_options")
+            options = fields.get("stream_options")
             tells_usage = type(options) is dict and options.get("include_usage") is True
-    deployment = state.values.get(DEPLOYMENT)
+    said = state.values
+    deployment = said.get(DEPLOYMENT)
     return CacheRequest(
         CACHED_ROUTES[route],
         route,
         query,
-        document,
+        fields,
         model,
         streams,
         tells_usage,

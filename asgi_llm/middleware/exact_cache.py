@@ -10,39 +10,14 @@ from typing import Final, Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from asgi_llm._asgi import BufferedBody, check_length, read_body, route_path, send_error
-from asgi_llm.errors import (
-    ConfigurationError,
-    InvalidRequestError,
-    LLMError,
-    PermissionDeniedError,
-)
+from asgi_llm.errors import ConfigurationError
 from asgi_llm.middleware._cache_calls import CacheCalls
-from asgi_llm.middleware._cache_controls import (
-    NO_CONTROLS,
-    CacheControls,
-    not_cached,
-    read_controls,
-)
 from asgi_llm.middleware._cache_counts import CacheCounts
-from asgi_llm.middleware._cache_exact import (
-    ExactLookup,
-    is_plain_hit,
-    serve_hit,
-)
 from asgi_llm.middleware._cache_flight import Flights
+from asgi_llm.middleware._cache_intake import Intake
 from asgi_llm.middleware._cache_lead import LedAnswer
 from asgi_llm.middleware._cache_refresh import Refreshes
-from asgi_llm.middleware._cache_replay import LARGE_BYTES, MISS, ToldAnswer
-from asgi_llm.middleware._cache_request import (
-    CACHED_ROUTES,
-    CacheRequest,
-    CacheWhen,
-    cache_rule,
-    digest_request,
-    is_json,
-    read_request,
-)
+from asgi_llm.middleware._cache_request import CacheWhen, cache_rule
 from asgi_llm.middleware._cache_scope import (
     CREDENTIAL_HEADERS,
     CacheScope,
@@ -51,30 +26,14 @@ from asgi_llm.middleware._cache_scope import (
     WithoutPrincipal,
 )
 from asgi_llm.middleware._cache_settings import ExactSettings
-from asgi_llm.middleware._model_access import check_unseen_model
-from asgi_llm.state import CACHE_STATUS, FAILURE, PRINCIPAL, SCOPE_KEY, State, enter
 from asgi_llm.stores.cache import CacheStore
 from asgi_llm.stores.cache_memory import MemoryCache
-from asgi_llm.types import CacheReport
 
 __all__ = ["ExactCacheMiddleware"]
 
 logger = logging.getLogger(__name__)
 
 MIB: Final = 1024 * 1024
-
-_EMBEDDINGS: Final = "/v1/embeddings"
-# Headers that decide more than a content type does. Most requests have none of them.
-_TELLING: Final = frozenset(
-    (
-        b"content-encoding",
-        b"transfer-encoding",
-        b"cache-control",
-        b"x-cache-ttl",
-        b"x-cache-namespace",
-    )
-)
-_BYPASS: Final = CacheReport(status="bypass")
 
 
 class ExactCacheMiddleware:
@@ -209,37 +168,34 @@ class ExactCacheMiddleware:
             clock=clock,
             logger=logger,
         )
-        self._partitioner = Partitioner(
-            scope, without_principal=without_principal, credential_headers=credential_headers
-        )
-        self._cacheable = cache_rule(cache_when)
-        self._max_ttl = max_ttl_seconds
-        self._client_controls = client_controls
-        self._max_body_bytes = max_body_bytes
-        self._sure_digits = len(str(int(max_body_bytes))) - 1
-        self._body_timeout = body_timeout_seconds
-        longest_stale_seconds = max(stale_while_revalidate_seconds, stale_if_error_seconds)
         self._settings = ExactSettings(
             app=app,
             refresh_app=app if refresh_app is None else refresh_app,
             calls=self._calls,
-            memory=self._calls.memory,
             counts=self.counts,
             flights=Flights(),
             refreshes=Refreshes(max_refreshes),
             ttl_seconds=ttl_seconds,
             revalidate_seconds=stale_while_revalidate_seconds,
             if_error_seconds=stale_if_error_seconds,
-            longest_stale_seconds=longest_stale_seconds,
-            keep_seconds=ttl_seconds + longest_stale_seconds,
             max_entry_bytes=max_entry_bytes,
-            at_once_bytes=min(max_entry_bytes, LARGE_BYTES),
             shares=share_calls,
             wait_seconds=share_wait_seconds,
             event_seconds=replay_event_seconds,
             clock=clock,
             sleep=sleep,
         )
+        self._take = Intake(
+            self._settings,
+            partitioner=Partitioner(
+                scope, without_principal=without_principal, credential_headers=credential_headers
+            ),
+            cacheable=cache_rule(cache_when),
+            client_controls=client_controls,
+            max_ttl_seconds=max_ttl_seconds,
+            max_body_bytes=max_body_bytes,
+            body_timeout_seconds=body_timeout_seconds,
+        ).take
 
     @property
     def store_failures(self) -> int:
@@ -252,102 +208,11 @@ class ExactCacheMiddleware:
         await self._settings.refreshes.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
-            await self.app(scope, receive, send)
-            return
-        path = scope["path"]
-        if path not in CACHED_ROUTES or scope.get("root_path"):
-            path = route_path(scope)
-            if path not in CACHED_ROUTES:
-                await self.app(scope, receive, send)
-                return
-        state = scope.get(SCOPE_KEY)
-        if type(state) is not State:
-            scope, state = enter(scope)
-        headers = state.headers
-        controls = NO_CONTROLS
-        is_plain = headers.get(b"content-type") == b"application/json" and _TELLING.isdisjoint(
-            headers
-        )
-        if not is_plain and not is_json(headers):
-            await self._bypass(scope, receive, send, state)
-            return
-        try:
-            if not is_plain:
-                if self._client_controls:
-                    controls = read_controls(headers, max_ttl_seconds=self._max_ttl)
-                check_length(scope, self._max_body_bytes)
-            elif len(headers.get(b"content-length", b"")) > self._sure_digits:
-                # Fewer digits are below the cap.
-                check_length(scope, self._max_body_bytes)
-            data = await read_body(receive, self._max_body_bytes, self._body_timeout)
-        except LLMError as error:
-            await _refuse(error, send, state)
-            return
-        if data is None:
-            return
-        request = self._read(path, data, scope, state, controls)
-        if request is None:
-            if controls.only_cached:
-                await _refuse(not_cached(), send, state)
-            else:
-                await self._bypass(scope, BufferedBody(data, receive).receive, send, state)
-            return
-        key = digest_request(request)
-        found = None
-        settings = self._settings
-        if settings.memory is not None and controls.looks and path != _EMBEDDINGS:
-            found = settings.memory.look(key)
-            if found is not None:
-                if is_plain_hit(found, request):
-                    await serve_hit(settings, found, request, send, state)
-                    return
-            elif settings.shares and (controls is NO_CONTROLS or controls.shares):
-                flights = settings.flights
-                if key not in flights or flights.find(key) is None:
-                    # What a request comes to as a rule that is not a hit; see ExactLookup.
-                    led = LedAnswer(settings, request, key, data, receive, send, state)
-                    settings.counts.misses += 1
-                    state.set(CACHE_STATUS, MISS)
-                    flights[key] = led
-                    try:
-                        await self.app(scope, led.receive, led)
-                    finally:
-                        flights.end(key, led)
-                    return
-        lookup = ExactLookup(settings, request, key, scope, data, receive, send, state)
-        await lookup.run(found)
-
-    def _read(
-        self, path: str, data: bytes, scope: Scope, state: State, controls: CacheControls
-    ) -> CacheRequest | None:
-        """The request as caches see it; None: it is not looked up."""
-        partition = self._partitioner.partition(scope, state)
-        if partition is None:
-            return None
-        try:
-            document = state.document(data)
-            request = read_request(
-                document, path, scope.get("query_string", b""), partition, controls, state
-            )
-            if request is None:
-                return None
-            principal = state.values.get(PRINCIPAL)
-            if principal is not None and principal.models is not None:
-                check_unseen_model(state, request.model)
-        except (InvalidRequestError, PermissionDeniedError):
-            # The app refuses it in its own words.
-            return None
-        if path == _EMBEDDINGS or self._cacheable(document):
-            return request
-        return None
-
-    async def _bypass(self, scope: Scope, receive: Receive, send: Send, state: State) -> None:
-        self.counts.bypasses += 1
-        state.set(CACHE_STATUS, _BYPASS)
-        await self.app(scope, receive, ToldAnswer(send, state))
-
-
-async def _refuse(error: LLMError, send: Send, state: State) -> None:
-    state.set(FAILURE, error)
-    await send_error(send, state, error)
+        begun = self._take(scope, receive, send)
+        if isinstance(begun, LedAnswer):
+            try:
+                await self.app(begun.scope, begun.receive, begun.send)
+            finally:
+                begun.end()
+        elif begun is not None:
+            await begun

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
-import msgspec
-
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.stores.cache import (
     JSON_HEADERS,
@@ -35,25 +33,32 @@ _PURGED_AT_ONCE: Final = 4096
 _WIDE: Final = 4
 
 
-class _Kept(msgspec.Struct, gc=False):
-    answer: StoredAnswer
-    made_at: float
-    gone_at: float
-    size: int
+class _Kept:
+    __slots__ = ("answer", "gone_at", "made_at", "size")
+
+    def __init__(self, answer: StoredAnswer, made_at: float, gone_at: float, size: int) -> None:
+        self.answer = answer
+        self.made_at = made_at
+        self.gone_at = gone_at
+        self.size = size
 
 
 def answer_size(answer: StoredAnswer) -> int:
     """What an answer takes in memory, in bytes, with its place in a table. Rather too much."""
     letters = len(answer.scope) + len(answer.model) + len(answer.namespace)
-    if answer.written_by is not None:
-        letters += len(answer.written_by)
-    if answer.provider is not None:
-        letters += len(answer.provider)
-    if answer.response_model is not None:
-        letters += len(answer.response_model)
+    text = answer.written_by
+    if text is not None:
+        letters += len(text)
+    text = answer.provider
+    if text is not None:
+        letters += len(text)
+    text = answer.response_model
+    if text is not None:
+        letters += len(text)
     total = _ENTRY_BYTES + len(answer.body) + _WIDE * letters
-    if answer.headers is not JSON_HEADERS:
-        for name, value in answer.headers:
+    headers = answer.headers
+    if headers is not JSON_HEADERS:
+        for name, value in headers:
             total += _PAIR_BYTES + len(name) + len(value)
     return total
 
@@ -85,6 +90,8 @@ class MemoryCache:
         self._clock = clock
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._bytes = 0
+        # The least recently used does not run out before this.
+        self._checked_until = -inf
         self._hits = self._misses = self._writes = self._evictions = 0
 
     def __len__(self) -> int:
@@ -93,11 +100,12 @@ class MemoryCache:
 
     def look(self, key: bytes) -> Found | None:
         """What ``get`` does for one key, for who need not wait for it."""
-        kept = self._kept.get(key)
+        kept: _Kept | None = self._kept.get(key)
         if kept is not None:
             now = self._clock()
             if now < kept.gone_at:
                 self._kept.move_to_end(key)
+                self._checked_until = -inf
                 self._hits += 1
                 return Found(kept.answer, max(0.0, now - kept.made_at))
             self._drop(key)
@@ -126,15 +134,13 @@ class MemoryCache:
         if size > self._most_of_one:
             return
         made_at = now = self._clock()
-        gone_at = now + answer.keep_seconds
-        if age_seconds or keep_seconds < answer.keep_seconds:
+        keeps = answer.keep_seconds
+        gone_at = now + keeps
+        if age_seconds or keep_seconds < keeps:
             made_at -= age_seconds
             gone_at = min(gone_at - age_seconds, now + keep_seconds)
-        for oldest in all_kept:
-            # Let go of the least recently used, if it has run out.
-            if now >= all_kept[oldest].gone_at:
-                self._drop(oldest)
-            break
+        if now >= self._checked_until:
+            self._drop_oldest(now)
         all_kept[key] = _Kept(answer, made_at, gone_at, size)
         self._writes += 1
         self._bytes = total = self._bytes + size
@@ -213,9 +219,22 @@ class MemoryCache:
         """Forget everything."""
         self._kept.clear()
         self._bytes = 0
+        self._checked_until = -inf
 
     def _drop(self, key: bytes) -> None:
-        self._bytes -= self._kept.pop(key).size
+        kept: _Kept = self._kept.pop(key)
+        self._bytes -= kept.size
+        self._checked_until = -inf
+
+    def _drop_oldest(self, now: float) -> None:
+        """Let go of the least recently used, if it has run out."""
+        for oldest in self._kept:
+            kept: _Kept = self._kept[oldest]
+            if now >= kept.gone_at:
+                self._drop(oldest)
+            else:
+                self._checked_until = kept.gone_at
+            break
 
     def _make_room(self) -> None:
         """Let go of the least recently used until all fit."""

@@ -62,7 +62,19 @@ def request(document: dict[str, Any], **changes: Any) -> CacheRequest:
         document, "/v1/chat/completions", b"", "organization:acme", NO_CONTROLS, State()
     )
     assert made is not None
-    return msgspec.structs.replace(made, **changes)
+    names = (
+        "operation",
+        "route",
+        "query",
+        "document",
+        "model",
+        "streams",
+        "tells_usage",
+        "partition",
+        "controls",
+        "deployment",
+    )
+    return CacheRequest(*(changes.get(name, getattr(made, name)) for name in names))
 
 
 def digest(document: dict[str, Any], **changes: Any) -> bytes:

@@ -1,0 +1,45 @@
+cimport cython
+
+from asgi_llm.middleware._cache_answer cimport AnswerHead
+from asgi_llm.middleware._cache_request cimport CacheRequest
+
+
+cdef class Flight:
+    cdef readonly object loop
+    cdef readonly CacheRequest request
+    cdef readonly list parts
+    cdef public object failures
+    cdef readonly Py_ssize_t followers
+    cdef readonly Py_ssize_t joined
+    cdef readonly AnswerHead head
+    cdef readonly object answer
+    cdef readonly double age_seconds
+    cdef readonly bint over
+    cdef public bint looking
+    cdef readonly bint too_long
+    cdef readonly bint whole
+    cdef Py_ssize_t _dropped
+    cdef Py_ssize_t _size
+    cdef Py_ssize_t _visible
+    cdef list _waiting
+
+    cpdef object feed(self, chunk, max_bytes)
+    cpdef object body(self)
+    cpdef object finish(self, answer, double age_seconds=*)
+    cdef object _drop(self, max_bytes)
+    cdef object _wake(self)
+
+
+@cython.final
+cdef class Flights:
+    cdef dict _under_way
+
+    @cython.locals(flight=Flight)
+    cpdef Flight find(self, key)
+
+    cpdef object begin(self, key, Flight flight)
+    cpdef object end(self, key, Flight flight)
+
+
+cdef class Departure:
+    cdef object _left

@@ -1,0 +1,33 @@
+cimport cython
+
+from asgi_llm._body cimport ArrivingBody, BufferedBody, take_body
+from asgi_llm.middleware._cache_flight cimport Flights
+from asgi_llm.middleware._cache_lead cimport LedAnswer
+from asgi_llm.middleware._cache_request cimport CacheRequest, digest_request, read_request
+from asgi_llm.middleware._cache_scope cimport Partitioner
+from asgi_llm.middleware._cache_settings cimport ExactSettings
+from asgi_llm.state cimport State
+from asgi_llm.stores.cache_memory cimport MemoryCache
+
+
+@cython.final
+cdef class Intake:
+    cdef ExactSettings _settings
+    cdef Partitioner _partitioner
+    cdef object _cacheable
+    cdef bint _client_controls
+    cdef object _max_ttl
+    cdef object _max_body_bytes
+    cdef Py_ssize_t _sure_digits
+    cdef object _body_timeout
+
+    @cython.locals(headers=dict)
+    cpdef object take(self, scope, receive, send)
+
+    @cython.locals(request=CacheRequest, settings=ExactSettings, memory=MemoryCache, led=LedAnswer)
+    cdef object _begin(self, data, path, controls, scope, receive, send, State state)
+
+    @cython.locals(request=CacheRequest, said=dict)
+    cdef CacheRequest _read(self, path, data, scope, State state, controls)
+
+    cdef object _bypass(self, scope, receive, send, State state)

@@ -1,0 +1,237 @@
+"""A request as it comes to the exact cache: all that is done with it before anything is awaited.
+
+Most requests are plain ones that are found, or are not, in the memory of the process: with them
+this is the whole work of the layer but for their answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from asgi_llm._asgi import route_path, send_error
+from asgi_llm._body import ArrivingBody, BufferedBody, check_length, take_body
+from asgi_llm.errors import InvalidRequestError, LLMError, PermissionDeniedError
+from asgi_llm.middleware._cache_controls import (
+    NO_CONTROLS,
+    CacheControls,
+    not_cached,
+    read_controls,
+)
+from asgi_llm.middleware._cache_exact import ExactLookup, is_plain_hit, serve_hit
+from asgi_llm.middleware._cache_lead import LedAnswer
+from asgi_llm.middleware._cache_replay import MISS, ToldAnswer
+from asgi_llm.middleware._cache_request import (
+    CACHED_ROUTES,
+    CacheRequest,
+    digest_request,
+    is_json,
+    read_request,
+)
+from asgi_llm.middleware._cache_scope import Partitioner
+from asgi_llm.middleware._cache_settings import ExactSettings
+from asgi_llm.middleware._model_access import check_unseen_model
+from asgi_llm.state import CACHE_STATUS, FAILURE, PRINCIPAL, SCOPE_KEY, State, enter
+from asgi_llm.types import CacheReport, Document
+
+__all__ = ["Intake"]
+
+_EMBEDDINGS: Final = "/v1/embeddings"
+_BYPASS: Final = CacheReport(status="bypass")
+
+
+class Intake:
+    """Takes the requests of one layer in.
+
+    Args:
+        settings: Of the layer.
+        partitioner: Says who shares.
+        cacheable: Says of which documents an answer may be stored.
+        client_controls: Whether headers of the client say anything.
+        max_ttl_seconds: For ``read_controls``.
+        max_body_bytes: Cap on a body.
+        body_timeout_seconds: How long it may take.
+    """
+
+    __slots__ = (
+        "_body_timeout",
+        "_cacheable",
+        "_client_controls",
+        "_max_body_bytes",
+        "_max_ttl",
+        "_partitioner",
+        "_settings",
+        "_sure_digits",
+    )
+
+    def __init__(
+        self,
+        settings: ExactSettings,
+        *,
+        partitioner: Partitioner,
+        cacheable: Callable[[Document], bool],
+        client_controls: bool,
+        max_ttl_seconds: float,
+        max_body_bytes: int,
+        body_timeout_seconds: float,
+    ) -> None:
+        self._settings = settings
+        self._partitioner = partitioner
+        self._cacheable = cacheable
+        self._client_controls = client_controls
+        self._max_ttl = max_ttl_seconds
+        self._max_body_bytes = max_body_bytes
+        # Fewer digits are below the cap.
+        self._sure_digits = len(str(int(max_body_bytes))) - 1
+        self._body_timeout = body_timeout_seconds
+
+    def take(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> LedAnswer | Awaitable[None] | None:
+        """Begin a request.
+
+        Returns:
+            A ``LedAnswer``: the app is to be called for it, and it ends with that. Else what
+            is to be awaited; None: nothing.
+        """
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return self._settings.app(scope, receive, send)
+        path: str = scope["path"]
+        if path not in CACHED_ROUTES or scope.get("root_path"):
+            path = route_path(scope)
+            if path not in CACHED_ROUTES:
+                return self._settings.app(scope, receive, send)
+        state = scope.get(SCOPE_KEY)
+        if type(state) is not State:
+            scope, state = enter(scope)
+        headers = state.headers
+        controls = NO_CONTROLS
+        try:
+            if (
+                headers.get(b"content-type") == b"application/json"
+                and b"content-encoding" not in headers
+                and b"transfer-encoding" not in headers
+                and b"cache-control" not in headers
+                and b"x-cache-ttl" not in headers
+                and b"x-cache-namespace" not in headers
+            ):
+                length = headers.get(b"content-length")
+                if length is not None and len(length) > self._sure_digits:
+                    check_length(scope, self._max_body_bytes)
+            elif not is_json(headers):
+                return self._bypass(scope, receive, send, state)
+            else:
+                if self._client_controls:
+                    controls = read_controls(headers, max_ttl_seconds=self._max_ttl)
+                check_length(scope, self._max_body_bytes)
+            data = take_body(receive, self._max_body_bytes)
+        except LLMError as error:
+            return _refuse(error, send, state)
+        if data is None:
+            return None
+        if type(data) is ArrivingBody:
+            return self._wait(data, path, controls, scope, receive, send, state)
+        return self._begin(data, path, controls, scope, receive, send, state)
+
+    async def _wait(
+        self,
+        arriving: ArrivingBody,
+        path: str,
+        controls: CacheControls,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        state: State,
+    ) -> None:
+        """A request whose body was not there yet."""
+        try:
+            data = await arriving.whole(self._body_timeout)
+        except LLMError as error:
+            await _refuse(error, send, state)
+            return
+        if data is None:
+            return
+        begun = self._begin(data, path, controls, scope, receive, send, state)
+        if type(begun) is not LedAnswer:
+            await begun
+            return
+        try:
+            await self._settings.app(begun.scope, begun.receive, begun.send)
+        finally:
+            begun.end()
+
+    def _begin(
+        self,
+        data: bytes,
+        path: str,
+        controls: CacheControls,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        state: State,
+    ) -> LedAnswer | Awaitable[None]:
+        """A request whose body is there. See ``take``."""
+        request = self._read(path, data, scope, state, controls)
+        if request is None:
+            if controls.only_cached:
+                return _refuse(not_cached(), send, state)
+            return self._bypass(scope, BufferedBody(data, receive).receive, send, state)
+        settings = self._settings
+        key = digest_request(request)
+        found = None
+        memory = settings.memory
+        if memory is not None and (controls is NO_CONTROLS or controls.looks):
+            if path == _EMBEDDINGS:
+                # Those are looked up item by item.
+                pass
+            elif (found := memory.look(key)) is not None:
+                if is_plain_hit(found, request):
+                    return serve_hit(settings, found, request, send, state)
+            elif (
+                settings.shares
+                and (controls is NO_CONTROLS or controls.shares)
+                and settings.flights.find(key) is None
+            ):
+                # What a request comes to as a rule that is not a hit; see ExactLookup.
+                led = LedAnswer(settings, request, key, data, scope, receive, send, state)
+                settings.counts.misses += 1
+                state.set(CACHE_STATUS, MISS)
+                settings.flights.begin(key, led)
+                return led
+        return ExactLookup(settings, request, key, scope, data, receive, send, state).run(found)
+
+    def _read(
+        self, path: str, data: bytes, scope: Scope, state: State, controls: CacheControls
+    ) -> CacheRequest | None:
+        """The request as caches see it; None: it is not looked up."""
+        partition = self._partitioner.partition(scope, state)
+        if partition is None:
+            return None
+        try:
+            document = state.document(data)
+            request = read_request(
+                document, path, scope.get("query_string", b""), partition, controls, state
+            )
+            if request is None:
+                return None
+            principal = state.values.get(PRINCIPAL)
+            if principal is not None and principal.models is not None:
+                check_unseen_model(state, request.model)
+        except (InvalidRequestError, PermissionDeniedError):
+            # The app refuses it in its own words.
+            return None
+        if path == _EMBEDDINGS or self._cacheable(document):
+            return request
+        return None
+
+    def _bypass(self, scope: Scope, receive: Receive, send: Send, state: State) -> Awaitable[None]:
+        self._settings.counts.bypasses += 1
+        state.set(CACHE_STATUS, _BYPASS)
+        return self._settings.app(scope, receive, ToldAnswer(send, state))
+
+
+def _refuse(error: LLMError, send: Send, state: State) -> Awaitable[None]:
+    state.set(FAILURE, error)
+    return send_error(send, state, error)

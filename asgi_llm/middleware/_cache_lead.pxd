@@ -1,0 +1,36 @@
+cimport cython
+
+from asgi_llm.middleware._cache_answer cimport AnswerHead, Verdict, judge_answer, read_head
+from asgi_llm.middleware._cache_flight cimport Flight, Flights
+from asgi_llm.middleware._cache_request cimport CacheRequest
+from asgi_llm.middleware._cache_settings cimport ExactSettings
+from asgi_llm.state cimport State
+from asgi_llm.stores.cache_memory cimport MemoryCache
+
+
+@cython.final
+cdef class LedAnswer(Flight):
+    cdef readonly object scope
+    cdef readonly object kept
+    cdef public bint has_left
+    cdef readonly bint failed
+    cdef bint _given
+    cdef bint _has_stale
+    cdef AnswerHead _recorded
+    cdef ExactSettings _settings
+    cdef object _key
+    cdef object _data
+    cdef object _receive
+    cdef object _send
+    cdef State _state
+
+    cpdef object end(self)
+
+    @cython.locals(told=dict, headers=list, head=AnswerHead)
+    cpdef object send(self, message)
+
+    cdef object _record(self, AnswerHead head, bytes chunk, message)
+
+    cpdef Verdict _judge(self, AnswerHead head, bytes body)
+
+    cdef object _settle(self, Verdict verdict)
