@@ -8,3 +8,5 @@ cdef class State:
     cdef object _event_log
 
     cpdef void adopt(self, State branched)
+    cpdef object document(self, data)
+    cpdef object set(self, key, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import get_running_loop
 from typing import Any, Final
 
 from starlette.types import Message, Receive
@@ -63,7 +64,7 @@ class Flight:
     )
 
     def __init__(self, request: CacheRequest) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop = get_running_loop()
         self.request = request
         # Of most flights nothing has to be kept, and nobody follows them.
         self.parts: list[bytes] | None = None
@@ -151,7 +152,7 @@ class Flight:
 
     def change(self) -> asyncio.Future[None]:
         """Done when something has happened. It must not be awaited from another loop."""
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = get_running_loop().create_future()
         if self._waiting is None:
             self._waiting = []
         self._waiting.append(waiter)
@@ -209,7 +210,7 @@ class Flights:
             flight is None
             or flight.too_long
             or (flight.over and flight.answer is None)
-            or flight.loop is not asyncio.get_running_loop()
+            or flight.loop is not get_running_loop()
         ):
             return None
         return flight

@@ -1,6 +1,7 @@
 cimport cython
 
 from asgi_llm._body cimport ArrivingBody, BufferedBody, take_body
+from asgi_llm.middleware._cache_counts cimport CacheCounts
 from asgi_llm.middleware._cache_flight cimport Flights
 from asgi_llm.middleware._cache_lead cimport LedAnswer
 from asgi_llm.middleware._cache_request cimport CacheRequest, digest_request, read_request
@@ -21,7 +22,7 @@ cdef class Intake:
     cdef Py_ssize_t _sure_digits
     cdef object _body_timeout
 
-    @cython.locals(headers=dict)
+    @cython.locals(headers=dict, told=dict)
     cpdef object take(self, scope, receive, send)
 
     @cython.locals(request=CacheRequest, settings=ExactSettings, memory=MemoryCache, led=LedAnswer)

@@ -33,7 +33,7 @@ from asgi_llm.middleware._cache_request import (
 from asgi_llm.middleware._cache_scope import Partitioner
 from asgi_llm.middleware._cache_settings import ExactSettings
 from asgi_llm.middleware._model_access import check_unseen_model
-from asgi_llm.state import CACHE_STATUS, FAILURE, PRINCIPAL, SCOPE_KEY, State, enter
+from asgi_llm.state import CACHE_STATUS, DEPLOYMENT, FAILURE, PRINCIPAL, SCOPE_KEY, State, enter
 from asgi_llm.types import CacheReport, Document
 
 __all__ = ["Intake"]
@@ -96,14 +96,15 @@ class Intake:
             A ``LedAnswer``: the app is to be called for it, and it ends with that. Else what
             is to be awaited; None: nothing.
         """
-        if scope["type"] != "http" or scope["method"] != "POST":
+        told = scope if type(scope) is dict else dict(scope)
+        if told["type"] != "http" or told["method"] != "POST":
             return self._settings.app(scope, receive, send)
-        path: str = scope["path"]
-        if path not in CACHED_ROUTES or scope.get("root_path"):
+        path: str = told["path"]
+        if path not in CACHED_ROUTES or told.get("root_path"):
             path = route_path(scope)
             if path not in CACHED_ROUTES:
                 return self._settings.app(scope, receive, send)
-        state = scope.get(SCOPE_KEY)
+        state = told.get(SCOPE_KEY)
         if type(state) is not State:
             scope, state = enter(scope)
         headers = state.headers
@@ -206,17 +207,24 @@ class Intake:
         self, path: str, data: bytes, scope: Scope, state: State, controls: CacheControls
     ) -> CacheRequest | None:
         """The request as caches see it; None: it is not looked up."""
-        partition = self._partitioner.partition(scope, state)
+        query = scope.get("query_string", b"")
+        said = state.values
+        principal = said.get(PRINCIPAL)
+        partition = self._partitioner.partition(scope, principal)
         if partition is None:
             return None
         try:
             document = state.document(data)
             request = read_request(
-                document, path, scope.get("query_string", b""), partition, controls, state
+                document,
+                path,
+                query,
+                partition,
+                controls,
+                said.get(DEPLOYMENT),
             )
             if request is None:
                 return None
-            principal = state.values.get(PRINCIPAL)
             if principal is not None and principal.models is not None:
                 check_unseen_model(state, request.model)
         except (InvalidRequestError, PermissionDeniedError):

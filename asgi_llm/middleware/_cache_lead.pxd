@@ -1,6 +1,7 @@
 cimport cython
 
 from asgi_llm.middleware._cache_answer cimport AnswerHead, Verdict, judge_answer, read_head
+from asgi_llm.middleware._cache_counts cimport CacheCounts
 from asgi_llm.middleware._cache_flight cimport Flight, Flights
 from asgi_llm.middleware._cache_request cimport CacheRequest
 from asgi_llm.middleware._cache_settings cimport ExactSettings

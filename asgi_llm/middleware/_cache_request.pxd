@@ -1,7 +1,5 @@
 cimport cython
 
-from asgi_llm.state cimport State
-
 
 @cython.final
 @cython.freelist(64)
@@ -22,7 +20,5 @@ cdef class CacheRequest:
 cpdef bytes digest_request(CacheRequest request, bytes content=*, purpose=*)
 
 
-@cython.locals(fields=dict, said=dict, streams=cython.bint, tells_usage=cython.bint)
-cpdef CacheRequest read_request(
-    document, route, query, partition, controls, State state
-)
+@cython.locals(fields=dict, streams=cython.bint, tells_usage=cython.bint)
+cpdef CacheRequest read_request(document, route, query, partition, controls, deployment)

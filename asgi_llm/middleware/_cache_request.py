@@ -11,8 +11,7 @@ import msgspec
 from asgi_llm._semconv import Operation
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.middleware._cache_controls import CacheControls
-from asgi_llm.state import DEPLOYMENT, State
-from asgi_llm.types import Document
+from asgi_llm.types import Deployment, Document
 
 __all__ = [
     "CACHED_ROUTES",
@@ -163,7 +162,7 @@ def read_request(
     query: bytes,
     partition: str,
     controls: CacheControls,
-    state: State,
+    deployment: Deployment | None,
 ) -> CacheRequest | None:
     """What a cache has to know of a request; None: nothing that it could be asked for."""
     if type(document) is not dict:
@@ -183,8 +182,6 @@ def read_request(
         if streams:
             options = fields.get("stream_options")
             tells_usage = type(options) is dict and options.get("include_usage") is True
-    said = state.values
-    deployment = said.get(DEPLOYMENT)
     return CacheRequest(
         CACHED_ROUTES[route],
         route,

@@ -5,4 +5,4 @@ cdef class Partitioner:
     cdef bint _shared
     cdef object _without
 
-    cpdef object partition(self, scope, state)
+    cpdef object partition(self, scope, principal)

@@ -95,11 +95,10 @@ class Partitioner:
         self._without = without_principal
         self._headers = frozenset(name.lower().encode("latin-1") for name in credential_headers)
 
-    def partition(self, scope: Scope, state: State) -> str | None:
+    def partition(self, scope: Scope, principal: Principal | None) -> str | None:
         """The partition's name, as ``organization:acme``; None: the request is not cached."""
         if self._shared:
             return "shared"
-        principal = state.values.get(PRINCIPAL)
         if self._find is not None:
             found = self._find(principal, scope)
             return None if found is None else f"custom:{found}"

@@ -1,5 +1,6 @@
 cimport cython
 
+from asgi_llm.middleware._cache_counts cimport CacheCounts
 from asgi_llm.middleware._cache_flight cimport Flights
 from asgi_llm.stores.cache_memory cimport MemoryCache
 
@@ -10,7 +11,7 @@ cdef class ExactSettings:
     cdef readonly object refresh_app
     cdef readonly object calls
     cdef readonly MemoryCache memory
-    cdef readonly object counts
+    cdef readonly CacheCounts counts
     cdef readonly Flights flights
     cdef readonly object refreshes
     cdef readonly object ttl_seconds

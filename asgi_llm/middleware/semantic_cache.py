@@ -39,7 +39,7 @@ from asgi_llm.middleware._semantic_prompt import Prompt, read_prompt
 from asgi_llm.middleware._semantic_settings import SemanticSettings, forget
 from asgi_llm.middleware._semantic_shadow import ShadowSink
 from asgi_llm.middleware._semantic_verified import VerifiedPolicy
-from asgi_llm.state import CACHE_STATUS, FAILURE, State, enter
+from asgi_llm.state import CACHE_STATUS, DEPLOYMENT, FAILURE, PRINCIPAL, State, enter
 from asgi_llm.stores.semantic_index import MAX_ID_CHARACTERS, SemanticIndex
 from asgi_llm.stores.semantic_index_memory import MemorySemanticIndex
 from asgi_llm.types import CacheReport
@@ -291,7 +291,7 @@ class SemanticCacheMiddleware:
         self, path: str, data: bytes, scope: Scope, state: State, controls: CacheControls
     ) -> tuple[CacheRequest, Prompt] | None:
         """The request as caches see it; None: it is not looked up."""
-        partition = self._partitioner.partition(scope, state)
+        partition = self._partitioner.partition(scope, state.get(PRINCIPAL))
         if partition is None:
             return None
         try:
@@ -300,7 +300,12 @@ class SemanticCacheMiddleware:
             # The app refuses it in its own words.
             return None
         request = read_request(
-            document, path, scope.get("query_string", b""), partition, controls, state
+            document,
+            path,
+            scope.get("query_string", b""),
+            partition,
+            controls,
+            state.get(DEPLOYMENT),
         )
         if request is None:
             return None

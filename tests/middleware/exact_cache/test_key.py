@@ -59,7 +59,7 @@ DOCUMENTS = st.dictionaries(NAMES, VALUES, max_size=6).map(
 
 def request(document: dict[str, Any], **changes: Any) -> CacheRequest:
     made = read_request(
-        document, "/v1/chat/completions", b"", "organization:acme", NO_CONTROLS, State()
+        document, "/v1/chat/completions", b"", "organization:acme", NO_CONTROLS, None
     )
     assert made is not None
     names = (
@@ -269,7 +269,7 @@ def test_a_caller_without_the_id_shares_more_narrowly(scope: Any, found: list[st
     def of(principal: Principal) -> str | None:
         state = State()
         state.set(PRINCIPAL, principal)
-        return partitioner.partition({"headers": []}, state)
+        return partitioner.partition({"headers": []}, state.get(PRINCIPAL))
 
     assert found == [of(principal) for principal in PRINCIPALS.values()]
 
@@ -278,7 +278,7 @@ def test_callers_of_whom_nothing_is_known_share_by_their_credentials() -> None:
     """Two keys are two partitions; only those without any share; the key is not in the name."""
     partitioner = Partitioner("organization")
     names = [
-        partitioner.partition({"headers": headers}, State())
+        partitioner.partition({"headers": headers}, None)
         for headers in (
             [(b"authorization", b"Bearer a")],
             [(b"authorization", b"Bearer b")],
