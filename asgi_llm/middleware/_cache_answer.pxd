@@ -2,6 +2,7 @@ cimport cython
 
 from asgi_llm.middleware._cache_request cimport CacheRequest
 from asgi_llm.state cimport State
+from asgi_llm.stores.cache_memory cimport entry_size
 
 
 cdef int _PASSED_OVER
@@ -27,6 +28,7 @@ cdef class AnswerHead:
 cdef class Verdict:
     cdef readonly object answer
     cdef readonly bint may_be_stored
+    cdef readonly long long size
 
 
 @cython.locals(
@@ -36,7 +38,7 @@ cdef class Verdict:
 cpdef AnswerHead read_head(status, headers)
 
 
-@cython.locals(said=dict, tells_usage=cython.bint, ends_well=cython.bint)
+@cython.locals(said=dict, tells_usage=cython.bint, ends_well=cython.bint, verdict=Verdict)
 cpdef Verdict judge_answer(
     CacheRequest request, AnswerHead head, body, State state, fresh_seconds, keep_seconds
 )

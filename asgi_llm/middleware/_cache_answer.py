@@ -8,6 +8,7 @@ import msgspec
 
 from asgi_llm import _sse
 from asgi_llm.errors import RawHeaders
+from asgi_llm.middleware._cache_controls import NO_CONTROLS
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.state import (
     CACHE_STATUS,
@@ -20,6 +21,7 @@ from asgi_llm.state import (
     State,
 )
 from asgi_llm.stores.cache import JSON_HEADERS, StoredAnswer
+from asgi_llm.stores.cache_memory import entry_size
 from asgi_llm.types import Usage
 from asgi_llm.wire.usage import PlainUsage, usage_from_openai
 
@@ -98,17 +100,19 @@ _PLAIN: Final = AnswerHead(False, JSON_HEADERS, True, False)
 class Verdict:
     """What became of an answer that is complete.
 
-    Args:
+    Attributes:
         answer: It.
         may_be_stored: False: it may be handed to those who asked the same at the same time, and no
             later.
+        size: ``answer_size`` of it.
     """
 
-    __slots__ = ("answer", "may_be_stored")
+    # Filled by who makes one: compiled, a call of the class would take longer than all of that.
+    __slots__ = ("answer", "may_be_stored", "size")
 
-    def __init__(self, answer: StoredAnswer, may_be_stored: bool) -> None:
-        self.answer = answer
-        self.may_be_stored = may_be_stored
+    answer: StoredAnswer
+    may_be_stored: bool
+    size: int
 
 
 def read_head(status: int, headers: RawHeaders) -> AnswerHead | None:
@@ -269,6 +273,8 @@ def judge_answer(
         provider = deployment.provider
         model = model or deployment.model
     principal = said.get(PRINCIPAL)
+    written_by = None if principal is None else principal.key_id or principal.user_id
+    namespace = "" if request.controls is NO_CONTROLS else request.controls.namespace
     answer = StoredAnswer(
         body=body,
         operation=request.operation,
@@ -279,8 +285,8 @@ def judge_answer(
         is_stream=head.is_stream,
         tells_usage=tells_usage,
         headers=head.headers,
-        namespace=request.controls.namespace,
-        written_by=None if principal is None else principal.key_id or principal.user_id,
+        namespace=namespace,
+        written_by=written_by,
         provider=provider,
         response_model=model,
         usage=said.get(USAGE),
@@ -293,7 +299,20 @@ def judge_answer(
             and UNCACHEABLE not in said
             and (report is None or report.status != "hit")
         )
-    return Verdict(answer, ends_well)
+    verdict = Verdict.__new__(Verdict)
+    verdict.answer = answer
+    verdict.may_be_stored = ends_well
+    verdict.size = entry_size(
+        body,
+        head.headers,
+        request.partition,
+        request.model,
+        namespace,
+        written_by,
+        provider,
+        model,
+    )
+    return verdict
 
 
 def _all_end_well(choices: list[_Choice]) -> bool:

@@ -23,6 +23,7 @@ cdef class Flight:
     cdef Py_ssize_t _visible
     cdef list _waiting
 
+    cdef object _set_out(self, CacheRequest request)
     cpdef object feed(self, chunk, max_bytes)
     cpdef object body(self)
     cpdef object finish(self, answer, double age_seconds=*)

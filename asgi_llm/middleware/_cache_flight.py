@@ -64,6 +64,9 @@ class Flight:
     )
 
     def __init__(self, request: CacheRequest) -> None:
+        self._set_out(request)
+
+    def _set_out(self, request: CacheRequest) -> None:
         self.loop = get_running_loop()
         self.request = request
         # Of most flights nothing has to be kept, and nobody follows them.

@@ -32,6 +32,8 @@ cdef class LedAnswer(Flight):
 
     cdef object _record(self, AnswerHead head, bytes chunk, message)
 
+    @cython.locals(settings=ExactSettings, request=CacheRequest)
     cpdef Verdict _judge(self, AnswerHead head, bytes body)
 
+    @cython.locals(settings=ExactSettings)
     cdef object _settle(self, Verdict verdict)

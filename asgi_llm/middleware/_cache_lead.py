@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
+from math import inf
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_llm._traceback import describe
 from asgi_llm.middleware._cache_answer import AnswerHead, Verdict, judge_answer, read_head
+from asgi_llm.middleware._cache_controls import NO_CONTROLS
 from asgi_llm.middleware._cache_flight import Flight
 from asgi_llm.middleware._cache_replay import LARGE_BYTES, MISS, MISS_HEADER, told_headers
 from asgi_llm.middleware._cache_request import CacheRequest
@@ -76,7 +78,7 @@ class LedAnswer(Flight):
         send: Send,
         state: State,
     ) -> None:
-        Flight.__init__(self, request)
+        self._set_out(request)
         self.scope = scope
         self.kept: StoredAnswer | None = None
         self.has_left = False
@@ -209,9 +211,10 @@ class LedAnswer(Flight):
     def _judge(self, head: AnswerHead, body: bytes) -> Verdict | None:
         settings, request = self._settings, self.request
         fresh_seconds, keep_seconds = settings.ttl_seconds, settings.keep_seconds
-        told = request.controls.ttl_seconds
-        if told:
-            fresh_seconds, keep_seconds = told, told + settings.longest_stale_seconds
+        if request.controls is not NO_CONTROLS:
+            told = request.controls.ttl_seconds
+            if told:
+                fresh_seconds, keep_seconds = told, told + settings.longest_stale_seconds
         return judge_answer(request, head, body, self._state, fresh_seconds, keep_seconds)
 
     def _settle(self, verdict: Verdict | None) -> None:
@@ -220,13 +223,14 @@ class LedAnswer(Flight):
             self.finish(None)
             return
         answer = verdict.answer
-        if verdict.may_be_stored and self.request.controls.stores:
+        controls = self.request.controls
+        if verdict.may_be_stored and (controls is NO_CONTROLS or controls.stores):
             settings = self._settings
             settings.counts.writes += 1
             if settings.memory is None:
                 self.kept = answer
             else:
-                settings.memory.put(self._key, answer)
+                settings.memory.put(self._key, answer, 0.0, inf, verdict.size)
         self.finish(answer)
 
 

@@ -11,8 +11,18 @@ cdef class _Kept:
     cdef long long size
 
 
-@cython.locals(letters=cython.longlong, total=cython.longlong)
+cdef int _ENTRY_BYTES
+cdef int _PAIR_BYTES
+cdef int _WIDE
+
+
 cpdef long long answer_size(answer) except -1
+
+
+@cython.locals(letters=cython.longlong, total=cython.longlong)
+cpdef long long entry_size(
+    body, headers, scope, model, namespace, written_by, provider, response_model
+) except -1
 
 
 cdef class MemoryCache:
@@ -31,10 +41,10 @@ cdef class MemoryCache:
     cpdef object look(self, key)
 
     @cython.locals(
-        size=cython.longlong, made_at=cython.double, now=cython.double, gone_at=cython.double,
-        keeps=cython.double,
+        made_at=cython.double, now=cython.double, gone_at=cython.double,
+        keeps=cython.double, kept=_Kept,
     )
-    cpdef object put(self, key, answer, double age_seconds=*, double keep_seconds=*)
+    cpdef object put(self, key, answer, double age_seconds=*, double keep_seconds=*, long long size=*)
 
     @cython.locals(kept=_Kept)
     cdef object _drop(self, key)

@@ -19,7 +19,7 @@ from asgi_llm.stores.cache import (
     StoredAnswer,
 )
 
-__all__ = ["MemoryCache", "answer_size"]
+__all__ = ["MemoryCache", "answer_size", "entry_size"]
 
 MIB: Final = 1024 * 1024
 
@@ -34,29 +34,48 @@ _WIDE: Final = 4
 
 
 class _Kept:
+    # Filled by whoever makes one: compiled, a call of the class would take longer than all of that.
     __slots__ = ("answer", "gone_at", "made_at", "size")
 
-    def __init__(self, answer: StoredAnswer, made_at: float, gone_at: float, size: int) -> None:
-        self.answer = answer
-        self.made_at = made_at
-        self.gone_at = gone_at
-        self.size = size
+    answer: StoredAnswer
+    made_at: float
+    gone_at: float
+    size: int
 
 
 def answer_size(answer: StoredAnswer) -> int:
     """What an answer takes in memory, in bytes, with its place in a table. Rather too much."""
-    letters = len(answer.scope) + len(answer.model) + len(answer.namespace)
-    text = answer.written_by
-    if text is not None:
-        letters += len(text)
-    text = answer.provider
-    if text is not None:
-        letters += len(text)
-    text = answer.response_model
-    if text is not None:
-        letters += len(text)
-    total = _ENTRY_BYTES + len(answer.body) + _WIDE * letters
-    headers = answer.headers
+    return entry_size(
+        answer.body,
+        answer.headers,
+        answer.scope,
+        answer.model,
+        answer.namespace,
+        answer.written_by,
+        answer.provider,
+        answer.response_model,
+    )
+
+
+def entry_size(
+    body: bytes,
+    headers: tuple[tuple[bytes, bytes], ...],
+    scope: str,
+    model: str,
+    namespace: str,
+    written_by: str | None,
+    provider: str | None,
+    response_model: str | None,
+) -> int:
+    """``answer_size`` of an answer of these parts, as ``StoredAnswer`` has them."""
+    letters = len(scope) + len(model) + len(namespace)
+    if written_by is not None:
+        letters += len(written_by)
+    if provider is not None:
+        letters += len(provider)
+    if response_model is not None:
+        letters += len(response_model)
+    total = _ENTRY_BYTES + len(body) + _WIDE * letters
     if headers is not JSON_HEADERS:
         for name, value in headers:
             total += _PAIR_BYTES + len(name) + len(value)
@@ -118,6 +137,7 @@ class MemoryCache:
         answer: StoredAnswer,
         age_seconds: float = 0.0,
         keep_seconds: float = inf,
+        size: int = 0,
     ) -> None:
         """What ``set`` does for one key, for who need not wait for it.
 
@@ -126,11 +146,13 @@ class MemoryCache:
             answer: To be kept.
             age_seconds: How old it is already.
             keep_seconds: The most that it is kept from now on.
+            size: ``answer_size`` of it; 0: it is not known.
         """
         all_kept = self._kept
         if key in all_kept:
             self._drop(key)
-        size = answer_size(answer)
+        if not size:
+            size = answer_size(answer)
         if size > self._most_of_one:
             return
         made_at = now = self._clock()
@@ -141,7 +163,12 @@ class MemoryCache:
             gone_at = min(gone_at - age_seconds, now + keep_seconds)
         if now >= self._checked_until:
             self._drop_oldest(now)
-        all_kept[key] = _Kept(answer, made_at, gone_at, size)
+        kept = _Kept.__new__(_Kept)
+        kept.answer = answer
+        kept.made_at = made_at
+        kept.gone_at = gone_at
+        kept.size = size
+        all_kept[key] = kept
         self._writes += 1
         self._bytes = total = self._bytes + size
         if total > self._max_bytes:
