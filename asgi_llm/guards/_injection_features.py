@@ -12,12 +12,25 @@ from typing import Final
 
 from asgi_llm.guards._injection_words import class_of, stem_of
 
-__all__ = ["MOST_BEFORE", "QUOTE", "REACH", "features_of", "stem_and_class", "to_words"]
+__all__ = [
+    "MOST_BEFORE",
+    "QUESTION",
+    "QUOTE",
+    "REACH",
+    "SENTENCE",
+    "features_of",
+    "prepare",
+    "stem_and_class",
+    "to_token",
+    "to_words",
+]
 
 _KNOWN_WORDS: Final = 16_384
 REACH: Final = 6
 MOST_BEFORE: Final = 4
 QUOTE: Final = b"qqt"
+SENTENCE: Final = b"qqs"
+QUESTION: Final = b"qqq"
 _ENDS: Final = (
     (b" '", b" qqt "), (b"' ", b" qqt "), (b"'.", b" qqt "), (b"':", b" qqt "),
     (b". ", b" qqs "), (b"\n", b" qqs "), (b"!", b" qqs "), (b"?", b" qqq "), (b'"', b" qqt "),
@@ -32,6 +45,8 @@ _MARKS: Final = str.maketrans(
     | dict.fromkeys("\u2014\u2013\u2026\u00bf\u00a1\u3002\uff0c\u3001\uff1a\uff1b\uff01\u00a0", " ")
     | {"\uff1f": "?"}
 )
+# First bytes of the characters that ``_apart`` is about, and of a few others.
+_LEADS_APART: Final = bytes(range(0xE3, 0xEE))
 _FROM_LEET: Final = bytes.maketrans(b"013457@$", b"oieastas")
 
 
@@ -50,12 +65,25 @@ def stem_and_class(token: bytes) -> tuple[str, str]:
 def to_words(data: bytes) -> list[bytes]:
     """The words of a text as UTF-8, in lower case; quotes and ends of sentences are words too."""
     if not data.isascii():
-        text = data.decode("utf-8", "ignore").lower().translate(_MARKS)
-        data = "".join(_apart(text)).encode()
+        data = prepare(data)
     for mark, word in _ENDS:
         if mark in data:
             data = data.replace(mark, word)
     return data.translate(_TO_WORDS, b"'").split()
+
+
+def to_token(data: bytes) -> bytes:
+    """One word, as ``to_words`` gives it."""
+    return data.translate(_TO_WORDS, b"'")
+
+
+def prepare(data: bytes) -> bytes:
+    """A text as UTF-8 with ASCII's quotes, and with spaces in scripts that have none."""
+    text = data.decode("utf-8", "ignore").lower().translate(_MARKS)
+    data = text.encode()
+    if len(data.translate(None, _LEADS_APART)) < len(data):
+        return "".join(_apart(text)).encode()
+    return data
 
 
 def _apart(text: str) -> Iterator[str]:

@@ -1,0 +1,410 @@
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""What the model of injection says of a text at most, in one pass over its bytes.
+
+It gives what ``Model.highest_of`` gives, for the words of ``to_words``, without making them: a word
+of up to sixteen bytes is two numbers, which a small table knows. Nothing of this is worth its while
+unless it is compiled.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from math import log2, sqrt
+from typing import Final
+
+__all__ = ["IS_COMPILED", "GROUPS", "STEMS", "Limits", "WordScan"]
+
+IS_COMPILED: Final = not __file__.endswith((".py", ".pyc"))
+
+STEMS: Final = 20
+"""Bits for the number of a stem; those of its class stand above them."""
+GROUPS: Final = 64
+"""More than there are classes."""
+
+_SHIFT: Final = STEMS
+_WIDTH: Final = GROUPS
+_STEM: Final = (1 << STEMS) - 1
+_SETS: Final = 4096
+_WAYS: Final = 4
+_TO_SET: Final = 52
+_LONGEST: Final = 16
+_ALL: Final = (1 << 64) - 1
+_ODD: Final = 0x9E3779B97F4A7C15
+_OTHER_ODD: Final = 0xC2B2AE3D27D4EB4F
+_COLUMNS: Final = 4
+_NEVER: Final = -(1 << 30)
+_LATEST: Final = 1 << 29
+_KEPT_ROOM: Final = 1 << 16
+
+_SPACE: Final = 32
+_NEWLINE: Final = 10
+_EXCLAMATION: Final = 33
+_DOUBLE: Final = 34
+_SINGLE: Final = 39
+_DOT: Final = 46
+_COLON: Final = 58
+_QUESTION: Final = 63
+
+_LETTERS: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_@$" + bytes(range(128, 256)))
+# Each letter as a small one; 0 for what ends a word, and for what may do so.
+_CODES: Final = bytes(
+    code + 32 if 65 <= code <= 90 else code if code in _LETTERS else 0 for code in range(256)
+)
+
+
+class Limits:
+    """How sums become margins.
+
+    Args:
+        biases: What a stretch begins with, for each scorer, at the highest.
+        touched: What is added to the last one, by the number of words.
+        spans: Words of the stretches.
+        few: Words of a stretch in which features count in full.
+        short: Words of a text for which no more is needed than for a shorter one.
+        doubling: How much more is needed for twice as many.
+        most: How much more at most.
+        memory: Words within which what comes again counts once.
+        reach: Words within which one class follows another.
+    """
+
+    __slots__ = (
+        "bias_of_guided", "bias_of_injection", "bias_of_jailbreak", "doubling", "few", "memory",
+        "most", "reach", "short", "spans", "touched",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        biases: Sequence[float],
+        touched: Sequence[float],
+        spans: Sequence[int],
+        *,
+        few: int,
+        short: int,
+        doubling: float,
+        most: float,
+        memory: int,
+        reach: int,
+    ) -> None:
+        self.bias_of_jailbreak, self.bias_of_injection, self.bias_of_guided = biases
+        self.touched = array("d", touched)
+        self.spans = array("q", spans)
+        self.few = few
+        self.short = short
+        self.doubling = doubling
+        self.most = most
+        self.memory = memory
+        self.reach = reach
+
+
+class WordScan:
+    """The linear model as tables.
+
+    Args:
+        stems: By the number of a stem, one weight of each scorer, in thousandths.
+        pairs: By the numbers of two stems, the first one above ``STEMS`` bits.
+        groups: By the number of a class; of two that follow one another, the first one times
+            ``GROUPS`` above it; of one in quotes, with the number 0 for the first one and
+            ``GROUPS`` squared above that.
+        resolve: The number of a word's stem, that of its class ``STEMS`` bits above.
+        marks: What ``resolve`` gives of a quote, an end of a sentence, and a question.
+        limits: What makes margins of sums.
+        last_stem: The highest number of a stem.
+    """
+
+    __slots__ = (
+        "_bias_of_guided", "_bias_of_injection", "_bias_of_jailbreak", "_bits", "_doubling",
+        "_first_group", "_first_pair", "_highs", "_infos", "_keys", "_lows", "_memory",
+        "_most", "_now", "_question", "_quote", "_reach", "_resolve", "_room", "_rows",
+        "_sentence", "_shares", "_short", "_spans", "_sums", "_touched",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        stems: Mapping[int, Sequence[int]],
+        pairs: Mapping[int, Sequence[int]],
+        groups: Mapping[int, Sequence[int]],
+        resolve: Callable[[bytes], int],
+        marks: Sequence[int],
+        limits: Limits,
+        *,
+        last_stem: int,
+    ) -> None:
+        self._resolve = resolve
+        self._quote, self._sentence, self._question = marks
+        self._bias_of_jailbreak = limits.bias_of_jailbreak
+        self._bias_of_injection = limits.bias_of_injection
+        self._bias_of_guided = limits.bias_of_guided
+        self._touched = limits.touched
+        self._spans = limits.spans
+        # What a sum in thousandths counts for in a stretch of so many words.
+        self._shares = array(
+            "d", [0.001 * sqrt(limits.few / max(n, limits.few)) for n in range(max(limits.spans) + 1)]
+        )
+        self._short = limits.short
+        self._doubling = limits.doubling
+        self._most = limits.most
+        self._memory = limits.memory
+        self._reach = limits.reach
+        # Rows of the last place and three weights: of stems, of pairs by their slot, of classes.
+        size = 64
+        while size < 2 * len(pairs):
+            size *= 2
+        self._bits = 65 - size.bit_length()
+        self._first_pair = last_stem + 1
+        self._first_group = self._first_pair + size
+        count = self._first_group + 2 * GROUPS * GROUPS
+        self._rows = array("i", bytes(4 * _COLUMNS * count))
+        self._keys = array("q", bytes(8 * size))
+        self._forget()
+        for stem, weights in stems.items():
+            self._put(stem, weights)
+        for pair, weights in pairs.items():
+            slot = ((pair * _ODD) & _ALL) >> self._bits
+            while self._keys[slot]:
+                slot = (slot + 1) & (size - 1)
+            self._keys[slot] = pair
+            self._put(self._first_pair + slot, weights)
+        for group, weights in groups.items():
+            self._put(self._first_group + group, weights)
+        # The words that came before: sets of a few each, the last one first.
+        self._lows = array("Q", bytes(8 * _SETS * _WAYS))
+        self._highs = array("Q", bytes(8 * _SETS * _WAYS))
+        self._infos = array("i", bytes(4 * _SETS * _WAYS))
+        self._room: array[int] | None = array("i", bytes(4 * 4096))
+        self._sums = array("q", bytes(8 * 4096))
+
+    def _put(self, row: int, weights: Sequence[int]) -> None:
+        for place in range(3):
+            self._rows[row * _COLUMNS + place + 1] = weights[place]
+
+    def _forget(self) -> None:
+        self._now = 0
+        for row in range(0, len(self._rows), _COLUMNS):
+            self._rows[row] = _NEVER
+
+    def highest(self, data: bytes) -> float:
+        """The most that the model says of a text, wherever it stands.
+
+        Args:
+            data: As UTF-8; beyond ASCII as ``prepare`` gives it.
+        """
+        # Other threads may come in between while a word is looked up that is new.
+        room = self._room
+        self._room = None
+        if room is None or len(room) < len(data) + 1:
+            room = array("i", bytes(4 * (len(data) + 64)))
+        count = self._read(data, room)
+        sums = self._sums
+        if len(sums) < 3 * count + 3:
+            sums = array("q", bytes(8 * (3 * count + 64)))
+        highest = self._judge(room, sums, count)
+        if len(room) <= _KEPT_ROOM:
+            self._room = room
+            self._sums = sums
+        return highest
+
+    def _read(self, data: bytes, room: array[int]) -> int:
+        """Put the numbers of all words into ``room``; how many there are."""
+        text, codes = data, _CODES
+        length = len(data)
+        count = size = low = high = begin = end = at = 0
+        while at < length:
+            code = codes[text[at]]
+            if code:
+                if size < 8:
+                    low |= code << (8 * size)
+                elif size < _LONGEST:
+                    high |= code << (8 * size - 64)
+                if not size:
+                    begin = at
+                size += 1
+                at += 1
+                continue
+            char = text[at]
+            end = at
+            at += 1
+            mark = -1
+            if char == _DOT:
+                following = text[at] if at < length else 0
+                if following == _SPACE or (
+                    following == _SINGLE and self._is_mark(text, at, length)
+                ):
+                    mark = self._sentence
+                else:
+                    code = _DOT
+                    if size < 8:
+                        low |= code << (8 * size)
+                    elif size < _LONGEST:
+                        high |= code << (8 * size - 64)
+                    if not size:
+                        begin = end
+                    size += 1
+                    continue
+            elif char == _SINGLE:
+                if not self._is_mark(text, end, length):
+                    continue
+                mark = self._quote
+                if at < length and text[at] == _DOT and (end == 0 or text[end - 1] != _SPACE):
+                    at += 1
+            elif char == _NEWLINE or char == _EXCLAMATION:
+                mark = self._sentence
+            elif char == _DOUBLE:
+                mark = self._quote
+            elif char == _QUESTION:
+                mark = self._question
+            if size:
+                room[count] = self._find(low, high, data, begin, end, size)
+                count += 1
+                size = low = high = 0
+            if mark >= 0:
+                room[count] = mark
+                count += 1
+        if size:
+            room[count] = self._find(low, high, data, begin, length, size)
+            count += 1
+        return count
+
+    def _is_mark(self, text: bytes, at: int, length: int) -> bool:
+        """Whether a single quote opens or closes something, and is no part of a word."""
+        if at > 0 and text[at - 1] == _SPACE:
+            return True
+        following = text[at + 1] if at + 1 < length else 0
+        return following == _SPACE or following == _DOT or following == _COLON
+
+    def _find(self, low: int, high: int, data: bytes, begin: int, end: int, size: int) -> int:
+        """The numbers of a word, which is within ``data``."""
+        if size > _LONGEST:
+            return self._resolve_in(data, begin, end)
+        mixed = ((low ^ ((high * _OTHER_ODD) & _ALL)) * _ODD) & _ALL
+        first = (mixed >> _TO_SET) * _WAYS
+        for slot in range(first, first + _WAYS):
+            if self._lows[slot] == low and self._highs[slot] == high:
+                return self._infos[slot]
+        info = self._resolve_in(data, begin, end)
+        slot = first + _WAYS - 1
+        while slot > first:
+            self._lows[slot] = self._lows[slot - 1]
+            self._highs[slot] = self._highs[slot - 1]
+            self._infos[slot] = self._infos[slot - 1]
+            slot -= 1
+        self._lows[first] = low
+        self._highs[first] = high
+        self._infos[first] = info
+        return info
+
+    def _resolve_in(self, data: bytes, begin: int, end: int) -> int:
+        return self._resolve(data[begin:end])
+
+    def _judge(self, room: array[int], sums: array[int], count: int) -> float:
+        """The highest margin of a stretch of words. Nothing of this runs other Python code."""
+        rows, keys = self._rows, self._keys
+        memory, reach, bits = self._memory, self._reach, self._bits
+        slots = len(keys) - 1
+        if self._now > _LATEST:
+            self._forget()
+        now = self._now + memory
+        self._now = now + count
+        of_groups = self._first_group
+        quote = self._quote & _STEM
+        is_quoted = False
+        before = 1
+        jailbreak = injection = guided = 0
+        # The classes that came last, and where.
+        one = two = three = four = 0
+        at_one = at_two = at_three = at_four = _NEVER
+        sums[0] = sums[1] = sums[2] = 0
+        for number in range(count):
+            now += 1
+            info = room[number]
+            stem = info & _STEM
+            group = info >> _SHIFT
+            if stem:
+                row = stem * _COLUMNS
+                if rows[row] <= now - memory:
+                    jailbreak += rows[row + 1]
+                    injection += rows[row + 2]
+                    guided += rows[row + 3]
+                rows[row] = now
+                if before:
+                    key = before << _SHIFT | stem
+                    slot = ((key * _ODD) & _ALL) >> bits
+                    while keys[slot]:
+                        if keys[slot] == key:
+                            row = (self._first_pair + slot) * _COLUMNS
+                            if rows[row] <= now - memory:
+                                jailbreak += rows[row + 1]
+                                injection += rows[row + 2]
+                                guided += rows[row + 3]
+                            rows[row] = now
+                            break
+                        slot = (slot + 1) & slots
+                if stem == quote:
+                    is_quoted = not is_quoted
+            before = stem
+            if group:
+                for turn in range(6):
+                    if turn == 0:
+                        row = group
+                    elif turn == 1:
+                        if not is_quoted:
+                            continue
+                        row = _WIDTH * _WIDTH + group
+                    elif turn == 2:
+                        if now - at_one > reach:
+                            continue
+                        row = one * _WIDTH + group
+                    elif turn == 3:
+                        if now - at_two > reach:
+                            continue
+                        row = two * _WIDTH + group
+                    elif turn == 4:
+                        if now - at_three > reach:
+                            continue
+                        row = three * _WIDTH + group
+                    else:
+                        if now - at_four > reach:
+                            continue
+                        row = four * _WIDTH + group
+                    row = (of_groups + row) * _COLUMNS
+                    if rows[row] <= now - memory:
+                        jailbreak += rows[row + 1]
+                        injection += rows[row + 2]
+                        guided += rows[row + 3]
+                    rows[row] = now
+                four, three, two, one = three, two, one, group
+                at_four, at_three, at_two, at_one = at_three, at_two, at_one, now
+            row = 3 * number + 3
+            sums[row] = jailbreak
+            sums[row + 1] = injection
+            sums[row + 2] = guided
+        return self._highest(sums, count)
+
+    def _highest(self, sums: array[int], count: int) -> float:
+        less = 0.0
+        if count > self._short:
+            less = min(self._doubling * log2(count / self._short), self._most)
+        touched = min(count, len(self._touched) - 1)
+        of_jailbreak = self._bias_of_jailbreak - less
+        of_injection = self._bias_of_injection - less
+        of_guided = self._bias_of_guided - less + self._touched[touched]
+        highest = max(of_jailbreak, of_injection, of_guided) if not count else -1e300
+        for number in range(len(self._spans)):
+            span = self._spans[number]
+            start = end = 0
+            while end < count:
+                end = min(start + span, count)
+                share = self._shares[end - start]
+                margin = of_jailbreak + (sums[3 * end] - sums[3 * start]) * share
+                if margin > highest:
+                    highest = margin
+                margin = of_injection + (sums[3 * end + 1] - sums[3 * start + 1]) * share
+                if margin > highest:
+                    highest = margin
+                margin = of_guided + (sums[3 * end + 2] - sums[3 * start + 2]) * share
+                if margin > highest:
+                    highest = margin
+                start += span // 2
+            if span >= count:
+                break
+        return highest
