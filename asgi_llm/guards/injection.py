@@ -31,6 +31,7 @@ _STEEPNESS: Final = 3.0
 _ODDS_AT_THRESHOLD: Final = 0.6 / 0.4
 _FURTHEST: Final = 200
 _NEVER: Final = 50.0
+_HALF_A_STEP: Final = 0.0005
 _MARGIN: Final = attrgetter("margin")
 
 
@@ -72,6 +73,8 @@ class InjectionGuard(PatternGuard):
         known = (*OVERRIDE_SIGNS, *PERSONA_SIGNS, *DATA_SIGNS)
         self._first_own = len(known)
         self._own = bool(signs)
+        # Scores with signs of one's own are rounded.
+        self._least = threshold - _HALF_A_STEP if signs else threshold
         own = "".join(f"|{sign.pattern}" for sign in signs)
         super().__init__(
             name,
@@ -96,12 +99,14 @@ class InjectionGuard(PatternGuard):
         """Whether no stretch of a text can reach the threshold, wherever it stands."""
         if self._own and not super().is_false_alarm(data):
             return False
-        return _to_score(self._model.highest_of(to_words(data))) < self.threshold
+        return _to_score(self._model.highest_in(data)) < self._least
 
     def find_triggered(self, subject: Subject, triggers: Sequence[int]) -> Sequence[Finding]:
         """What is found in a text in which a trigger is."""
         context = subject.context
         if context is not None and context.role in ("system", "developer"):
+            return ()
+        if not self._own and self.is_false_alarm(subject.data):
             return ()
         words = to_words(subject.data)
         stretches = self._model.stretches(words, place_of(context, words))

@@ -20,6 +20,7 @@ from asgi_llm.guards._rules import Candidate, CompiledRule, Confirm, Rule, Subje
 from asgi_llm.guards.base import Finding, GuardContext, GuardCost
 
 __all__ = [
+    "SHORTEST_RUN",
     "Candidate",
     "Confirm",
     "PatternGuard",
@@ -30,14 +31,15 @@ __all__ = [
     "scan_together",
 ]
 
-_SHORTEST_RUN: Final = 32
+SHORTEST_RUN: Final = 32
+"""Characters without a space that may be the start of something longer."""
 _NOTHING: Final[tuple[Finding, ...]] = ()
 
 
 def ends_with_gap(text: str) -> bool:
     """Whether there is a space among the last characters, or they are few."""
-    tail = text[-_SHORTEST_RUN:]
-    return len(tail) < _SHORTEST_RUN or " " in tail or "\n" in tail
+    tail = text[-SHORTEST_RUN:]
+    return len(tail) < SHORTEST_RUN or " " in tail or "\n" in tail
 
 
 class PatternGuard:

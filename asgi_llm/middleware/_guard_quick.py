@@ -8,20 +8,17 @@ from typing import Any, Final, Literal, Protocol
 
 from asgi_llm._optional import require
 from asgi_llm.guards._pattern_set import to_match
-from asgi_llm.guards.patterns import PatternGuard, ends_with_gap
+from asgi_llm.guards.patterns import SHORTEST_RUN, PatternGuard
 from asgi_llm.middleware._guard_views import RUN
 
-__all__ = [
-    "Judged",
-    "PanelLook",
-    "QuickLook",
-    "chains_among",
-]
+__all__ = ["NEAR_BORDER", "Judged", "PanelLook", "QuickLook", "chains_among", "join_near"]
 
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
 _DISGUISED: Final = rf"[A-Za-z0-9+/_-]{{{RUN}}}|%[0-9A-Fa-f]{{2}}|\\|&#"
 _LOUD: Final = r"\x01\x02look\x02\x01"
-_MOST: Final = 16 * 1024
+_MOST: Final = 32 * 1024
+NEAR_BORDER: Final = 512
+"""Characters on each side of a border between texts that are read as one."""
 
 
 Judged = Literal["clean", "plain", "unknown"]
@@ -109,6 +106,7 @@ class PanelLook:
         "_near_of_several",
         "_of_several",
         "_owners",
+        "_roles",
         "_rules",
     )
 
@@ -122,15 +120,16 @@ class PanelLook:
             quick.guards[place] if rail is not None else None
             for place, rail in zip(quick.places, of_hits, strict=True)
         ]
+        self._roles = [frozenset[str]() if rail is None else rail.roles for rail in of_hits]
         self._is_for_pieces = quick.is_for_pieces
         owners = [(hit, rail) for hit, rail in enumerate(of_hits) if rail is not None]
-        self._all = frozenset(hit for hit, _ in owners)
+        self._all = frozenset([hit for hit, _ in owners])
         # The rules that count in texts of roles that no rail names, then those of each that one
         # does, and which of these is for a role.
-        self._rules = [frozenset(hit for hit, rail in owners if not rail.roles)]
+        self._rules = [frozenset([hit for hit, rail in owners if not rail.roles])]
         self._group_of: dict[str, int] = {}
         for role in sorted({role for _, rail in owners for role in rail.roles}):
-            rules = frozenset(hit for hit, rail in owners if not rail.roles or role in rail.roles)
+            rules = frozenset([hit for hit, rail in owners if not rail.roles or role in rail.roles])
             if rules not in self._rules:
                 self._rules.append(rules)
             self._group_of[role] = self._rules.index(rules)
@@ -150,7 +149,15 @@ class PanelLook:
         ``clean``: nothing can be found in it. ``plain``: there is nothing in it that means anything
         else than it says. ``unknown``: it has to be looked at.
         """
-        return self._judge(text, self._all)
+        if len(text) > _MOST or not text.isascii():
+            return "unknown"
+        data = text.encode()
+        hits = self._match(data)
+        if not hits:
+            return "clean"
+        if self._disguised in hits:
+            return "unknown"
+        return "clean" if self._are_false_alarms(hits, data) else "plain"
 
     def judge_request(
         self,
@@ -166,73 +173,42 @@ class PanelLook:
             chains: The orders in which they may be read as one. Default: those of
                 ``chains_among`` all of them.
         """
-        if chains is None and len(texts) == 2:
-            return self._judge_two(texts[0], texts[1], roles[0], roles[1])
-        group_of = self._group_of
-        groups: dict[int, list[str]] = {}
-        for text, role in zip(texts, roles, strict=False):
-            group = group_of.get(role, 0)
-            if group in groups:
-                groups[group].append(text)
-            else:
-                groups[group] = [text]
-        if len(texts) > 1:
-            if chains is None:
-                chains = chains_among(range(len(texts)), roles)
-            for chain in chains:
-                role = roles[chain[0]]
-                for number in chain:
-                    if roles[number] != role:
-                        # What stands in texts of several roles is a text of none.
-                        role = ""
-                        break
-                joined = self._joined([texts[number] for number in chain])
-                groups.setdefault(group_of.get(role, 0), []).append(joined)
-        judged: Judged = "clean"
-        for group, lines in groups.items():
-            text = lines[0] if len(lines) == 1 else "\n".join(lines)
-            one = self._judge(text, self._rules[group])
-            if one == "unknown":
-                return one
-            if one == "plain":
-                judged = one
-        return judged
+        text = self._in_two(texts, roles) if len(texts) == 2 and chains is None else None
+        if text is None:
+            chains = list(chains_among(range(len(texts)), roles) if chains is None else chains)
+            text = "\n".join(
+                [*texts, *[self._ends_of([texts[number] for number in chain]) for chain in chains]]
+            )
+        if len(text) > _MOST or not text.isascii():
+            return "unknown"
+        hits = self._match(text.encode())
+        if not hits:
+            return "clean"
+        if self._disguised in hits:
+            return "unknown"
+        known = list(chains_among(range(len(texts)), roles)) if chains is None else list(chains)
+        asked: list[PatternGuard] = []
+        for hit in hits:
+            guard = self._owners[hit]
+            if guard is not None and guard not in asked:
+                asked.append(guard)
+                if not self._is_quiet(guard, self._roles[hit], texts, roles, known):
+                    # It may have been in a text that the guard does not look at.
+                    return self._judge_by_role(texts, roles, known)
+        return "clean"
 
-    def _judge_two(self, first: str, last: str, role: str, last_role: str) -> Judged:
-        """The same of two texts, as most requests have: in as few steps as it takes."""
-        of_first = self._group_of.get(role, 0)
-        of_last = self._group_of.get(last_role, 0)
-        if role == last_role:
-            of_both, near = of_last, self._near
-        else:
-            of_both, near = self._of_several, self._near_of_several
-        start = last
-        if len(last) > near and (end := last.find(" ", near)) > 0:
-            start = last[:end]
+    def _in_two(self, texts: Sequence[str], roles: Sequence[str]) -> str:
+        """All that is looked at of two texts, as most requests have."""
+        first, last = texts
+        near = self._near if roles[0] == roles[1] else self._near_of_several
+        start, end = last, first
+        if len(last) > near and (place := last.find(" ", near)) > 0:
+            start = last[:place]
         if len(first) > near:
-            both = first[max(0, first.rfind(" ", 0, -near)) :] + start
-        else:
-            both = first + start
-        judge, rules = self._judge, self._rules
-        if of_first != of_both:
-            judged = judge(first, rules[of_first])
-            if judged == "unknown":
-                return judged
-        else:
-            both = f"{first}\n{both}"
-            judged = "clean"
-        if of_last != of_both:
-            of_its_own = judge(last, rules[of_last])
-            if of_its_own != "clean":
-                judged = of_its_own
-        else:
-            both = f"{both}\n{last}"
-        if judged == "unknown":
-            return judged
-        of_border = judge(both, rules[of_both])
-        return judged if of_border == "clean" else of_border
+            end = first[max(0, first.rfind(" ", 0, -near)) :]
+        return f"{first}\n{end}{start}\n{last}"
 
-    def _joined(self, texts: list[str]) -> str:
+    def _ends_of(self, texts: list[str]) -> str:
         """The texts as one, as far as what stands across their borders can reach."""
         near = self._near
         # Of the first one its end counts alone, and of the last one its start. What is longer than
@@ -249,22 +225,60 @@ class PanelLook:
                 texts[number] = f"{text[:near]}\n{text[-near:]}"
         return "".join(texts)
 
+    def _is_quiet(
+        self,
+        guard: PatternGuard,
+        of_roles: frozenset[str],
+        texts: Sequence[str],
+        roles: Sequence[str],
+        chains: Iterable[Sequence[int]],
+    ) -> bool:
+        """Whether a guard knows that it finds nothing in any text, nor across their borders."""
+        for number in range(len(texts)):
+            if not of_roles or roles[number] in of_roles:
+                if not guard.is_false_alarm(texts[number].encode()):
+                    return False
+        for chain in chains:
+            if not of_roles or _role_of(chain, roles) in of_roles:
+                joined = join_near([texts[number] for number in chain])
+                if not guard.is_false_alarm(joined.encode()):
+                    return False
+        return True
+
+    def _judge_by_role(
+        self, texts: Sequence[str], roles: Sequence[str], chains: Iterable[Sequence[int]]
+    ) -> Judged:
+        """Whether any guard has something to look at in the texts of its roles."""
+        groups: dict[int, list[str]] = {}
+        for number in range(len(texts)):
+            group = self._group_of.get(roles[number], 0)
+            groups.setdefault(group, []).append(texts[number])
+        for chain in chains:
+            group = self._group_of.get(_role_of(chain, roles), 0)
+            joined = self._ends_of([texts[number] for number in chain])
+            groups.setdefault(group, []).append(joined)
+        for group, lines in groups.items():
+            if not self._rules[group].isdisjoint(self._match("\n".join(lines).encode())):
+                return "plain"
+        return "clean"
+
     def passes(self, text: str) -> bool:
         """Whether it is certain that nothing can be found in a piece of a stream, nor begins there.
 
         Args:
             text: The piece, with what came before.
         """
-        if not self._is_for_pieces or not text.isascii() or not ends_with_gap(text):
+        if not self._is_for_pieces or not text.isascii():
+            return False
+        # As ``ends_with_gap`` has it.
+        tail = text[-SHORTEST_RUN:]
+        if len(tail) == SHORTEST_RUN and " " not in tail and "\n" not in tail:
             return False
         data = text.encode()
         hits = self._match(data)
         if not hits:
             return True
-        if self._disguised in hits:
-            return False
-        guards = {self._owners[hit] for hit in hits if hit < self._disguised}
-        return all(guard is None or guard.is_false_alarm(data) for guard in guards)
+        return self._disguised not in hits and self._are_false_alarms(hits, data)
 
     def concerns(self, text: str, role: str) -> bool:
         """Whether a plain text may hold what is looked for in texts of its role.
@@ -276,15 +290,35 @@ class PanelLook:
         hits = self._match(text.encode())
         return bool(hits) and not self._rules[self._group_of.get(role, 0)].isdisjoint(hits)
 
-    def _judge(self, text: str, rules: frozenset[int]) -> Judged:
-        if len(text) > _MOST or not text.isascii():
-            return "unknown"
-        hits = self._match(text.encode())
-        if not hits:
-            return "clean"
-        if self._disguised in hits:
-            return "unknown"
-        return "clean" if rules.isdisjoint(hits) else "plain"
+    def _are_false_alarms(self, hits: Sequence[int], data: bytes) -> bool:
+        """Whether the guards whose rules are in a text know that they find nothing there."""
+        asked: list[PatternGuard] = []
+        for hit in hits:
+            guard = self._owners[hit] if hit < self._disguised else None
+            if guard is not None and guard not in asked:
+                asked.append(guard)
+                if not guard.is_false_alarm(data):
+                    return False
+        return True
+
+
+def join_near(texts: Iterable[str]) -> str:
+    """Texts as one; of a long one no more than what stands near its ends."""
+    return "".join(
+        [
+            text if len(text) <= 2 * NEAR_BORDER else f"{text[:NEAR_BORDER]}\n{text[-NEAR_BORDER:]}"
+            for text in texts
+        ]
+    )
+
+
+def _role_of(chain: Sequence[int], roles: Sequence[str]) -> str:
+    """Whose texts are read as one; those of several are nobody's."""
+    role = roles[chain[0]]
+    for number in chain:
+        if roles[number] != role:
+            return ""
+    return role
 
 
 def chains_among(numbers: Sequence[int], roles: Sequence[str]) -> Sequence[Sequence[int]]:

@@ -11,15 +11,12 @@ import msgspec
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.guards.base import Guard, RepairingGuard
 from asgi_llm.guards.patterns import PatternGuard, Scanner, scan_together
-from asgi_llm.middleware._guard_quick import PanelLook, QuickLook
+from asgi_llm.middleware._guard_quick import NEAR_BORDER, PanelLook, QuickLook
 from asgi_llm.types import GuardAction, Principal
 
-__all__ = ["NEAR_BORDER", "Guardrail", "Panel", "Panels", "Rail", "read_rules"]
+__all__ = ["Guardrail", "Panel", "Panels", "Rail", "read_rules"]
 
 _MAX_PANELS: Final = 256
-NEAR_BORDER: Final = 512
-"""Characters on each side of a border between texts that are read as one."""
-
 _COSTS: Final = ("inline", "thread", "remote")
 
 
