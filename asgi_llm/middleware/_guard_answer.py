@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from operator import itemgetter
+from collections.abc import Awaitable, Iterator
 from typing import Final, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,8 +32,18 @@ __all__ = ["GuardedAnswer"]
 
 _MEDIA_LENGTH: Final = len("content-type")
 _CODING_LENGTH: Final = len("content-encoding")
-_JSON: Final = (b"content-type", b"application/json")
-_NAME: Final = itemgetter(0)
+
+
+class _Nothing:
+    """What there is to wait for where nothing is to be sent."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
+
+
+NOTHING: Final = _Nothing()
 
 
 class _Refused(OSError):
@@ -92,27 +102,56 @@ class GuardedAnswer:
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
         """Run ``app``; what it raises because it was refused ends here."""
         try:
-            await app(scope, receive, self._take)
+            await app(scope, receive, self)
         except Exception as error:
             if self._refused and _is_refusal(error):
                 return
             await self._let_go()
             raise
-        await self._let_go()
+        if self._held:
+            await self._let_go()
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        """Take a message; most need no more than to be held, or handed on."""
+        kind = message["type"]
+        stream = self._stream
+        if stream is not None:
+            if kind == "http.response.body":
+                if not message.get("more_body", False):
+                    return self._feed(stream, message, None)
+                taken = stream.swallow(message.get("body", b""))
+                if taken is True:
+                    return NOTHING
+                if type(taken) is bytes:
+                    return self._send({**message, "body": taken}) if taken else NOTHING
+                return self._feed(stream, message, cast("Lane | None", taken or None))
+        elif not self._refused and self._gate is None:
+            if kind == "http.response.body":
+                if (
+                    self._is_whole
+                    and self._parts is None
+                    and self._guarded.notes_if_any is None
+                    and not message.get("more_body", False)
+                ):
+                    if self._is_clean(message.get("body", b"")):
+                        held, self._held = self._held, ()
+                        self._is_whole = False
+                        return self._send_all(held, message)
+                    return self._collect(message, may_be_clean=False)
+            elif kind == "http.response.start":
+                message = self._start(message)
+                if not self._is_whole:
+                    return self._send(message)
+                self._held = (message,)
+                return NOTHING
+        return self._take(message)
+
+    async def _send_all(self, held: tuple[Message, ...], message: Message) -> None:
+        for one in held:
+            await self._send(one)
+        await self._send(message)
 
     async def _take(self, message: Message) -> None:
-        stream = self._stream
-        if stream is not None and message["type"] == "http.response.body":
-            if message.get("more_body", False):
-                taken = stream.swallow(message.get("body", b""))
-                if type(taken) is bytes:
-                    if taken:
-                        await self._send({**message, "body": taken})
-                elif taken is not True:
-                    await self._feed(stream, message, cast("Lane | None", taken or None))
-            else:
-                await self._feed(stream, message, None)
-            return
         if self._refused:
             raise _Refused
         if self._gate is not None:
@@ -120,20 +159,8 @@ class GuardedAnswer:
         kind = message["type"]
         if kind == "http.response.body":
             if self._is_whole:
-                if (
-                    self._parts is not None
-                    or message.get("more_body", False)
-                    or self._guarded.notes_if_any is not None
-                ):
-                    await self._collect(message)
-                    return
-                if not self._is_clean(message.get("body", b"")):
-                    await self._collect(message, may_be_clean=False)
-                    return
-                held, self._held = self._held, ()
-                self._is_whole = False
-                for start in held:
-                    await self._send(start)
+                await self._collect(message)
+                return
         elif kind == "http.response.start":
             message = self._start(message)
             if self._is_whole:
@@ -166,9 +193,6 @@ class GuardedAnswer:
         panel = guarded.panel
         if not panel.rails and not guarded.restores:
             return self._told(message)
-        if _JSON in headers and _CODING_LENGTH not in map(len, map(_NAME, headers)):
-            self._is_whole = True
-            return message
         media, is_coded = b"", False
         for name, value in headers:
             length = len(name)

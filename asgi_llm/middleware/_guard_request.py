@@ -9,14 +9,14 @@ from typing import Any, Final
 from starlette.types import Message, Receive, Scope, Send
 
 from asgi_llm import _json
-from asgi_llm._asgi import BufferedBody, send_error
+from asgi_llm._asgi import BufferedBody, check_length, read_body, send_error
 from asgi_llm.errors import InvalidRequestError, LLMError
 from asgi_llm.middleware._guard_answer import GuardedAnswer
+from asgi_llm.middleware._guard_chat import list_simple_texts, read_simple_request
 from asgi_llm.middleware._guard_outcome import publish, refusal, verdict_header
 from asgi_llm.middleware._guard_quick import Judged
 from asgi_llm.middleware._guard_rules import Panel, Rail
 from asgi_llm.middleware._guard_shared import Guarded, Guards
-from asgi_llm.middleware._guard_simple import list_simple_texts, read_simple_request
 from asgi_llm.middleware._guard_texts import Text, path_text, read_texts, with_texts
 from asgi_llm.middleware._guard_whole import (
     Found,
@@ -60,19 +60,16 @@ class GuardedRequest(Guarded):
         """Check the request, have it answered, and check the answer."""
         guards, state = self._guards, self.state
         try:
-            body = await BufferedBody.read(
-                scope,
-                receive,
-                max_bytes=guards.max_body_bytes,
-                timeout_seconds=guards.body_timeout_seconds,
-            )
-            if body is None:
+            check_length(scope, guards.max_body_bytes)
+            data = await read_body(receive, guards.max_body_bytes, guards.body_timeout_seconds)
+            if data is None:
                 return
+            body = BufferedBody(data, receive)
             if is_upload(scope, self._path):
-                document, texts = None, await self._read_form(scope, body.data)
+                document, texts = None, await self._read_form(scope, data)
                 self.know_texts(texts)
             else:
-                self.document = document = self._read(body.data)
+                self.document = document = self._read(data)
                 texts = []
         except LLMError as error:
             state.set(FAILURE, error)
@@ -89,7 +86,7 @@ class GuardedRequest(Guarded):
         if panel.look is not None and document is not None:
             simple = read_simple_request(document)
             if simple is not None:
-                judged = panel.look.judge_request(*simple)
+                judged = panel.look.judge_request(simple[0], simple[1])
         if judged == "clean" and not self.panel.retries:
             await GuardedAnswer(self, send).run(guards.app, scope, body.receive)
             return

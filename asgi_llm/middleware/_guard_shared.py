@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from starlette.types import ASGIApp
 
@@ -19,31 +19,66 @@ from asgi_llm.types import Document
 __all__ = ["Guarded", "Guards", "Settings"]
 
 
-class Settings(NamedTuple):
+class Settings:
     """How the answers of a layer are guarded, and what stands in for what is redacted."""
 
-    threads: Threads
-    tell_header: bool
-    stream_error_event: bool
-    max_answer_bytes: int
-    max_held_characters: int
-    digest_key: bytes
-    placeholders: Placeholders
-    reversible: bool
-    has_audit: bool
+    __slots__ = (
+        "digest_key", "has_audit", "max_answer_bytes", "max_held_characters", "placeholders",
+        "reversible", "stream_error_event", "tell_header", "threads",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        threads: Threads,
+        tell_header: bool,
+        stream_error_event: bool,
+        max_answer_bytes: int,
+        max_held_characters: int,
+        digest_key: bytes,
+        placeholders: Placeholders,
+        reversible: bool,
+        has_audit: bool,
+    ) -> None:
+        self.threads = threads
+        self.tell_header = tell_header
+        self.stream_error_event = stream_error_event
+        self.max_answer_bytes = max_answer_bytes
+        self.max_held_characters = max_held_characters
+        self.digest_key = digest_key
+        self.placeholders: Placeholders = placeholders
+        self.reversible = reversible
+        self.has_audit = has_audit
 
 
-class Guards(NamedTuple):
+class Guards:
     """What all requests of a layer share."""
 
-    app: ASGIApp
-    input: Panels
-    output: Panels
-    settings: Settings
-    parallel: bool
-    enforce: bool
-    max_body_bytes: int
-    body_timeout_seconds: float
+    __slots__ = (
+        "app", "body_timeout_seconds", "enforce", "input", "max_body_bytes", "output", "parallel",
+        "settings",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        app: ASGIApp,
+        input: Panels,
+        output: Panels,
+        settings: Settings,
+        parallel: bool,
+        enforce: bool,
+        max_body_bytes: int,
+        body_timeout_seconds: float,
+    ) -> None:
+        self.app = app
+        self.input = input
+        self.output = output
+        self.settings = settings
+        self.parallel = parallel
+        self.enforce = enforce
+        self.max_body_bytes = max_body_bytes
+        self.body_timeout_seconds = body_timeout_seconds
 
 
 NOBODY: Final = Panel((), (), None)

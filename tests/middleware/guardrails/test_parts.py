@@ -14,14 +14,11 @@ from hypothesis import strategies as st
 from asgi_llm.errors import StoreError
 from asgi_llm.guards.base import Finding, GuardContext, GuardCost
 from asgi_llm.guards.patterns import PatternGuard, Rule
+from asgi_llm.middleware._guard_chat import list_simple_texts, read_simple_request
 from asgi_llm.middleware._guard_checks import MAX_VERDICTS
 from asgi_llm.middleware._guard_pieces import read_frame, read_simple_chunk
 from asgi_llm.middleware._guard_quick import PanelLook, QuickLook
-from asgi_llm.middleware._guard_simple import (
-    list_simple_texts,
-    read_simple_answer,
-    read_simple_request,
-)
+from asgi_llm.middleware._guard_simple import read_simple_answer
 from asgi_llm.middleware._guard_texts import path_text, read_texts
 from asgi_llm.middleware._guard_threads import Threads
 from asgi_llm.middleware._guard_views import is_plain, read_views, token_start
