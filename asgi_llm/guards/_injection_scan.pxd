@@ -1,6 +1,6 @@
 cimport cython
 
-cdef int _SHIFT, _WIDTH, _STEM, _SETS, _WAYS, _TO_SET, _LONGEST, _COLUMNS, _NEVER, _LATEST, _KEPT_ROOM
+cdef int _SHIFT, _WIDTH, _STEM, _SETS, _WAYS, _TO_SET, _BITS, _COLUMNS, _NEVER, _LATEST, _KEPT_ROOM
 cdef int _SPACE, _NEWLINE, _EXCLAMATION, _DOUBLE, _SINGLE, _DOT, _COLON, _QUESTION
 cdef unsigned long long _ALL, _ODD, _OTHER_ODD
 cdef bytes _CODES
@@ -24,8 +24,9 @@ cdef class WordScan:
     cpdef double highest(self, bytes data) except? -1e301
     @cython.locals(
         text="const unsigned char*", codes="const unsigned char*",
-        length=Py_ssize_t, count=Py_ssize_t, size=Py_ssize_t, begin=Py_ssize_t, at=Py_ssize_t,
-        low="unsigned long long", high="unsigned long long", code="unsigned long long",
+        length=Py_ssize_t, count=Py_ssize_t, shift=Py_ssize_t, begin=Py_ssize_t, end=Py_ssize_t,
+        at=Py_ssize_t, low="unsigned long long", high="unsigned long long",
+        code="unsigned long long", letters="unsigned long long",
         char=int, following=int, mark=int,
     )
     cdef Py_ssize_t _read(self, bytes data, int[::1] room) except -1
@@ -36,7 +37,7 @@ cdef class WordScan:
     )
     cdef int _find(
         self, unsigned long long low, unsigned long long high, bytes data, Py_ssize_t begin,
-        Py_ssize_t end, Py_ssize_t size
+        Py_ssize_t end, Py_ssize_t bits
     ) except -1
     cdef int _resolve_in(self, bytes data, Py_ssize_t begin, Py_ssize_t end) except -1
     @cython.locals(

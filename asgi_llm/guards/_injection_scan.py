@@ -28,7 +28,7 @@ _STEM: Final = (1 << STEMS) - 1
 _SETS: Final = 4096
 _WAYS: Final = 4
 _TO_SET: Final = 52
-_LONGEST: Final = 16
+_BITS: Final = 128
 _ALL: Final = (1 << 64) - 1
 _ODD: Final = 0x9E3779B97F4A7C15
 _OTHER_ODD: Final = 0xC2B2AE3D27D4EB4F
@@ -208,17 +208,28 @@ class WordScan:
         """Put the numbers of all words into ``room``; how many there are."""
         text, codes = data, _CODES
         length = len(data)
-        count = size = low = high = begin = end = at = 0
+        count = shift = low = high = begin = end = at = 0
         while at < length:
             code = codes[text[at]]
             if code:
-                if size < 8:
-                    low |= code << (8 * size)
-                elif size < _LONGEST:
-                    high |= code << (8 * size - 64)
-                if not size:
+                if not shift:
                     begin = at
-                size += 1
+                if shift < 64:
+                    letters = low
+                    while True:
+                        letters |= code << shift
+                        shift += 8
+                        at += 1
+                        if at == length or shift == 64:
+                            break
+                        code = codes[text[at]]
+                        if not code:
+                            break
+                    low = letters
+                    continue
+                if shift < _BITS:
+                    high |= code << (shift - 64)
+                shift += 8
                 at += 1
                 continue
             char = text[at]
@@ -233,13 +244,13 @@ class WordScan:
                     mark = self._sentence
                 else:
                     code = _DOT
-                    if size < 8:
-                        low |= code << (8 * size)
-                    elif size < _LONGEST:
-                        high |= code << (8 * size - 64)
-                    if not size:
+                    if not shift:
                         begin = end
-                    size += 1
+                    if shift < 64:
+                        low |= code << shift
+                    elif shift < _BITS:
+                        high |= code << (shift - 64)
+                    shift += 8
                     continue
             elif char == _SINGLE:
                 if not self._is_mark(text, end, length):
@@ -253,15 +264,15 @@ class WordScan:
                 mark = self._quote
             elif char == _QUESTION:
                 mark = self._question
-            if size:
-                room[count] = self._find(low, high, data, begin, end, size)
+            if shift:
+                room[count] = self._find(low, high, data, begin, end, shift)
                 count += 1
-                size = low = high = 0
+                shift = low = high = 0
             if mark >= 0:
                 room[count] = mark
                 count += 1
-        if size:
-            room[count] = self._find(low, high, data, begin, length, size)
+        if shift:
+            room[count] = self._find(low, high, data, begin, length, shift)
             count += 1
         return count
 
@@ -272,9 +283,9 @@ class WordScan:
         following = text[at + 1] if at + 1 < length else 0
         return following == _SPACE or following == _DOT or following == _COLON
 
-    def _find(self, low: int, high: int, data: bytes, begin: int, end: int, size: int) -> int:
+    def _find(self, low: int, high: int, data: bytes, begin: int, end: int, bits: int) -> int:
         """The numbers of a word, which is within ``data``."""
-        if size > _LONGEST:
+        if bits > _BITS:
             return self._resolve_in(data, begin, end)
         mixed = ((low ^ ((high * _OTHER_ODD) & _ALL)) * _ODD) & _ALL
         first = (mixed >> _TO_SET) * _WAYS

@@ -7,7 +7,7 @@ the trouble gets past it; what a model may do has to be limited where it does it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, prod
+from math import exp, log, prod
 from operator import attrgetter
 from typing import Final
 
@@ -31,6 +31,7 @@ _STEEPNESS: Final = 3.0
 _ODDS_AT_THRESHOLD: Final = 0.6 / 0.4
 _FURTHEST: Final = 200
 _NEVER: Final = 50.0
+_SURE: Final = 10.0
 _HALF_A_STEP: Final = 0.0005
 _MARGIN: Final = attrgetter("margin")
 
@@ -75,6 +76,9 @@ class InjectionGuard(PatternGuard):
         self._own = bool(signs)
         # Scores with signs of one's own are rounded.
         self._least = threshold - _HALF_A_STEP if signs else threshold
+        # Margins below it need no second thought.
+        self._low = _to_margin(self._least) - _HALF_A_STEP
+        self._highest_in = self._model.highest_in
         own = "".join(f"|{sign.pattern}" for sign in signs)
         super().__init__(
             name,
@@ -99,7 +103,8 @@ class InjectionGuard(PatternGuard):
         """Whether no stretch of a text can reach the threshold, wherever it stands."""
         if self._own and not super().is_false_alarm(data):
             return False
-        return _to_score(self._model.highest_in(data)) < self._least
+        highest = self._highest_in(data)
+        return highest < self._low or _to_score(highest) < self._least
 
     def find_triggered(self, subject: Subject, triggers: Sequence[int]) -> Sequence[Finding]:
         """What is found in a text in which a trigger is."""
@@ -151,6 +156,13 @@ class InjectionGuard(PatternGuard):
         """What the signs of one's own leave of the doubt; each counts once."""
         own = {number: sign.score for number, sign in inside if number >= self._first_own}
         return prod(1.0 - weight for weight in own.values())
+
+
+def _to_margin(score: float) -> float:
+    """About the margin that has a score."""
+    if not 0 < score < 1:
+        return -_NEVER if score <= 0 else _SURE
+    return log(score / (1.0 - score) / _ODDS_AT_THRESHOLD) / _STEEPNESS
 
 
 def _to_score(margin: float) -> float:

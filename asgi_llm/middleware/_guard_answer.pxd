@@ -6,10 +6,18 @@ cdef Py_ssize_t _MEDIA_LENGTH, _CODING_LENGTH
 
 
 @cython.final
+cdef class _Nothing:
+    pass
+
+
+cdef _Nothing NOTHING
+
+
+@cython.final
 cdef class GuardedAnswer:
     cdef Guarded _guarded
     cdef object _send, _gate, _parts, _stream
-    cdef tuple _held
+    cdef public tuple held
     cdef bint _is_whole, _may_retry, _refused
     cdef Py_ssize_t _size
     cdef public bint wants_retry

@@ -40,7 +40,13 @@ class _Nothing:
     __slots__ = ()
 
     def __await__(self) -> Iterator[None]:
-        return iter(())
+        return self
+
+    def __iter__(self) -> Iterator[None]:
+        return self
+
+    def __next__(self) -> None:
+        raise StopIteration
 
 
 NOTHING: Final = _Nothing()
@@ -60,6 +66,7 @@ class GuardedAnswer:
         may_retry: Whether the app may be asked once more.
 
     Attributes:
+        held: What waits until the whole answer has been judged.
         wants_retry: Whether it is to be.
 
     Streaming: see ``GuardedStream``. Other answers are held until they are whole.
@@ -68,7 +75,6 @@ class GuardedAnswer:
     __slots__ = (
         "_gate",
         "_guarded",
-        "_held",
         "_is_whole",
         "_may_retry",
         "_parts",
@@ -76,6 +82,7 @@ class GuardedAnswer:
         "_send",
         "_size",
         "_stream",
+        "held",
         "wants_retry",
     )
 
@@ -92,7 +99,7 @@ class GuardedAnswer:
         self._gate = gate
         self._may_retry = may_retry
         # Most apps send a start and one body.
-        self._held: tuple[Message, ...] = ()
+        self.held: tuple[Message, ...] = ()
         self._parts: list[bytes] | None = None
         self._is_whole = False
         self._stream: GuardedStream | None = None
@@ -104,12 +111,17 @@ class GuardedAnswer:
         try:
             await app(scope, receive, self)
         except Exception as error:
-            if self._refused and _is_refusal(error):
-                return
-            await self._let_go()
-            raise
-        if self._held:
-            await self._let_go()
+            if not await self.is_over(error):
+                raise
+        if self.held:
+            await self.let_go()
+
+    async def is_over(self, error: Exception) -> bool:
+        """Whether what the app raised is no more than that it was refused."""
+        if self._refused and _is_refusal(error):
+            return True
+        await self.let_go()
+        return False
 
     def __call__(self, message: Message) -> Awaitable[None]:
         """Take a message; most need no more than to be held, or handed on."""
@@ -134,7 +146,7 @@ class GuardedAnswer:
                     and not message.get("more_body", False)
                 ):
                     if self._is_clean(message.get("body", b"")):
-                        held, self._held = self._held, ()
+                        held, self.held = self.held, ()
                         self._is_whole = False
                         return self._send_all(held, message)
                     return self._collect(message, may_be_clean=False)
@@ -142,7 +154,7 @@ class GuardedAnswer:
                 message = self._start(message)
                 if not self._is_whole:
                     return self._send(message)
-                self._held = (message,)
+                self.held = (message,)
                 return NOTHING
         return self._take(message)
 
@@ -164,14 +176,14 @@ class GuardedAnswer:
         elif kind == "http.response.start":
             message = self._start(message)
             if self._is_whole:
-                self._held = (message,)
+                self.held = (message,)
                 return
-        elif self._held:
+        elif self.held:
             if kind in _BODY_BY_OTHER_MEANS:
                 # What is not sent as a body is not seen here.
-                await self._let_go()
+                await self.let_go()
             else:
-                self._held = (*self._held, message)
+                self.held = (*self.held, message)
                 return
         await self._send(message)
 
@@ -318,7 +330,7 @@ class GuardedAnswer:
             raise _Refused from blocked
         self._publish()
         if out is not whole:
-            self._held = (_with_length(self._held[0], len(out)), *self._held[1:])
+            self.held = (_with_length(self.held[0], len(out)), *self.held[1:])
         await self._release()
         await self._send(message if out is chunk else {**message, "body": out})
 
@@ -338,20 +350,20 @@ class GuardedAnswer:
         await self._send({**message, "body": body})
 
     async def _release(self) -> None:
-        held, self._held = self._held, ()
+        held, self.held = self.held, ()
         self._is_whole = False
         for message in held:
             is_start = message["type"] == "http.response.start"
             await self._send(self._told(message) if is_start else message)
 
-    async def _let_go(self) -> None:
+    async def let_go(self) -> None:
         """The app sends no more: what was held without being judged stays here, but its start."""
-        if self._held and not self._refused:
+        if self.held and not self._refused:
             await self._release()
 
     async def _refuse(self, blocked: Blocked) -> None:
         self._refuse_all()
-        self._held = ()
+        self.held = ()
         rail = blocked.hit.rail
         if rail.retries and self._may_retry and blocked.hit.category != UNREADABLE:
             self.wants_retry = True

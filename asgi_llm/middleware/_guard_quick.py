@@ -16,6 +16,7 @@ __all__ = ["NEAR_BORDER", "Judged", "PanelLook", "QuickLook", "chains_among", "j
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
 _DISGUISED: Final = rf"[A-Za-z0-9+/_-]{{{RUN}}}|%[0-9A-Fa-f]{{2}}|\\|&#"
 _LOUD: Final = r"\x01\x02look\x02\x01"
+_OF_TWO: Final = ((0, 1),)
 _MOST: Final = 32 * 1024
 NEAR_BORDER: Final = 512
 """Characters on each side of a border between texts that are read as one."""
@@ -173,12 +174,14 @@ class PanelLook:
             chains: The orders in which they may be read as one. Default: those of
                 ``chains_among`` all of them.
         """
-        text = self._in_two(texts, roles) if len(texts) == 2 and chains is None else None
-        if text is None:
-            chains = list(chains_among(range(len(texts)), roles) if chains is None else chains)
-            text = "\n".join(
-                [*texts, *[self._ends_of([texts[number] for number in chain]) for chain in chains]]
-            )
+        known: Sequence[Sequence[int]]
+        if chains is None and len(texts) == 2:
+            known = _OF_TWO
+            text = self._in_two(texts, roles)
+        else:
+            known = list(chains_among(range(len(texts)), roles) if chains is None else chains)
+            lines = [self._ends_of([texts[number] for number in chain]) for chain in known]
+            text = "\n".join([*texts, *lines])
         if len(text) > _MOST or not text.isascii():
             return "unknown"
         hits = self._match(text.encode())
@@ -186,7 +189,6 @@ class PanelLook:
             return "clean"
         if self._disguised in hits:
             return "unknown"
-        known = list(chains_among(range(len(texts)), roles)) if chains is None else list(chains)
         asked: list[PatternGuard] = []
         for hit in hits:
             guard = self._owners[hit]

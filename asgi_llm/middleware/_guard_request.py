@@ -88,7 +88,14 @@ class GuardedRequest(Guarded):
             if simple is not None:
                 judged = panel.look.judge_request(simple[0], simple[1])
         if judged == "clean" and not self.panel.retries:
-            await GuardedAnswer(self, send).run(guards.app, scope, body.receive)
+            answer = GuardedAnswer(self, send)
+            try:
+                await guards.app(scope, body.receive, answer)
+            except Exception as error:
+                if not await answer.is_over(error):
+                    raise
+            if answer.held:
+                await answer.let_go()
             return
         if document is not None:
             texts = list_simple_texts(document) if judged == "plain" else read_texts(document)
