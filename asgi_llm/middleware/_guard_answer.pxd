@@ -1,6 +1,7 @@
 cimport cython
 
 from asgi_llm.middleware._guard_shared cimport Guarded, Settings
+from asgi_llm.middleware._guard_stream cimport GuardedStream
 
 cdef Py_ssize_t _MEDIA_LENGTH, _CODING_LENGTH
 
@@ -16,12 +17,15 @@ cdef _Nothing NOTHING
 @cython.final
 cdef class GuardedAnswer:
     cdef Guarded _guarded
-    cdef object _send, _gate, _parts, _stream
+    cdef object _send, _gate, _parts
+    cdef GuardedStream _stream
     cdef public tuple held
     cdef bint _is_whole, _may_retry, _refused
     cdef Py_ssize_t _size
     cdef public bint wants_retry
 
+    @cython.locals(stream=GuardedStream)
+    cdef object _take_chunk(self, GuardedStream stream, object message)
     @cython.locals(length=Py_ssize_t, is_coded=bint, guarded=Guarded)
     cdef object _start(self, object message)
     @cython.locals(guarded=Guarded)

@@ -129,14 +129,7 @@ class GuardedAnswer:
         stream = self._stream
         if stream is not None:
             if kind == "http.response.body":
-                if not message.get("more_body", False):
-                    return self._feed(stream, message, None)
-                taken = stream.swallow(message.get("body", b""))
-                if taken is True:
-                    return NOTHING
-                if type(taken) is bytes:
-                    return self._send({**message, "body": taken}) if taken else NOTHING
-                return self._feed(stream, message, cast("Lane | None", taken or None))
+                return self._take_chunk(stream, message)
         elif not self._refused and self._gate is None:
             if kind == "http.response.body":
                 if (
@@ -157,6 +150,16 @@ class GuardedAnswer:
                 self.held = (message,)
                 return NOTHING
         return self._take(message)
+
+    def _take_chunk(self, stream: GuardedStream, message: Message) -> Awaitable[None]:
+        if not message.get("more_body", False):
+            return self._feed(stream, message, None)
+        taken = stream.swallow(message.get("body", b""))
+        if taken is True:
+            return NOTHING
+        if type(taken) is bytes:
+            return self._send({**message, "body": taken}) if taken else NOTHING
+        return self._feed(stream, message, cast("Lane | None", taken or None))
 
     async def _send_all(self, held: tuple[Message, ...], message: Message) -> None:
         for one in held:

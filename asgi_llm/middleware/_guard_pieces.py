@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -13,9 +12,7 @@ from asgi_llm.types import Document
 
 __all__ = [
     "ENVELOPE",
-    "Frame",
     "Piece",
-    "read_frame",
     "read_simple_chunk",
     "refusal_events",
     "split_piece",
@@ -117,43 +114,6 @@ def read_simple_chunk(chunk: bytes) -> tuple[int, str] | None:
     except _OTHERS:
         return None
     return choice.index, choice.delta.content
-
-
-class Frame(NamedTuple):
-    """What the chunks of a stream have around a content that grows in nearly all of them.
-
-    Attributes:
-        head: What stands before the content.
-        tail: What stands behind it.
-        length: Of both.
-    """
-
-    head: bytes
-    tail: bytes
-    length: int
-
-    def content(self, chunks: Sequence[bytes]) -> str | None:
-        """What plain chunks in this frame say together; None: one of them may say more."""
-        start, end = len(self.head), -len(self.tail)
-        data = b"".join([chunk[start:end] for chunk in chunks])
-        if not data.isascii():
-            return None
-        text = data.decode()
-        return text if text.isprintable() and '"' not in text and "\\" not in text else None
-
-
-def read_frame(chunk: bytes, index: int, text: str) -> Frame | None:
-    """The frame of a simple chunk, which says ``text``; None: it cannot be told."""
-    start = chunk.find(b'"', chunk.find(b'"content"') + len(b'"content"')) + 1
-    end = chunk.find(b'"', start)
-    head, tail = chunk[:start], chunk[end:]
-    # With another content, that alone is another.
-    other = f"x{text}"
-    if not (other.isascii() and other.isprintable() and chunk[start:end] == text.encode()):
-        return None
-    if read_simple_chunk(head + other.encode() + tail) != (index, other):
-        return None
-    return Frame(head, tail, len(head) + len(tail))
 
 
 def split_piece(piece: Piece, path: Path, at: int) -> tuple[Piece, Piece]:

@@ -6,22 +6,16 @@ from typing import Final
 
 from asgi_llm import _sse
 from asgi_llm.middleware._guard_events import CONTENT, GuardedEvents
+from asgi_llm.middleware._guard_frame import Frame, read_frame
 from asgi_llm.middleware._guard_guarding import Guarding
 from asgi_llm.middleware._guard_lane import WORTH_SPLITTING, Lane
-from asgi_llm.middleware._guard_pieces import (
-    Frame,
-    Piece,
-    read_frame,
-    read_simple_chunk,
-    refusal_events,
-)
+from asgi_llm.middleware._guard_pieces import Piece, read_simple_chunk, refusal_events
 from asgi_llm.middleware._guard_rules import Panel
 
 __all__ = ["GuardedStream"]
 
 _END: Final = b"\n\n"
 _FRAMES_TRIED: Final = 4
-_NO_FRAME: Final = Frame(b"", b"", 0)
 
 
 class GuardedStream(GuardedEvents):
@@ -59,7 +53,7 @@ class GuardedStream(GuardedEvents):
         # How many of them have been read already, and what they say.
         self._known = 0
         self._said = ""
-        self._frame = _NO_FRAME
+        self._frame: Frame | None = None
         self._frames_left = _FRAMES_TRIED
         self._growing: Lane | None = None
         self._room = 0
@@ -76,17 +70,18 @@ class GuardedStream(GuardedEvents):
         True: nothing is to be sent yet. Bytes: they are. A lane: ``look`` at it. False: ``feed``
         the chunk.
         """
-        head, tail, length = self._frame
-        if chunk.startswith(head) and chunk.endswith(tail):
-            length = len(chunk) - length
-            room = self._room - length
-            if room > 0 < length:
-                self._room = room
-                self._run.append(chunk)
-                return True
-            if self._growing is not None and length > 0 and not self._tail:
-                self._run.append(chunk)
-                return self._growing if (out := self._pass_run(self._growing)) is None else out
+        frame = self._frame
+        if frame is not None:
+            length = frame.room(chunk)
+            if length > 0:
+                if length < self._room:
+                    self._room -= length
+                    self._run.append(chunk)
+                    return True
+                if self._growing is not None and not self._tail:
+                    self._run.append(chunk)
+                    out = self._pass_run(self._growing, frame)
+                    return self._growing if out is None else out
         if self._passes or self._tail or self._run or self._noted.are_wanted:
             return False
         said = read_simple_chunk(chunk)
@@ -139,10 +134,10 @@ class GuardedStream(GuardedEvents):
         self._out.clear()
         return out
 
-    def _pass_run(self, lane: Lane) -> bytes | None:
+    def _pass_run(self, lane: Lane, frame: Frame) -> bytes | None:
         """What goes of the chunks in the frame and before; None: it takes a longer look."""
         guarding, run = self._guarding, self._run
-        text = self._frame.content(run[self._known :]) if guarding.is_fast else None
+        text = frame.content(run[self._known :]) if guarding.is_fast else None
         if text is None:
             return None
         text = self._said + text
@@ -154,7 +149,7 @@ class GuardedStream(GuardedEvents):
             self._emit()
         passed = number = 0
         if not self._queue:
-            length = self._frame.length
+            length = frame.length
             for chunk in run:
                 size = len(chunk) - length
                 if cut + passed + size > limit:
@@ -180,7 +175,7 @@ class GuardedStream(GuardedEvents):
         known, said_by_known = self._known, self._said
         self._known, self._said = 0, ""
         lane = self._growing
-        if lane is not None and known:
+        if lane is not None and self._frame is not None and known:
             length, at = self._frame.length, 0
             for chunk in run[:known]:
                 end = at + len(chunk) - length

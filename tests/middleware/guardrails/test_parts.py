@@ -16,7 +16,8 @@ from asgi_llm.guards.base import Finding, GuardContext, GuardCost
 from asgi_llm.guards.patterns import PatternGuard, Rule
 from asgi_llm.middleware._guard_chat import list_simple_texts, read_simple_request
 from asgi_llm.middleware._guard_checks import MAX_VERDICTS
-from asgi_llm.middleware._guard_pieces import read_frame, read_simple_chunk
+from asgi_llm.middleware._guard_frame import read_frame
+from asgi_llm.middleware._guard_pieces import read_simple_chunk
 from asgi_llm.middleware._guard_quick import PanelLook, QuickLook
 from asgi_llm.middleware._guard_simple import read_simple_answer
 from asgi_llm.middleware._guard_texts import path_text, read_texts

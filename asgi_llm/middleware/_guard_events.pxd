@@ -1,0 +1,12 @@
+cimport cython
+
+from asgi_llm.middleware._guard_guarding cimport Guarding
+
+
+cdef class GuardedEvents:
+    cdef Guarding _guarding
+    cdef object _noted, _queue, _template
+    cdef bint _passes, _strict
+    cdef dict _lanes, _contents, _choices
+    cdef list _out
+    cdef Py_ssize_t _waiting, _max_held
