@@ -46,6 +46,7 @@ def plan_edits(
     keep: bool,
     restore: bool,
     inside: bool = False,
+    escaped: bool = False,
 ) -> list[Edit]:
     """What to change in ``text``, in order and without overlaps.
 
@@ -59,9 +60,10 @@ def plan_edits(
         keep: Whether what goes may be restored later.
         restore: Whether placeholders outside of the spans become the originals.
         inside: Whether JSON begins inside a string.
+        escaped: Whether a backslash stands in front of it that means its first character.
     """
     edits: list[Edit] = []
-    quotes = Quotes(text, inside=inside) if is_json else None
+    quotes = Quotes(text, inside=inside, escaped=escaped) if is_json else None
     for group in _merged(spans):
         start, end = group[0].start, max(span.end for span in group)
         lead = next((span for span in group if span.value is not None), None)
@@ -115,13 +117,15 @@ class Quotes:
     Args:
         text: The JSON, or a part of it.
         inside: Whether it begins inside a string.
+        escaped: Whether a backslash stands in front of it that means its first character.
     """
 
-    __slots__ = ("_inside", "_next", "_text")
+    __slots__ = ("_escaped", "_inside", "_next", "_text")
 
-    def __init__(self, text: str, *, inside: bool) -> None:
+    def __init__(self, text: str, *, inside: bool, escaped: bool = False) -> None:
         self._text = text
         self._inside = inside
+        self._escaped = escaped
         self._next = text.find('"')
 
     def inside(self, at: int) -> bool:
@@ -132,7 +136,17 @@ class Quotes:
             slashes = 0
             while self._inside and place > slashes and text[place - 1 - slashes] == "\\":
                 slashes += 1
+            if slashes == place and self._escaped:
+                slashes += 1
             if slashes % 2 == 0:
                 self._inside = not self._inside
             self._next = text.find('"', place + 1)
         return self._inside
+
+    def escapes(self) -> bool:
+        """Whether the text ends with a backslash that means what comes behind it."""
+        text = self._text
+        slashes = len(text) - len(text.rstrip("\\"))
+        if slashes == len(text) and self._escaped:
+            slashes += 1
+        return self.inside(len(text)) and slashes % 2 == 1

@@ -8,7 +8,7 @@ cdef class Lane:
     cdef Guarding _guarding
     cdef object _place
     cdef str _context
-    cdef bint _inside, _sealed
+    cdef bint _inside, _escaped, _sealed
     cdef public object parts
     cdef public str text
     cdef public long long due

@@ -46,6 +46,7 @@ class Lane:
 
     __slots__ = (
         "_context",
+        "_escaped",
         "_guarding",
         "_inside",
         "_place",
@@ -61,7 +62,7 @@ class Lane:
         self._guarding = guarding
         self._place = Place("output", "assistant", path, is_json, is_final=False)
         self._context = ""
-        self._inside = False
+        self._inside = self._escaped = False
         self._sealed = False
         self.parts: deque[tuple[Piece, Path, int]] = deque()
         self.text = ""
@@ -244,6 +245,7 @@ class Lane:
                 keep=False,
                 restore=guarding.restores,
                 inside=self._inside,
+                escaped=self._escaped,
             )
         if spans:
             guarding.notes.changed = True
@@ -310,7 +312,8 @@ class Lane:
         """Remember of what goes as much as guards may want to see again."""
         gone = self.text[:cut]
         if self._place.is_json:
-            self._inside = Quotes(gone, inside=self._inside).inside(cut)
+            quotes = Quotes(gone, inside=self._inside, escaped=self._escaped)
+            self._inside, self._escaped = quotes.inside(cut), quotes.escapes()
         hold = self._guarding.hold
         if hold and cut:
             seen = self._context + gone

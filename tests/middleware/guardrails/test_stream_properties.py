@@ -168,6 +168,11 @@ async def test_no_byte_of_a_blocked_finding_leaves(
     sizes=SIZES,
     ascii_only=st.booleans(),
 )
+@example(
+    values=['000000"000000000000', "alice@example.com", "alice@example.com"],
+    sizes=[2],
+    ascii_only=False,
+)
 async def test_arguments_of_tools(values: list[str], sizes: list[int], ascii_only: bool) -> None:
     """The arguments of a tool stay JSON, and say in a stream what they say in a whole answer."""
     written = json.dumps({"to": values, "n": 1}, ensure_ascii=ascii_only)
