@@ -110,17 +110,20 @@ class Model:
         weights: By feature.
         trigger: RE2 pattern; texts without it are no attempts, whatever they score.
         corpus: Digest of the texts that the weights were made from.
+
+    Attributes:
+        scan: Tells what ``highest_of`` does of a text, without its words.
     """
 
     __slots__ = (
         "_biases",
         "_quote",
         "_quoted",
-        "_scan",
         "_touched",
         "_weights",
         "_words",
         "corpus",
+        "scan",
         "trigger",
     )
 
@@ -154,7 +157,7 @@ class Model:
             elif key:
                 tables[key >= 1 << STEMS][key] = values
         self._words = _Words(stems, groups)
-        self._scan = WordScan(
+        self.scan = WordScan(
             *tables,
             self._resolve,
             [self._resolve(mark) for mark in (QUOTE, SENTENCE, QUESTION)],
@@ -200,7 +203,7 @@ class Model:
     def highest_in(self, data: bytes) -> float:
         """The most that ``margin_of`` says of a text as UTF-8, wherever it stands."""
         if IS_COMPILED:
-            return self._scan.highest(data if data.isascii() else prepare(data))
+            return self.scan.highest(data if data.isascii() else prepare(data))
         return self.highest_of(to_words(data))
 
     def highest_of(self, words: Sequence[bytes]) -> float:
@@ -224,7 +227,9 @@ class Model:
             injection = guided
         injection += place.extra + self._touched[place.touched]
         return [
-            Stretch(start, end, max(jailbreak + one, injection + (three if place.is_guided else two)))
+            Stretch(
+                start, end, max(jailbreak + one, injection + (three if place.is_guided else two))
+            )
             for start, end, one, two, three in self._totals(words)
         ]
 

@@ -48,7 +48,7 @@ cdef class WordScan:
         one="long long", two="long long", three="long long", four="long long",
         at_one="long long", at_two="long long", at_three="long long", at_four="long long",
         number=Py_ssize_t, info=int, stem="long long", group="long long", row="long long",
-        key="long long", slot="unsigned long long", turn=int,
+        key="long long", slot="unsigned long long", turn=int, other="long long",
     )
     cdef double _judge(self, int[::1] room, long long[::1] sums, Py_ssize_t count) except? -1e301
     @cython.locals(

@@ -11,9 +11,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from math import log2, sqrt
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["IS_COMPILED", "GROUPS", "STEMS", "Limits", "WordScan"]
+__all__ = ["GROUPS", "IS_COMPILED", "STEMS", "Limits", "WordScan"]
 
 IS_COMPILED: Final = not __file__.endswith((".py", ".pyc"))
 
@@ -53,10 +53,10 @@ _CODES: Final = bytes(
 )
 
 
-class Limits:
+class Limits(NamedTuple):
     """How sums become margins.
 
-    Args:
+    Attributes:
         biases: What a stretch begins with, for each scorer, at the highest.
         touched: What is added to the last one, by the number of words.
         spans: Words of the stretches.
@@ -68,33 +68,15 @@ class Limits:
         reach: Words within which one class follows another.
     """
 
-    __slots__ = (
-        "bias_of_guided", "bias_of_injection", "bias_of_jailbreak", "doubling", "few", "memory",
-        "most", "reach", "short", "spans", "touched",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        biases: Sequence[float],
-        touched: Sequence[float],
-        spans: Sequence[int],
-        *,
-        few: int,
-        short: int,
-        doubling: float,
-        most: float,
-        memory: int,
-        reach: int,
-    ) -> None:
-        self.bias_of_jailbreak, self.bias_of_injection, self.bias_of_guided = biases
-        self.touched = array("d", touched)
-        self.spans = array("q", spans)
-        self.few = few
-        self.short = short
-        self.doubling = doubling
-        self.most = most
-        self.memory = memory
-        self.reach = reach
+    biases: Sequence[float]
+    touched: Sequence[float]
+    spans: Sequence[int]
+    few: int
+    short: int
+    doubling: float
+    most: float
+    memory: int
+    reach: int
 
 
 class WordScan:
@@ -132,14 +114,13 @@ class WordScan:
     ) -> None:
         self._resolve = resolve
         self._quote, self._sentence, self._question = marks
-        self._bias_of_jailbreak = limits.bias_of_jailbreak
-        self._bias_of_injection = limits.bias_of_injection
-        self._bias_of_guided = limits.bias_of_guided
-        self._touched = limits.touched
-        self._spans = limits.spans
+        self._bias_of_jailbreak, self._bias_of_injection, self._bias_of_guided = limits.biases
+        self._touched = array("d", limits.touched)
+        self._spans = array("q", limits.spans)
         # What a sum in thousandths counts for in a stretch of so many words.
         self._shares = array(
-            "d", [0.001 * sqrt(limits.few / max(n, limits.few)) for n in range(max(limits.spans) + 1)]
+            "d",
+            [0.001 * sqrt(limits.few / max(n, limits.few)) for n in range(max(limits.spans) + 1)],
         )
         self._short = limits.short
         self._doubling = limits.doubling
@@ -258,7 +239,7 @@ class WordScan:
                 mark = self._quote
                 if at < length and text[at] == _DOT and (end == 0 or text[end - 1] != _SPACE):
                     at += 1
-            elif char == _NEWLINE or char == _EXCLAMATION:
+            elif char in (_NEWLINE, _EXCLAMATION):
                 mark = self._sentence
             elif char == _DOUBLE:
                 mark = self._quote
@@ -281,7 +262,7 @@ class WordScan:
         if at > 0 and text[at - 1] == _SPACE:
             return True
         following = text[at + 1] if at + 1 < length else 0
-        return following == _SPACE or following == _DOT or following == _COLON
+        return following in (_SPACE, _DOT, _COLON)
 
     def _find(self, low: int, high: int, data: bytes, begin: int, end: int, bits: int) -> int:
         """The numbers of a word, which is within ``data``."""
@@ -355,29 +336,20 @@ class WordScan:
             before = stem
             if group:
                 for turn in range(6):
-                    if turn == 0:
-                        row = group
-                    elif turn == 1:
-                        if not is_quoted:
-                            continue
-                        row = _WIDTH * _WIDTH + group
+                    other = 0
+                    if turn == 1:
+                        other = _WIDTH if is_quoted else -1
                     elif turn == 2:
-                        if now - at_one > reach:
-                            continue
-                        row = one * _WIDTH + group
+                        other = one if now - at_one <= reach else -1
                     elif turn == 3:
-                        if now - at_two > reach:
-                            continue
-                        row = two * _WIDTH + group
+                        other = two if now - at_two <= reach else -1
                     elif turn == 4:
-                        if now - at_three > reach:
-                            continue
-                        row = three * _WIDTH + group
-                    else:
-                        if now - at_four > reach:
-                            continue
-                        row = four * _WIDTH + group
-                    row = (of_groups + row) * _COLUMNS
+                        other = three if now - at_three <= reach else -1
+                    elif turn == 5:
+                        other = four if now - at_four <= reach else -1
+                    if other < 0:
+                        continue
+                    row = (of_groups + other * _WIDTH + group) * _COLUMNS
                     if rows[row] <= now - memory:
                         jailbreak += rows[row + 1]
                         injection += rows[row + 2]

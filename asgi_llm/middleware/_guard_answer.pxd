@@ -7,14 +7,6 @@ cdef Py_ssize_t _MEDIA_LENGTH, _CODING_LENGTH
 
 
 @cython.final
-cdef class _Nothing:
-    pass
-
-
-cdef _Nothing NOTHING
-
-
-@cython.final
 cdef class GuardedAnswer:
     cdef Guarded _guarded
     cdef object _send, _gate, _parts

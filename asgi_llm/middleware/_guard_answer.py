@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from typing import Final, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_llm import _sse
 from asgi_llm._asgi import send_error, stream_error
-from asgi_llm.errors import ProviderUnavailableError, RawHeaders
+from asgi_llm.errors import ProviderUnavailableError
 from asgi_llm.middleware._guard_checks import UNREADABLE, Hit
 from asgi_llm.middleware._guard_guarding import Blocked, Guarding
 from asgi_llm.middleware._guard_lane import Lane
-from asgi_llm.middleware._guard_outcome import (
-    publish,
-    refusal,
-    verdict_header,
+from asgi_llm.middleware._guard_outcome import publish, refusal, verdict_header
+from asgi_llm.middleware._guard_sending import (
+    NOTHING,
+    Refused,
+    holds_text,
+    is_refusal,
+    with_length,
 )
 from asgi_llm.middleware._guard_shared import Guarded
 from asgi_llm.middleware._guard_simple import read_simple_answer
 from asgi_llm.middleware._guard_stream import GuardedStream
-from asgi_llm.middleware._guard_whole import (
-    Found,
-)
+from asgi_llm.middleware._guard_whole import Found
 from asgi_llm.middleware._guard_whole_answer import judge_answer
 from asgi_llm.state import FAILURE
 
@@ -32,28 +33,6 @@ __all__ = ["GuardedAnswer"]
 
 _MEDIA_LENGTH: Final = len("content-type")
 _CODING_LENGTH: Final = len("content-encoding")
-
-
-class _Nothing:
-    """What there is to wait for where nothing is to be sent."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Iterator[None]:
-        return self
-
-    def __iter__(self) -> Iterator[None]:
-        return self
-
-    def __next__(self) -> None:
-        raise StopIteration
-
-
-NOTHING: Final = _Nothing()
-
-
-class _Refused(OSError):
-    """Raised out of ``send``, as where the client has left, to stop an app that was refused."""
 
 
 class GuardedAnswer:
@@ -118,7 +97,7 @@ class GuardedAnswer:
 
     async def is_over(self, error: Exception) -> bool:
         """Whether what the app raised is no more than that it was refused."""
-        if self._refused and _is_refusal(error):
+        if self._refused and is_refusal(error):
             return True
         await self.let_go()
         return False
@@ -168,7 +147,7 @@ class GuardedAnswer:
 
     async def _take(self, message: Message) -> None:
         if self._refused:
-            raise _Refused
+            raise Refused
         if self._gate is not None:
             await self._pass_gate(self._gate)
         kind = message["type"]
@@ -195,7 +174,7 @@ class GuardedAnswer:
         refused = await asyncio.shield(gate)
         if refused is not None:
             self._refuse_all()
-            raise _Refused
+            raise Refused
         self._gate = None
 
     def _start(self, message: Message) -> Message:
@@ -216,7 +195,7 @@ class GuardedAnswer:
                     media = bytes(value).lower()
             elif length == _CODING_LENGTH and bytes(name).lower() == b"content-encoding":
                 is_coded = is_coded or value.lower() != b"identity"
-        if media != b"application/json" and not _holds_text(media):
+        if media != b"application/json" and not holds_text(media):
             return self._told(message)
         if media.startswith(b"text/event-stream") and not is_coded:
             guarding = Guarding(
@@ -229,7 +208,7 @@ class GuardedAnswer:
                 max_held=guarded.settings.max_held_characters,
             )
             if panel.acts or guarded.restores:
-                message = _with_length(message, None)
+                message = with_length(message, None)
             return self._told(message)
         self._is_whole = True
         if is_coded:
@@ -255,14 +234,14 @@ class GuardedAnswer:
             out = await (stream.feed(chunk, more) if lane is None else stream.look(lane))
         except Blocked as blocked:
             await self._cut_off(stream, blocked)
-            raise _Refused from blocked
+            raise Refused from blocked
         except _sse.SSEError as error:
             self._refuse_all()
             self._publish()
             failure = ProviderUnavailableError("The stream that came cannot be read.")
             self._guarded.state.set(FAILURE, failure)
             await self._send({"type": "http.response.body", "body": stream_error(failure)})
-            raise _Refused from error
+            raise Refused from error
         if out is not chunk:
             if not out and more:
                 return
@@ -330,10 +309,10 @@ class GuardedAnswer:
             out = await judge_answer(whole, self._guarded)
         except Blocked as blocked:
             await self._refuse(blocked)
-            raise _Refused from blocked
+            raise Refused from blocked
         self._publish()
         if out is not whole:
-            self.held = (_with_length(self.held[0], len(out)), *self.held[1:])
+            self.held = (with_length(self.held[0], len(out)), *self.held[1:])
         await self._release()
         await self._send(message if out is chunk else {**message, "body": out})
 
@@ -345,7 +324,7 @@ class GuardedAnswer:
             if hit.blocks:
                 blocked = Blocked(hit, "")
                 await self._refuse(blocked)
-                raise _Refused from blocked
+                raise Refused from blocked
         self._publish()
         await self._release()
         body = b"".join(parts)
@@ -387,28 +366,3 @@ class GuardedAnswer:
 
 
 _BODY_BY_OTHER_MEANS: Final = frozenset(("http.response.pathsend", "http.response.zerocopysend"))
-
-
-def _holds_text(media: bytes) -> bool:
-    return not media or media.startswith(b"text/") or b"json" in media or b"xml" in media
-
-
-def _with_length(start: Message, length: int | None) -> Message:
-    """The start of an answer that is so long; None: nobody knows."""
-    headers: RawHeaders = [
-        pair for pair in start["headers"] if bytes(pair[0]).lower() != b"content-length"
-    ]
-    if length is not None:
-        headers.append((b"content-length", b"%d" % length))
-    return {**start, "headers": headers}
-
-
-def _is_refusal(error: BaseException | None) -> bool:
-    """Whether ``error`` is what a host made of our ``_Refused``."""
-    while error is not None:
-        if isinstance(error, _Refused):
-            return True
-        if isinstance(error, BaseExceptionGroup):
-            return all(_is_refusal(one) for one in error.exceptions)
-        error = error.__cause__ or error.__context__
-    return False

@@ -73,8 +73,9 @@ def _is_setting(value: object) -> bool:
 
 def list_simple_texts(document: Document) -> list[Text]:
     """The same texts, each with its place, of a document that ``read_simple_request`` has read."""
-    return [
-        Text(("messages", number, "content"), SHORT_ROLE.get(one["role"], one["role"]), one["content"])
-        for number, one in enumerate(document["messages"])
-        if one["content"]
-    ]
+    texts: list[Text] = []
+    for number, one in enumerate(document["messages"]):
+        if one["content"]:
+            role = SHORT_ROLE.get(one["role"], one["role"])
+            texts.append(Text(("messages", number, "content"), role, one["content"]))
+    return texts

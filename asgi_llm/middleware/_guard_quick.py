@@ -237,14 +237,16 @@ class PanelLook:
     ) -> bool:
         """Whether a guard knows that it finds nothing in any text, nor across their borders."""
         for number in range(len(texts)):
-            if not of_roles or roles[number] in of_roles:
-                if not guard.is_false_alarm(texts[number].encode()):
-                    return False
+            if of_roles and roles[number] not in of_roles:
+                continue
+            if not guard.is_false_alarm(texts[number].encode()):
+                return False
         for chain in chains:
-            if not of_roles or _role_of(chain, roles) in of_roles:
-                joined = join_near([texts[number] for number in chain])
-                if not guard.is_false_alarm(joined.encode()):
-                    return False
+            if of_roles and _role_of(chain, roles) not in of_roles:
+                continue
+            joined = join_near([texts[number] for number in chain])
+            if not guard.is_false_alarm(joined.encode()):
+                return False
         return True
 
     def _judge_by_role(
