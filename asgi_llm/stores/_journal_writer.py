@@ -45,8 +45,8 @@ logger = logging.getLogger(__name__)
 
 Sync = Literal["always", "group", "never"]
 
-# A short intent and its outcome in the long form differ by no more.
-_LONG_BYTES: Final = 160
+# What a record of the long form has beside what stands before and behind what is its own.
+_LONG_BYTES: Final = 192
 _NO_PREALLOCATION: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 

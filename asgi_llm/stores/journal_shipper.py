@@ -85,6 +85,8 @@ class JournalShipper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._starting = threading.Lock()
+        # The loop whose task knows of rows, and has not looked for them since.
+        self._noticed: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._look_at = 0.0
@@ -117,6 +119,10 @@ class JournalShipper:
 
     def _notice(self) -> None:
         """There are rows, says whoever settled; in any thread."""
+        noticed, known = self._noticed, self._task
+        if noticed is not None and known is not None and not (known.done() or noticed.is_closed()):
+            # As a rule: one look is for all rows that are there by then.
+            return
         try:
             running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
@@ -126,13 +132,16 @@ class JournalShipper:
             if task is None or task.done() or loop is None or loop.is_closed():
                 if running is not None and not self._closing:
                     self._begin(running)
-            elif running is loop:
-                self._wake.set()
             else:
-                loop.call_soon_threadsafe(self._wake.set)
+                self._noticed = loop
+                if running is loop:
+                    self._wake.set()
+                else:
+                    loop.call_soon_threadsafe(self._wake.set)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
         self._loop = loop
+        self._noticed = None
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._look_at = loop.time()
@@ -141,6 +150,7 @@ class JournalShipper:
 
     async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
+            self._noticed = None
             self._wake.clear()
             await self._drain()
             if self._closing:
