@@ -205,13 +205,16 @@ class JournalShipper:
 
     async def _drain_lane(self, lane: AbandonedLane) -> None:
         found = 0
-        while not self._closing:
+        while True:
             batch = await asyncio.to_thread(lane.read, self._max_batch_rows)
             if batch is None:
                 await asyncio.to_thread(lane.remove)
                 self.taken_over_lanes += 1
                 if found:
                     logger.info("recorded %d rows of a worker that is gone", found)
+                return
+            if self._closing:
+                # Now that there is more in it: one that is done with is removed all the same.
                 return
             found += len(batch.rows)
             await self._record(batch.rows)
