@@ -3,6 +3,7 @@ cimport cython
 from asgi_llm.middleware._guard_shared cimport Guarded, Settings
 from asgi_llm.middleware._guard_stream cimport GuardedStream
 
+cdef bytes _JSON
 cdef Py_ssize_t _MEDIA_LENGTH, _CODING_LENGTH
 
 
@@ -16,8 +17,6 @@ cdef class GuardedAnswer:
     cdef Py_ssize_t _size
     cdef public bint wants_retry
 
-    @cython.locals(stream=GuardedStream)
-    cdef object _take_chunk(self, GuardedStream stream, object message)
     @cython.locals(length=Py_ssize_t, is_coded=bint, guarded=Guarded)
     cdef object _start(self, object message)
     @cython.locals(guarded=Guarded)

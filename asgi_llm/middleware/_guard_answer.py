@@ -31,6 +31,7 @@ from asgi_llm.state import FAILURE
 
 __all__ = ["GuardedAnswer"]
 
+_JSON: Final = b"application/json"
 _MEDIA_LENGTH: Final = len("content-type")
 _CODING_LENGTH: Final = len("content-encoding")
 
@@ -108,7 +109,14 @@ class GuardedAnswer:
         stream = self._stream
         if stream is not None:
             if kind == "http.response.body":
-                return self._take_chunk(stream, message)
+                if not message.get("more_body", False):
+                    return self._feed(stream, message, None)
+                taken = stream.swallow(message.get("body", b""))
+                if taken is True:
+                    return NOTHING
+                if type(taken) is bytes:
+                    return self._send({**message, "body": taken}) if taken else NOTHING
+                return self._feed(stream, message, cast("Lane | None", taken or None))
         elif not self._refused and self._gate is None:
             if kind == "http.response.body":
                 if (
@@ -129,16 +137,6 @@ class GuardedAnswer:
                 self.held = (message,)
                 return NOTHING
         return self._take(message)
-
-    def _take_chunk(self, stream: GuardedStream, message: Message) -> Awaitable[None]:
-        if not message.get("more_body", False):
-            return self._feed(stream, message, None)
-        taken = stream.swallow(message.get("body", b""))
-        if taken is True:
-            return NOTHING
-        if type(taken) is bytes:
-            return self._send({**message, "body": taken}) if taken else NOTHING
-        return self._feed(stream, message, cast("Lane | None", taken or None))
 
     async def _send_all(self, held: tuple[Message, ...], message: Message) -> None:
         for one in held:
@@ -185,17 +183,22 @@ class GuardedAnswer:
             message = {**message, "headers": headers}
         guarded = self._guarded
         panel = guarded.panel
-        if not panel.rails and not guarded.restores:
+        if not panel.rails and (guarded.vault_if_any is None or not guarded.restores):
             return self._told(message)
         media, is_coded = b"", False
         for name, value in headers:
             length = len(name)
             if length == _MEDIA_LENGTH:
-                if bytes(name).lower() == b"content-type":
+                if name == b"content-type" and value == _JSON:
+                    media = _JSON
+                elif bytes(name).lower() == b"content-type":
                     media = bytes(value).lower()
             elif length == _CODING_LENGTH and bytes(name).lower() == b"content-encoding":
                 is_coded = is_coded or value.lower() != b"identity"
-        if media != b"application/json" and not holds_text(media):
+        if media == _JSON and not is_coded:
+            self._is_whole = True
+            return message
+        if media != _JSON and not holds_text(media):
             return self._told(message)
         if media.startswith(b"text/event-stream") and not is_coded:
             guarding = Guarding(

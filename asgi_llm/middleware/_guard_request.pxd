@@ -6,5 +6,4 @@ from asgi_llm.middleware._guard_shared cimport Guarded, Guards
 
 @cython.final
 cdef class GuardedRequest(Guarded):
-    cdef Guards _guards
-    cdef str _path
+    pass

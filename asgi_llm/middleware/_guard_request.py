@@ -16,7 +16,7 @@ from asgi_llm.middleware._guard_chat import list_simple_texts, read_simple_reque
 from asgi_llm.middleware._guard_outcome import publish, refusal, verdict_header
 from asgi_llm.middleware._guard_quick import Judged
 from asgi_llm.middleware._guard_rules import Panel, Rail
-from asgi_llm.middleware._guard_shared import Guarded, Guards
+from asgi_llm.middleware._guard_shared import Guarded
 from asgi_llm.middleware._guard_texts import Text, path_text, read_texts, with_texts
 from asgi_llm.middleware._guard_whole import (
     Found,
@@ -30,7 +30,7 @@ from asgi_llm.middleware._guard_whole import (
 )
 from asgi_llm.middleware._limit_plan import model_of
 from asgi_llm.middleware._model_access import is_upload
-from asgi_llm.state import FAILURE, PRINCIPAL, State
+from asgi_llm.state import FAILURE, PRINCIPAL
 from asgi_llm.types import Document
 from asgi_llm.wire._explain import name_kind
 from asgi_llm.wire.upload import Upload
@@ -41,31 +41,20 @@ _ANSWERS_WITHOUT_TEXT: Final = frozenset(("/v1/embeddings", "/v1/moderations"))
 
 
 class GuardedRequest(Guarded):
-    """One request, and what the answers to it share.
+    """One request on its way through the guards."""
 
-    Args:
-        guards: Of the layer.
-        state: Of the request.
-        path: Its route.
-    """
-
-    __slots__ = ("_guards", "_path")
-
-    def __init__(self, guards: Guards, state: State, path: str) -> None:
-        super().__init__(guards.settings, state)
-        self._guards = guards
-        self._path = path
+    __slots__ = ()
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check the request, have it answered, and check the answer."""
-        guards, state = self._guards, self.state
+        guards, state = self.guards, self.state
         try:
             check_length(scope, guards.max_body_bytes)
             data = await read_body(receive, guards.max_body_bytes, guards.body_timeout_seconds)
             if data is None:
                 return
             body = BufferedBody(data, receive)
-            if is_upload(scope, self._path):
+            if is_upload(scope, self.path):
                 document, texts = None, await self._read_form(scope, data)
                 self.know_texts(texts)
             else:
@@ -80,7 +69,7 @@ class GuardedRequest(Guarded):
             model, principal = model_of(document), state.get(PRINCIPAL)
             panel = guards.input.choose(model, principal)
             of_answers = guards.output.choose(model, principal)
-        if self._path not in _ANSWERS_WITHOUT_TEXT:
+        if self.path not in _ANSWERS_WITHOUT_TEXT:
             self.panel = of_answers
         judged: Judged | None = None if panel.rails else "clean"
         if panel.look is not None and document is not None:
@@ -140,13 +129,13 @@ class GuardedRequest(Guarded):
         if self.panel.retries:
             await self._answer(scope, receive, body, send, None)
         else:
-            await GuardedAnswer(self, send).run(self._guards.app, scope, body.receive)
+            await GuardedAnswer(self, send).run(self.guards.app, scope, body.receive)
 
     async def _read_form(self, scope: Scope, data: bytes) -> list[Text]:
         upload = await Upload.read_head(
             scope,
             BufferedBody(data, _nothing_more).receive,
-            max_bytes=self._guards.max_body_bytes,
+            max_bytes=self.guards.max_body_bytes,
         )
         if upload is None:
             return []
@@ -163,7 +152,7 @@ class GuardedRequest(Guarded):
                     code="invalid_type",
                 )
         except InvalidRequestError:
-            if self._guards.enforce:
+            if self.guards.enforce:
                 raise
             return None
         return document
@@ -179,7 +168,7 @@ class GuardedRequest(Guarded):
 
     def _in_order(self, slow: Sequence[Rail]) -> tuple[Sequence[Rail], Sequence[Rail]]:
         """Those that are asked before the app is called, and those that are asked meanwhile."""
-        if not self._guards.parallel:
+        if not self.guards.parallel:
             return slow, ()
         redacting = [rail for rail in slow if rail.acts and not rail.blocks]
         return redacting, [rail for rail in slow if rail not in redacting]
@@ -216,7 +205,7 @@ class GuardedRequest(Guarded):
         gate: asyncio.Task[Found | None] | None,
     ) -> None:
         """Have the app answer; once more where a guard that asks for it blocks the answer."""
-        guards = self._guards
+        guards = self.guards
         may_retry = self.panel.retries
         answer = GuardedAnswer(self, send, gate=gate, may_retry=may_retry)
         await answer.run(guards.app, scope, body.receive)

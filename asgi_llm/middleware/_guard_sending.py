@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any, Final, cast
 
 from starlette.types import Message
@@ -12,19 +12,17 @@ from asgi_llm.errors import RawHeaders
 __all__ = ["NOTHING", "Refused", "holds_text", "is_refusal", "with_length"]
 
 
+# An iterator that has ended stays so.
+_ENDED: Final = cast("Generator[Any, Any, None]", iter(()))
+
+
 class _Nothing:
     """What there is to wait for where nothing is to be sent."""
 
     __slots__ = ()
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return cast("Generator[Any, Any, None]", self)
-
-    def __iter__(self) -> Iterator[None]:
-        return self
-
-    def __next__(self) -> None:
-        raise StopIteration
+        return _ENDED
 
 
 NOTHING: Final = _Nothing()

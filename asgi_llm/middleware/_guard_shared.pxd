@@ -18,6 +18,8 @@ cdef class Guards:
 
 cdef class Guarded:
     cdef object _asked
+    cdef public Guards guards
+    cdef public str path
     cdef public Settings settings
     cdef public State state
     cdef public object panel, document, notes_if_any, vault_if_any

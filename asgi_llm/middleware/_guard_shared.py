@@ -88,12 +88,15 @@ class Guarded:
     """What the answers to one request share. Most of it is made when it is first asked for.
 
     Args:
-        settings: Of the layer.
+        guards: Of the layer.
         state: Of the request.
+        path: Its route.
 
     Attributes:
-        settings: As given.
+        guards: As given.
+        settings: Of the layer.
         state: As given.
+        path: As given.
         panel: The guards of the answers.
         document: The request, where it is one.
         notes_if_any: What was noted so far; None: nothing was looked at closely.
@@ -103,16 +106,20 @@ class Guarded:
     __slots__ = (
         "_asked",
         "document",
+        "guards",
         "notes_if_any",
         "panel",
+        "path",
         "settings",
         "state",
         "vault_if_any",
     )
 
-    def __init__(self, settings: Settings, state: State) -> None:
-        self.settings = settings
+    def __init__(self, guards: Guards, state: State, path: str) -> None:
+        self.guards = guards
+        self.settings = guards.settings
         self.state = state
+        self.path = path
         self.panel = NOBODY
         self.document: Document | None = None
         self.notes_if_any: Notes | None = None
