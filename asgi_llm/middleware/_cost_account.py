@@ -14,7 +14,7 @@ from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_entries import make_entries, sum_costs
 from asgi_llm.middleware._cost_prices import Pricer
 from asgi_llm.middleware._cost_rows import Asked, Entry, Served
-from asgi_llm.middleware._cost_usage import AnswerMeter
+from asgi_llm.middleware._cost_usage import AnswerMeter, is_standard
 from asgi_llm.pricing import Quantities, read_quantities
 from asgi_llm.pricing._money import price_text
 from asgi_llm.pricing.rows import ONE_REQUEST
@@ -96,6 +96,7 @@ class AnswerAccount:
         "_first",
         "_held",
         "_hides",
+        "_is_json",
         "_is_stream",
         "_lease",
         "_left",
@@ -133,7 +134,7 @@ class AnswerAccount:
         self._meter: AnswerMeter | None = None
         self._held: Message | None = None
         self._cost: Cost | None = None
-        self._is_stream = self._ended = False
+        self._is_stream = self._is_json = self._ended = False
         self._over: asyncio.Future[None] | None = None
         # How much of a stream may pass without another look; 0 while there is something to look at.
         self._room = 0
@@ -164,13 +165,13 @@ class AnswerAccount:
         Returns:
             False where something is unusual, and nothing was done.
         """
-        asked, meter, meterage = self._asked, self._meter, self._meterage
+        asked, meterage = self._asked, self._meterage
         books = meterage.books
         values = self._state.values
         usage = values.get(USAGE)
         if (
             usage is None
-            or meter is None
+            or not self._is_json
             or self._status != 200
             or not asked.is_plain
             or not books.takes_usual
@@ -179,7 +180,12 @@ class AnswerAccount:
             or (self._held is None and (meterage.tells or self._hit() is not None))
         ):
             return False
-        if not meter.is_standard(chunk):
+        if self._meter is not None:
+            kept = self._meter.only()
+            if not kept or chunk:
+                return False
+            chunk = kept
+        if not is_standard(chunk):
             return False
         latency = meterage.clock() - self._begun
         first = latency if self._first is None else self._first - self._begun
@@ -221,6 +227,7 @@ class AnswerAccount:
 
     async def _end(self, outcome: Outcome) -> None:
         """Note the request. Not left undone by a cancellation."""
+        self._keeper()
         if not self._end_at_once(outcome):
             self._note_over()
             await finish(self._close(outcome))
@@ -230,6 +237,12 @@ class AnswerAccount:
         used = self._used(outcome, cached) or await self._counted()
         entries, cost = self._noted(outcome, cached, used)
         await self._meterage.books.close(self._asked, entries, cost, self._lease)
+
+    def _keeper(self) -> AnswerMeter | None:
+        """What keeps the answer, made when it is first needed; None: there is nothing to keep."""
+        if self._meter is None and self._is_json:
+            self._meter = AnswerMeter(False, True)
+        return self._meter
 
     def _note_over(self) -> None:
         self._ended = True

@@ -47,6 +47,20 @@ class Admission:
         refusals: Requests that a budget had no room for, refused or not.
     """
 
+    __slots__ = (
+        "_books",
+        "_calls",
+        "_deny",
+        "_enforce",
+        "_kinds",
+        "_memory",
+        "_meterage",
+        "_refusal_status",
+        "_wall_clock",
+        "_worst",
+        "refusals",
+    )
+
     def __init__(
         self,
         *,
@@ -63,6 +77,7 @@ class Admission:
         self._kinds = kinds
         self._worst = worst
         self._calls = calls
+        self._memory = calls.memory
         self._books = books
         self._meterage = meterage
         self._enforce = enforce
@@ -87,8 +102,8 @@ class Admission:
         asker, model = state.get(PRINCIPAL), document.get("model")
         if type(model) is not str or "metadata" in document:
             return None
-        kind = self._kinds.settled.get((id(asker), path, model))
-        if kind is None or kind.asker is not asker or kind.plan is None:
+        kind = self._kinds.settled(asker, path, model)
+        if kind is None or kind.plan is None:
             return None
         streamed = told = document.get("stream") is True
         if streamed and path in _STREAMED_WITH_USAGE:
@@ -96,22 +111,33 @@ class Admission:
                 return None
         else:
             told = False
-        plan, memory = kind.plan, self._calls.memory
-        if plan.demands and memory is None:
+        plan, memory = kind.plan, self._memory
+        spends = len(plan.demands) > 0
+        if spends and memory is None:
             return None
         seconds = self._wall_clock()
-        micros = round(seconds * 1_000_000)
-        asked = Asked(
-            new_row_id(), state.request_id, seconds, micros, kind, plan, document, streamed
-        )
-        amount = self._worst.find_at_once(headers, asked)
+        tokens = self._worst.count_plain(headers, kind, document)
+        amount = self._worst.amount_of(kind, document, tokens, seconds)
         if amount < 0:
             return None
+        row_id = new_row_id()
+        asked = Asked(
+            row_id,
+            state.request_id,
+            seconds,
+            round(seconds * 1_000_000),
+            kind,
+            plan,
+            document,
+            streamed,
+            tokens,
+            True,
+        )
         lease = ""
-        if plan.demands:
-            lease = asked.id
+        if spends and memory is not None:
+            lease = row_id
             try:
-                held = memory is not None and memory.hold_at_once(plan.demands, amount, lease)
+                held = memory.hold_at_once(plan.demands, amount, lease)
             except StoreError:
                 held = False
             if not held:
@@ -141,13 +167,21 @@ class Admission:
             LLMError: It is not to be made.
         """
         kind, plan = self._kinds.find(state.get(PRINCIPAL), path, model_of(document), document)
-        streamed = document.get("stream") is True
         seconds = self._wall_clock()
-        micros = round(seconds * 1_000_000)
+        tokens = self._worst.count_plain(state.headers, kind, document)
+        amount = self._worst.amount_of(kind, document, tokens, seconds)
         asked = Asked(
-            new_row_id(), state.request_id, seconds, micros, kind, plan, document, streamed
+            new_row_id(),
+            state.request_id,
+            seconds,
+            round(seconds * 1_000_000),
+            kind,
+            plan,
+            document,
+            document.get("stream") is True,
+            tokens,
+            amount >= 0,
         )
-        amount = self._worst.find_at_once(state.headers, asked)
         if amount < 0:
             amount, document = await self._worst.find(state, asked)
         told = hides = False
@@ -174,7 +208,7 @@ class Admission:
             if self._deny and self._enforce:
                 await self._release(plan, lease)
                 raise _not_written() from error
-        if lease and self._calls.memory is None:
+        if lease and self._memory is None:
             self._calls.hold(lease, plan.demands)
         return scope, CostedAnswer(self._meterage, send, state, asked, lease, hides, told)
 

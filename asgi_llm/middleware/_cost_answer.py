@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Iterator
+from typing import Any, Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope
+from starlette.types import Message, Receive
 
 from asgi_llm import _sse
 from asgi_llm.middleware._cost_account import AnswerAccount
@@ -21,6 +22,11 @@ _DONE: Final = b"[DONE]\n\n"
 _EVENT_END: Final = b"\n\n"
 _JSON_EVENT_END: Final = b"}\n\n"
 _EMPTY_LIST: Final = b"[]"
+_MEDIA: Final = b"content-type"
+_MEDIA_LENGTH: Final = len(_MEDIA)
+_CODING: Final = b"content-encoding"
+_CODING_LENGTH: Final = len(_CODING)
+_JSON: Final = b"application/json"
 _MAX_TAIL: Final = _sse.MAX_EVENT_BYTES
 
 
@@ -49,28 +55,34 @@ class CostedAnswer(AnswerAccount):
     _tail: bytes
     _watches: bool
 
-    async def run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
-        """Run ``app``, and note what came of it however it ends."""
-        failed = False
+    def receiving(self, receive: Receive) -> Receive:
+        """The ``receive`` for the app."""
         if self._meterage.drain_seconds != 0:
-            receive = _PatientReceive(self, receive)
+            return _PatientReceive(self, receive)
+        return receive
+
+    def is_over(self) -> bool:
+        """Whether the answer was noted, and all of it sent on."""
+        return self._ended and self._held is None
+
+    async def finish(self, error: BaseException | None) -> None:
+        """Note what came of an app that has come to its end, or failed."""
+        failed = isinstance(error, Exception)
         try:
-            await app(scope, receive, self.send)
-            if self._held is not None:
+            if error is None or failed:
                 await self._release()
         except Exception:
             failed = True
-            await self._release()
             raise
         finally:
             if not self._ended:
                 has_left = self._left is not None or not failed
                 await self._end(Outcome.DISCONNECTED if has_left else Outcome.FAILED)
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """The ``send`` for the app."""
         room = self._room
-        if room:
+        if room > 0:
             # A stream that has begun. A usual chunk ends with an event that is neither the one of
             # the usage nor the end mark. (To search from behind takes a third of the time, and a
             # slice that of endswith.)
@@ -84,53 +96,64 @@ class CostedAnswer(AnswerAccount):
             ):
                 self._room = room
                 self._parts.append(chunk)
-                try:
-                    await self._send(message)
-                except OSError:
-                    if not self._goes_on():
-                        raise
-                return
-        held: Message | None = None
+                return self._forward(message, None)
         kind = message["type"]
         if kind == "http.response.body":
-            if not self._ended:
-                chunk = message.get("body", b"")
-                more = message.get("more_body", False)
-                if self._is_stream:
-                    if chunk:
-                        self._keep(chunk)
-                    out = await self._pass(chunk, more)
-                    if out is None:
-                        return
-                    if out is not chunk:
-                        message = {**message, "body": out}
-                else:
-                    if more or self._left is not None or not self._end_usual(chunk):
-                        if chunk:
-                            self._keep(chunk)
-                        if not more:
-                            await self._end(self._whole())
-                    if self._held is not None:
-                        held = self._told_start()
-        elif kind == "http.response.start":
-            message = self._start(message)
-            if self._held is not None:
-                return
-        else:
+            if self._is_stream or self._left is not None or message.get("more_body", False):
+                return self._send_part(message)
+            if not self._ended and not self._end_usual(message.get("body", b"")):
+                return self._send_part(message)
             held = self._told_start()
-            if kind == "http.response.pathsend" and not self._ended:
-                await self._end(self._whole())
+            return self._forward(message, None) if held is None else self._forward(held, message)
+        if kind == "http.response.start":
+            message = self._start(message)
+            return _SENT if self._held is not None else self._forward(message, None)
+        return self._send_other(message)
+
+    async def _forward(self, message: Message, then: Message | None) -> None:
+        """Send a message, and the one behind it."""
         try:
-            if held is not None:
-                await self._send(held)
             await self._send(message)
+            if then is not None:
+                await self._send(then)
         except OSError:
             if not self._goes_on():
                 raise
 
+    async def _send_part(self, message: Message) -> None:
+        """Send a part of the body that is no usual one."""
+        if not self._ended:
+            chunk = message.get("body", b"")
+            more = message.get("more_body", False)
+            if chunk:
+                self._keep(chunk)
+            if self._is_stream:
+                out = await self._pass(chunk, more)
+                if out is None:
+                    return
+                if out is not chunk:
+                    message = {**message, "body": out}
+            elif not more:
+                await self._end(self._whole())
+        held = None if self._is_stream else self._told_start()
+        if held is None:
+            await self._forward(message, None)
+        else:
+            await self._forward(held, message)
+
+    async def _send_other(self, message: Message) -> None:
+        """Send what is neither the start of an answer nor a part of its body."""
+        held = self._told_start()
+        if message["type"] == "http.response.pathsend" and not self._ended:
+            await self._end(self._whole())
+        if held is None:
+            await self._forward(message, None)
+        else:
+            await self._forward(held, message)
+
     def _keep(self, chunk: bytes) -> None:
         """Keep a chunk, and let the usual ones of a stream behind it pass where that may be."""
-        meter = self._meter
+        meter = self._keeper()
         if meter is None:
             return
         if self._first is None:
@@ -190,50 +213,56 @@ class CostedAnswer(AnswerAccount):
         status = self._status = message["status"]
         if status >= 300:
             return message
-        headers = list(message.get("headers", ()))
-        named = dict(headers)
-        media = named.get(b"content-type")
-        coding = named.get(b"content-encoding") or named.get(b"Content-Encoding")
-        if media is None:
-            # Some apps write names as they like.
-            named = {name.lower(): value for name, value in headers}
-            media, coding = named.get(b"content-type", b""), named.get(b"content-encoding")
-        is_stream = False
+        given = message.get("headers", ())
+        if type(given) is not list and type(given) is not tuple:
+            # It may be one that can be gone through but once.
+            given = list(given)
+            message = {**message, "headers": given}
+        media, coding = b"", None
+        for name, value in given:
+            # Some apps write names as they like. Few are as long as these.
+            size = len(name)
+            if size == _MEDIA_LENGTH:
+                if name == _MEDIA or name.lower() == _MEDIA:
+                    media = value
+            elif size == _CODING_LENGTH and name.lower() == _CODING:
+                coding = value
+        is_stream = is_json = False
         if coding is None or coding.lower() == b"identity":
-            is_json = media == b"application/json"
+            is_json = media == _JSON
             if not is_json:
                 media = media.lower()
-                is_json = media.startswith(b"application/json")
+                is_json = media.startswith(_JSON)
                 is_stream = not is_json and media.startswith(b"text/event-stream")
-        else:
-            is_json = False
-        self._meter = AnswerMeter(is_stream, is_json)
+        self._is_json = is_json
+        if not is_json:
+            self._meter = AnswerMeter(is_stream, False)
+        headers = given
         if is_stream:
             self._is_stream, self._done, self._tail = True, False, b""
             self._watches = self._hides or (self._told and self._meterage.tells)
             if self._watches:
                 # The body gets longer or shorter.
-                headers = [pair for pair in headers if pair[0].lower() != b"content-length"]
-        message = {**message, "headers": headers}
+                headers = [pair for pair in given if pair[0].lower() != b"content-length"]
         if self._meterage.tells:
             cached = self._hit()
             if cached is not None:
-                headers += self._saved(cached)
+                headers = [*headers, *self._saved(cached)]
             elif is_json:
                 self._held = message
             elif not is_stream and not self._asked.kind.by_tokens:
                 # Speech, for one, is paid for by the request.
-                headers += _cost_header(self._priced(None, self._quantities(None)))
-        return message
+                cost = self._priced(None, self._quantities(None))
+                headers = [*headers, *_cost_header(cost)]
+        return message if headers is given else {**message, "headers": headers}
 
     def _told_start(self) -> Message | None:
         """The start, if it was held back, with the cost where that is known by now."""
         message = self._held
         if message is not None:
             self._held = None
-            cost = self._cost
-            if cost is not None and cost.amount_usd is not None:
-                message["headers"].append((b"x-cost", format_usd(cost.amount_usd).encode()))
+            headers = [*message.get("headers", ()), *_cost_header(self._cost)]
+            message = {**message, "headers": headers}
         return message
 
     async def _release(self) -> None:
@@ -297,6 +326,28 @@ class CostedAnswer(AnswerAccount):
         if saved is not None:
             headers.append((b"x-cost-saved", format_usd(saved).encode()))
         return headers
+
+
+class _Sent:
+    """What there is to await where nothing has to be waited for; a coroutine that is over."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Iterator[None]:
+        return _NO_STEPS
+
+    def send(self, value: None) -> None:
+        raise StopIteration
+
+    def throw(self, *error: Any) -> None:
+        raise error[0]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+_NO_STEPS: Final[Iterator[None]] = iter(())
+_SENT: Final = _Sent()
 
 
 class _PatientReceive:

@@ -204,11 +204,9 @@ class Kinds:
         planner: Knows the budgets.
         tag_names: Tags that count; None is all.
         has_own: Whether callers may have budgets of their own.
-
-    Attributes:
-        settled: The kinds whose plan is there and stays, by the id of who asks (which may be
-            another's by now), path and model; for requests without tags of their own.
     """
+
+    __slots__ = ("_has_own", "_kinds", "_planner", "_pricer", "_tag_names")
 
     def __init__(
         self,
@@ -223,7 +221,21 @@ class Kinds:
         self._tag_names = tag_names
         self._has_own = has_own
         self._kinds: dict[tuple[int, str, str], Kind] = {}
-        self.settled: Mapping[tuple[int, str, str], Kind] = {} if has_own else self._kinds
+
+    def settled(self, asker: Principal | None, path: str, model: str) -> Kind | None:
+        """The kind of a request without tags of its own, where it and its plan are there to stay.
+
+        Args:
+            asker: Who asks, as the state has it.
+            path: The route.
+            model: As the client names it.
+        """
+        if self._has_own:
+            return None
+        kind = self._kinds.get((id(asker), path, model))
+        if kind is None or kind.asker is not asker or kind.plan is None:
+            return None
+        return kind
 
     def find(
         self, asker: Principal | None, path: str, model: str, document: Document
@@ -237,7 +249,7 @@ class Kinds:
             kind = self._make(asker, path, model, document)
         else:
             known = self._kinds.get((id(asker), path, model))
-            # The id of a principal that is gone may be another's.
+            # The id of a principal that is gone may be another's by now.
             if known is None or known.asker is not asker:
                 known = self._make(asker, path, model, document)
                 if len(self._kinds) >= _MAX_KINDS:

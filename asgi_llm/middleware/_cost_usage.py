@@ -14,7 +14,7 @@ from asgi_llm.types import Usage
 from asgi_llm.wire.tokens import TokenCounter
 from asgi_llm.wire.usage import usage_from_openai
 
-__all__ = ["AnswerMeter", "Said", "has_usage_event", "usage_event"]
+__all__ = ["AnswerMeter", "Said", "has_usage_event", "is_standard", "usage_event"]
 
 MAX_STREAM_BYTES: Final = 64 * 1024
 """How much of a stream is kept at most; what came before is told by what is kept."""
@@ -159,27 +159,10 @@ class AnswerMeter:
                     return True
         return False
 
-    def is_standard(self, last: bytes) -> bool:
-        """Whether it is a JSON answer in one piece, of no special service tier and no searches.
-
-        Args:
-            last: What comes behind what was kept, and is its end.
-        """
+    def only(self) -> bytes:
+        """A whole JSON answer that came in one piece; empty where it is none."""
         parts = self.parts
-        if not self._is_json or self._dropped:
-            return False
-        if not parts:
-            body = last
-        elif len(parts) == 1 and not last:
-            body = parts[0]
-        else:
-            return False
-        at = body.rfind(_TIER)
-        if at >= 0 and not (
-            body.startswith(_STANDARD, at + _TIER_LENGTH) and body.rfind(_TIER, 0, at) < 0
-        ):
-            return False
-        return len(body) > 0 and body.rfind(_SEARCHES) < 0
+        return parts[0] if self._is_json and not self._dropped and len(parts) == 1 else b""
 
     def said(self) -> Said:
         """What the answer says of its usage and of how it was served."""
@@ -260,6 +243,16 @@ class AnswerMeter:
             share = output / len(data) if len(data) > 1024 else 0.25
             output += int(self._dropped * share)
         return Usage(input_uncached=input_tokens, output_text=output, estimated=True)
+
+
+def is_standard(body: bytes) -> bool:
+    """Whether a whole JSON answer tells of no special service tier and of no searches."""
+    at = body.rfind(_TIER)
+    if at >= 0 and not (
+        body.startswith(_STANDARD, at + _TIER_LENGTH) and body.rfind(_TIER, 0, at) < 0
+    ):
+        return False
+    return len(body) > 0 and body.rfind(_SEARCHES) < 0
 
 
 def _told(data: bytes) -> bool:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Final
 
 from asgi_llm.errors import BudgetExceededError, InvalidRequestError
+from asgi_llm.middleware._cost_kinds import Kind
 from asgi_llm.middleware._cost_prices import Pricer
 from asgi_llm.middleware._cost_request import (
     MAX_COST_FIELD,
@@ -54,6 +55,19 @@ class WorstCase:
         refusals: Requests that were refused, or would have been.
     """
 
+    __slots__ = (
+        "_cap",
+        "_clamps",
+        "_counter",
+        "_default_output",
+        "_enforce",
+        "_is_plain",
+        "_margin",
+        "_max_output",
+        "_pricer",
+        "refusals",
+    )
+
     def __init__(
         self,
         pricer: Pricer,
@@ -91,36 +105,45 @@ class WorstCase:
         reserved = count.tokens if count.exact else int(count.tokens * self._margin) + 1
         return self._within_cap(state, asked, reserved)
 
-    def find_at_once(self, headers: Mapping[bytes, bytes], asked: Asked) -> int:
-        """The same of a plain chat, in few steps; below 0: it is none."""
-        document, kind = asked.document, asked.kind
+    def count_plain(
+        self, headers: Mapping[bytes, bytes], kind: Kind, document: Document
+    ) -> int:
+        """The input of a plain chat, whose cost only texts decide; below 0: it is none."""
         if (
             not (self._is_plain and kind.is_chat and _UNUSUAL.isdisjoint(document))
             or MAX_COST_HEADER in headers
         ):
             return -1
-        tokens = estimate_messages(document.get("messages"))
+        return estimate_messages(document.get("messages"))
+
+    def amount_of(self, kind: Kind, document: Document, tokens: int, seconds: float) -> int:
+        """The most that a plain chat can cost; below 0: it is none.
+
+        Args:
+            kind: Of the request.
+            document: The request.
+            tokens: Of its input, as ``count_plain`` gives them.
+            seconds: When it began, in Unix time.
+        """
+        if tokens < 0:
+            return -1
         output = document.get("max_tokens")
         if output is None:
             output = document.get("max_completion_tokens", self._default_output)
         elif "max_completion_tokens" in document:
             return -1
-        if tokens < 0 or type(output) is not int or not 0 <= output <= MAX_TOKENS:
+        if type(output) is not int or not 0 <= output <= MAX_TOKENS:
             return -1
-        if not kind.since <= asked.seconds < kind.until:
-            kind.renew(asked.seconds)
+        if not kind.since <= seconds < kind.until:
+            kind.renew(seconds)
         reserved = int(tokens * self._margin) + 1
         most = kind.most
         if most is not None:
-            amount = most[0] * reserved + most[1] * output + most[2]
-        else:
-            bounds = kind.resolved.bounds(asked.seconds)
-            if bounds is None:
-                return -1
-            amount = max([bound.amount(reserved, output) for bound in bounds])
-        asked.input_tokens = tokens
-        asked.is_plain = True
-        return amount
+            return most[0] * reserved + most[1] * output + most[2]
+        bounds = kind.resolved.bounds(seconds)
+        if bounds is None:
+            return -1
+        return max([bound.amount(reserved, output) for bound in bounds])
 
     def _within_cap(self, state: State, asked: Asked, reserved: int) -> tuple[int, Document]:
         document, kind = asked.document, asked.kind

@@ -302,7 +302,13 @@ class CostMiddleware:
         except LLMError as error:
             await self._refuse(send, state, error)
         else:
-            await answer.run(self.app, scope, body.receive)
+            try:
+                await self.app(scope, answer.receiving(body.receive), answer.send)
+            except BaseException as error:
+                await answer.finish(error)
+                raise
+            if not answer.is_over():
+                await answer.finish(None)
 
     async def _refuse(self, send: Send, state: State, failure: LLMError) -> None:
         state.set(FAILURE, failure)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from operator import itemgetter
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -166,24 +165,20 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[start:] if start else text
 
 
-_content_of: Final = itemgetter("content")
-
-
 def estimate_messages(messages: Any) -> int:
     """The tokens of a chat whose messages are but a role and a plain text each; else -1."""
-    if type(messages) is not list:
+    if type(messages) is not list or not messages:
         return -1
-    try:
-        if max(map(len, messages)) > 2:
+    size = 0
+    for message in messages:
+        if type(message) is not dict or len(message) > 2:
             return -1
-        texts = list(map(_content_of, messages))
-        # Of what is no text these raise TypeError, as do messages that are none.
-        if not all(map(str.isascii, texts)):
+        text = message.get("content")
+        if type(text) is not str or not text.isascii():
             return -1
-        size = sum(map(len, texts))
-    except (TypeError, KeyError, ValueError):
-        return -1
-    return _ANSWER_TOKENS + _MESSAGE_TOKENS * len(texts) - (-size // _BYTES_A_TOKEN)
+        size += len(text)
+    text_tokens = (size + _BYTES_A_TOKEN - 1) // _BYTES_A_TOKEN
+    return _ANSWER_TOKENS + _MESSAGE_TOKENS * len(messages) + text_tokens
 
 
 def estimate_text(texts: list[str]) -> int:

@@ -1,0 +1,42 @@
+cimport cython
+from asgi_llm.middleware._cost_kinds cimport Kind, Place
+from asgi_llm.middleware._cost_usage cimport AnswerMeter, is_standard
+from asgi_llm.state cimport State
+
+
+cdef class Meterage:
+    cdef public object books
+    cdef public object clock
+    cdef public object counter
+    cdef public object drain_seconds
+    cdef public object pricer
+    cdef public bint tells
+
+
+cdef class AnswerAccount:
+    cdef object _asked
+    cdef object _begun
+    cdef object _cost
+    cdef bint _ended
+    cdef object _first
+    cdef object _held
+    cdef bint _hides
+    cdef bint _is_json
+    cdef bint _is_stream
+    cdef object _lease
+    cdef object _left
+    cdef AnswerMeter _meter
+    cdef Meterage _meterage
+    cdef object _over
+    cdef Py_ssize_t _room
+    cdef object _send
+    cdef State _state
+    cdef object _status
+    cdef bint _told
+
+    cdef bint _end_at_once(self, outcome) except -1
+    @cython.locals(values=dict, place=Place, counts=tuple)
+    cdef bint _end_usual(self, chunk) except -1
+    cdef AnswerMeter _keeper(self)
+    cdef object _note_over(self)
+    cdef object _hit(self)

@@ -1,0 +1,14 @@
+cdef class AnswerMeter:
+    cdef public list parts
+    cdef public Py_ssize_t room
+    cdef bint _is_stream
+    cdef bint _is_json
+    cdef Py_ssize_t _dropped
+    cdef bytes _usage
+
+    cpdef object drop(self)
+    cpdef bytes only(self)
+
+
+cpdef bint is_standard(body)
+cpdef bint has_usage_event(chunk)
