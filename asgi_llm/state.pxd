@@ -2,6 +2,7 @@ cdef class State:
     cdef object _headers
     cdef object _header_map
     cdef dict _values
+    cdef dict _deferred
     cdef object _request_id
     cdef object _document_source
     cdef object _document
@@ -10,3 +11,4 @@ cdef class State:
     cpdef void adopt(self, State branched)
     cpdef object document(self, data)
     cpdef object set(self, key, value)
+    cpdef object defer(self, key, make)

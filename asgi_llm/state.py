@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from starlette.types import Scope
@@ -89,6 +89,7 @@ class State:
     """The mutable record of one request. Values are frozen; a layer replaces, never edits them."""
 
     __slots__ = (
+        "_deferred",
         "_document",
         "_document_source",
         "_event_log",
@@ -102,6 +103,7 @@ class State:
         self._headers = headers
         self._header_map: dict[bytes, bytes] | None = None
         self._values: dict[StateKey[Any], Any] = {}
+        self._deferred: dict[StateKey[Any], Callable[[], Any]] | None = None
         self._request_id: str | None = None
         self._document_source: bytes | None = None
         self._document: Any = None
@@ -139,16 +141,35 @@ class State:
     def get(self, key: StateKey[T]) -> T | None:
         """The value under ``key``, or None where no layer has set one."""
         value: T | None = self._values.get(key)
+        if value is None and self._deferred is not None:
+            value = self.values.get(key)
         return value
 
     @property
     def values(self) -> Mapping[StateKey[Any], Any]:
         """All values by their keys, for who reads several. Read-only."""
+        if self._deferred is not None:
+            deferred, self._deferred = self._deferred, None
+            for key, make in deferred.items():
+                self._values.setdefault(key, make())
         return self._values
 
     def set(self, key: StateKey[T], value: T) -> None:
         """Set the value under ``key``."""
         self._values[key] = value
+
+    def defer(self, key: StateKey[T], make: Callable[[], T]) -> None:
+        """Set the value under ``key`` to what ``make`` gives, which is called if anybody reads it.
+
+        Args:
+            key: The key.
+            make: Gives the value, at any later time, and does not fail.
+        """
+        self._values.pop(key, None)
+        if self._deferred is None:
+            self._deferred = {key: make}
+        else:
+            self._deferred[key] = make
 
     def update(self, values: Mapping[StateKey[Any], Any]) -> None:
         """Set several values at once."""
@@ -156,13 +177,14 @@ class State:
 
     def discard(self, *keys: StateKey[Any]) -> None:
         """Take values back, whether they are there or not: what they tell of was not the end."""
+        values = cast("dict[StateKey[Any], Any]", self.values)
         for key in keys:
-            self._values.pop(key, None)
+            values.pop(key, None)
 
     def fork(self) -> State:
         """A state for a request of a layer's own, made for this one: it has an id of its own."""
         forked = State(self._headers)
-        forked._values = dict(self._values)
+        forked._values = dict(self.values)
         return forked
 
     @property
@@ -181,6 +203,7 @@ class State:
     def adopt(self, branched: State) -> None:
         """Go by what a branch says from now on, as if all of it had been said here."""
         self._values = branched._values
+        self._deferred = branched._deferred
         self._event_log = branched._event_log
 
     def document(self, data: bytes) -> Any:

@@ -1,4 +1,5 @@
 cimport cython
+from asgi_llm.middleware._cost_bill cimport TextBill
 from asgi_llm.middleware._cost_kinds cimport Kind, Place
 from asgi_llm.middleware._cost_usage cimport AnswerMeter, is_standard
 from asgi_llm.state cimport State
@@ -16,7 +17,7 @@ cdef class Meterage:
 cdef class AnswerAccount:
     cdef object _asked
     cdef object _begun
-    cdef object _cost
+    cdef str _cost_text
     cdef bint _ended
     cdef object _first
     cdef object _held
@@ -35,7 +36,7 @@ cdef class AnswerAccount:
     cdef bint _told
 
     cdef bint _end_at_once(self, outcome) except -1
-    @cython.locals(values=dict, place=Place, counts=tuple)
+    @cython.locals(values=dict, place=Place, counts=tuple, bill=TextBill)
     cdef bint _end_usual(self, chunk) except -1
     cdef AnswerMeter _keeper(self)
     cdef object _note_over(self)

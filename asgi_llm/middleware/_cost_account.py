@@ -10,13 +10,13 @@ from msgspec.structs import astuple
 from starlette.types import Message, Send
 
 from asgi_llm._tasks import finish
+from asgi_llm.middleware._cost_bill import TextBill
 from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_entries import make_entries, sum_costs
 from asgi_llm.middleware._cost_prices import Pricer
 from asgi_llm.middleware._cost_rows import Asked, Entry, Served
 from asgi_llm.middleware._cost_usage import AnswerMeter, is_standard
-from asgi_llm.pricing import Quantities, read_quantities
-from asgi_llm.pricing._money import price_text
+from asgi_llm.pricing import Quantities, format_usd, read_quantities
 from asgi_llm.pricing.rows import ONE_REQUEST
 from asgi_llm.state import (
     ATTEMPTS,
@@ -28,7 +28,6 @@ from asgi_llm.state import (
     USAGE,
     State,
 )
-from asgi_llm.stores.budgets import to_pico
 from asgi_llm.types import Attempt, CacheReport, Cost, Outcome, Usage
 from asgi_llm.wire.tokens import TokenCounter
 
@@ -91,7 +90,7 @@ class AnswerAccount:
     __slots__ = (
         "_asked",
         "_begun",
-        "_cost",
+        "_cost_text",
         "_ended",
         "_first",
         "_held",
@@ -133,7 +132,8 @@ class AnswerAccount:
         self._status: int | None = None
         self._meter: AnswerMeter | None = None
         self._held: Message | None = None
-        self._cost: Cost | None = None
+        # As the client is told it, once it is known.
+        self._cost_text = ""
         self._is_stream = self._is_json = self._ended = False
         self._over: asyncio.Future[None] | None = None
         # How much of a stream may pass without another look; 0 while there is something to look at.
@@ -185,7 +185,8 @@ class AnswerAccount:
             if not kept or chunk:
                 return False
             chunk = kept
-        if not is_standard(chunk):
+        # Some servers have bytes of another type.
+        if type(chunk) is not bytes or not is_standard(chunk):
             return False
         latency = meterage.clock() - self._begun
         first = latency if self._first is None else self._first - self._begun
@@ -217,12 +218,11 @@ class AnswerAccount:
         self._ended = True
         if self._over is not None:
             self._note_over()
-        usd, parts = price_text(rates.usd, tokens_in, tokens_out)
-        pico = rates.pico
-        amount = to_pico(usd) if pico is None else pico[0] * tokens_in + pico[1] * tokens_out
-        self._cost = cost = Cost(amount_usd=usd, parts=parts, source=place.source)
-        self._state.set(COST, cost)
-        books.close_usual(asked, place, usage, cost, amount, self._lease, latency, first)
+        bill = TextBill(rates, place.source, tokens_in, tokens_out)
+        if self._held is not None:
+            self._cost_text = bill.text()
+        self._state.defer(COST, bill)
+        books.close_usual(asked, place, usage, bill, bill.amount, self._lease, latency, first)
         return True
 
     async def _end(self, outcome: Outcome) -> None:
@@ -275,8 +275,10 @@ class AnswerAccount:
         if attempts is not None and cached is None:
             attempts = self._with_own(attempts, served)
         entries = make_entries(self._asked, served, self._meterage.pricer, attempts, cached)
-        self._cost = cost = sum_costs(entries)
+        cost = sum_costs(entries)
         state.set(COST, cost)
+        if self._held is not None and cost.amount_usd is not None:
+            self._cost_text = format_usd(cost.amount_usd)
         return entries, cost
 
     def _with_own(self, attempts: tuple[Attempt, ...], served: Served) -> tuple[Attempt, ...]:

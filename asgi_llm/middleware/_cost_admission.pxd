@@ -19,5 +19,6 @@ cdef class Admission:
     cdef object _wall_clock
     cdef public object refusals
 
-    @cython.locals(kind=Kind, tokens="long long", seconds=double, streamed=bint, told=bint, spends=bint)
-    cpdef object admit_at_once(self, send, State state, headers, path, dict document)
+    cpdef object admit_at_once(self, scope, send, State state, path, data)
+    @cython.locals(kind=Kind, tokens="long long", seconds=double, streamed=bint, told=bint)
+    cdef object _admit_known(self, send, State state, path, dict document)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from starlette.types import Scope, Send
 
 from asgi_llm import _json
 from asgi_llm._asgi import BufferedBody
-from asgi_llm.errors import StoreError
+from asgi_llm.errors import InvalidRequestError, StoreError
 from asgi_llm.middleware._budget_calls import BudgetCalls
 from asgi_llm.middleware._cost_account import Meterage
 from asgi_llm.middleware._cost_answer import CostedAnswer
@@ -21,6 +21,7 @@ from asgi_llm.middleware._cost_request import MAX_COST_FIELD, wants_usage
 from asgi_llm.middleware._cost_rows import Asked, new_row_id
 from asgi_llm.middleware._cost_worst import WorstCase
 from asgi_llm.middleware._limit_plan import model_of
+from asgi_llm.middleware._model_access import is_upload
 from asgi_llm.state import PRINCIPAL, State
 from asgi_llm.types import Document
 
@@ -87,18 +88,33 @@ class Admission:
         self.refusals = 0
 
     def admit_at_once(
-        self,
-        send: Send,
-        state: State,
-        headers: Mapping[bytes, bytes],
-        path: str,
-        document: Document,
+        self, scope: Scope, send: Send, state: State, path: str, data: bytes
     ) -> CostedAnswer | None:
         """``admit`` for a plain chat that nobody has to be waited for; None: nothing was done.
 
+        Args:
+            scope: Of the request.
+            send: The client's.
+            state: Of the request.
+            path: Its route.
+            data: Its body.
+
         Raises:
-            StoreError: It is not to be made.
+            LLMError: It is not to be made.
         """
+        if is_upload(scope, path):
+            return None
+        try:
+            document = state.document(data)
+        except InvalidRequestError:
+            if self._enforce:
+                raise
+            return None
+        return self._admit_known(send, state, path, document) if type(document) is dict else None
+
+    def _admit_known(
+        self, send: Send, state: State, path: str, document: Document
+    ) -> CostedAnswer | None:
         asker, model = state.get(PRINCIPAL), document.get("model")
         if type(model) is not str or "metadata" in document:
             return None
@@ -112,11 +128,10 @@ class Admission:
         else:
             told = False
         plan, memory = kind.plan, self._memory
-        spends = len(plan.demands) > 0
-        if spends and memory is None:
+        if kind.spends and memory is None:
             return None
         seconds = self._wall_clock()
-        tokens = self._worst.count_plain(headers, kind, document)
+        tokens = self._worst.count_plain(state.headers, kind, document)
         amount = self._worst.amount_of(kind, document, tokens, seconds)
         if amount < 0:
             return None
@@ -134,7 +149,7 @@ class Admission:
             True,
         )
         lease = ""
-        if spends and memory is not None:
+        if kind.spends and memory is not None:
             lease = row_id
             try:
                 held = memory.hold_at_once(plan.demands, amount, lease)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
-from typing import Any, Final
+from collections.abc import Awaitable, Generator
+from typing import Any, Final, cast
 
 from starlette.types import Message, Receive
 
@@ -261,8 +261,9 @@ class CostedAnswer(AnswerAccount):
         message = self._held
         if message is not None:
             self._held = None
-            headers = [*message.get("headers", ()), *_cost_header(self._cost)]
-            message = {**message, "headers": headers}
+            if self._cost_text:
+                told = (b"x-cost", self._cost_text.encode())
+                message = {**message, "headers": [*message.get("headers", ()), told]}
         return message
 
     async def _release(self) -> None:
@@ -333,7 +334,7 @@ class _Sent:
 
     __slots__ = ()
 
-    def __await__(self) -> Iterator[None]:
+    def __await__(self) -> Generator[None, None, None]:
         return _NO_STEPS
 
     def send(self, value: None) -> None:
@@ -346,7 +347,7 @@ class _Sent:
         """Nothing is open."""
 
 
-_NO_STEPS: Final[Iterator[None]] = iter(())
+_NO_STEPS: Final = cast("Generator[None, None, None]", iter(()))
 _SENT: Final = _Sent()
 
 

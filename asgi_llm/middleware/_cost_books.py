@@ -10,6 +10,7 @@ from typing import Final
 from asgi_llm.errors import StoreError
 from asgi_llm.middleware._budget_alerts import Alerts
 from asgi_llm.middleware._budget_calls import BudgetCalls
+from asgi_llm.middleware._cost_bill import TextBill
 from asgi_llm.middleware._cost_kinds import Place
 from asgi_llm.middleware._cost_rows import (
     INTENT_ENDING,
@@ -143,7 +144,7 @@ class Books:
         asked: Asked,
         place: Place,
         usage: Usage,
-        cost: Cost,
+        bill: TextBill,
         amount: int,
         lease: str,
         latency_seconds: float,
@@ -157,7 +158,7 @@ class Books:
             asked: The request.
             place: Where it was served, brought up to date, with rates of text.
             usage: Tokens of text in and of text out, and no others.
-            cost: What they cost.
+            bill: What they cost.
             amount: The same in pico-USD.
             lease: Its reservation; empty where it has none.
             latency_seconds: As in ``Entry``.
@@ -193,7 +194,7 @@ class Books:
                     self._packed.settle_packed(row, 1, intent=asked.id)
             except (ValueError, OverflowError):
                 times = latency_seconds, first_seconds
-                entry = Entry(asked.id, 1, place, usage, cost, "complete", 200, None, *times)
+                entry = Entry(asked.id, 1, place, usage, bill(), "complete", 200, None, *times)
                 self._settle(self._packed, asked, (entry,))
             except StoreError as error:
                 self._note("the journal", error)

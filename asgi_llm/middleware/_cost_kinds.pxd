@@ -26,6 +26,7 @@ cdef class Kind:
     cdef public Place first
     cdef public object own
     cdef public object plan
+    cdef public bint spends
     cdef public double since
     cdef public double until
     cdef public tuple most

@@ -103,6 +103,7 @@ class Kind:
         first: The first of these.
         own: Budgets of the caller's own, as they were last.
         plan: The budgets that it spends from, with these.
+        spends: Whether there are any.
         since: From when ``most`` holds, in Unix time; ``renew`` brings it up to date.
         until: To when it holds.
         most: The most that text costs, in pico-USD: a token of the input, one of the output, and
@@ -125,6 +126,7 @@ class Kind:
         "principal",
         "resolved",
         "since",
+        "spends",
         "tags",
         "until",
     )
@@ -148,6 +150,7 @@ class Kind:
         self.resolved = pricer.resolve(model)
         self.own: tuple[BudgetRule, ...] = ()
         self.plan: BudgetPlan | None = None
+        self.spends = False
         self.since, self.until = inf, -inf
         self.most: tuple[int, int, int] | None = None
         self._pricer = pricer
@@ -260,6 +263,7 @@ class Kinds:
         own = self._planner.own(asker) if self._has_own else ()
         if plan is None or own is not kind.own:
             kind.plan = plan = self._planner.find(asker, model, kind.tags, own)
+            kind.spends = len(plan.demands) > 0
             kind.own = own
         return kind, plan
 

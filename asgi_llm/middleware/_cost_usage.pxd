@@ -1,3 +1,6 @@
+cimport cython
+
+
 cdef class AnswerMeter:
     cdef public list parts
     cdef public Py_ssize_t room
@@ -10,5 +13,6 @@ cdef class AnswerMeter:
     cpdef bytes only(self)
 
 
-cpdef bint is_standard(body)
+@cython.locals(tiers=Py_ssize_t, at=Py_ssize_t)
+cpdef bint is_standard(bytes body)
 cpdef bint has_usage_event(chunk)

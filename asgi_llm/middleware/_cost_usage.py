@@ -27,6 +27,8 @@ _TIER: Final = b'"service_tier"'
 _ERROR: Final = b'"error"'
 _BORDER: Final = b"\n\n"
 _SEARCHES: Final = b'"server_tool_use'
+# With which both begin.
+_SERVED: Final = b'"serv'
 # What stands behind the name of a tier that is none of its own.
 _DEFAULT: Final = (b':"default"', b': "default"')
 _STANDARD: Final = (*_DEFAULT, b":null", b": null")
@@ -247,12 +249,17 @@ class AnswerMeter:
 
 def is_standard(body: bytes) -> bool:
     """Whether a whole JSON answer tells of no special service tier and of no searches."""
-    at = body.rfind(_TIER)
-    if at >= 0 and not (
-        body.startswith(_STANDARD, at + _TIER_LENGTH) and body.rfind(_TIER, 0, at) < 0
-    ):
-        return False
-    return len(body) > 0 and body.rfind(_SEARCHES) < 0
+    tiers = 0
+    at = body.rfind(_SERVED)
+    while at >= 0:
+        if body.startswith(_SEARCHES, at):
+            return False
+        if body.startswith(_TIER, at):
+            tiers += 1
+            if tiers > 1 or not body.startswith(_STANDARD, at + _TIER_LENGTH):
+                return False
+        at = body.rfind(_SERVED, 0, at)
+    return len(body) > 0
 
 
 def _told(data: bytes) -> bool:

@@ -105,9 +105,7 @@ class WorstCase:
         reserved = count.tokens if count.exact else int(count.tokens * self._margin) + 1
         return self._within_cap(state, asked, reserved)
 
-    def count_plain(
-        self, headers: Mapping[bytes, bytes], kind: Kind, document: Document
-    ) -> int:
+    def count_plain(self, headers: Mapping[bytes, bytes], kind: Kind, document: Document) -> int:
         """The input of a plain chat, whose cost only texts decide; below 0: it is none."""
         if (
             not (self._is_plain and kind.is_chat and _UNUSUAL.isdisjoint(document))

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from asgi_llm._asgi import BufferedBody, check_length, read_body, route_path, send_error
+from asgi_llm._asgi import BufferedBody, read_body, send_error
 from asgi_llm.errors import (
     ConfigurationError,
     InternalError,
@@ -22,8 +22,10 @@ from asgi_llm.middleware._budget_alerts import Alerts, BudgetAlert, Notify
 from asgi_llm.middleware._budget_calls import BudgetCalls
 from asgi_llm.middleware._cost_account import Meterage
 from asgi_llm.middleware._cost_admission import Admission
+from asgi_llm.middleware._cost_answer import CostedAnswer
 from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_budgets import BudgetPlanner, RefusalStatus
+from asgi_llm.middleware._cost_gate import Gate
 from asgi_llm.middleware._cost_kinds import Kinds
 from asgi_llm.middleware._cost_options import check_options, drain_seconds
 from asgi_llm.middleware._cost_prices import CostTarget, Pricer, UnknownPrice
@@ -46,7 +48,6 @@ __all__ = ["BudgetAlert", "CostMiddleware", "CostTarget", "Notify", "Post", "Sig
 logger = logging.getLogger(__name__)
 
 MIB: Final = 1024 * 1024
-_CODED: Final = b"transfer-encoding"
 
 
 class CostMiddleware:
@@ -226,9 +227,8 @@ class CostMiddleware:
             refusal_status=refusal_status,
             wall_clock=wall_clock,
         )
-        self._paths = frozenset(inference_paths)
+        self._gate = Gate(inference_paths, max_body_bytes)
         self._max_body_bytes = max_body_bytes
-        self._sure_digits = len(str(int(max_body_bytes))) - 1
         self._body_timeout = body_timeout_seconds
         self._wall_clock = wall_clock
 
@@ -259,42 +259,20 @@ class CostMiddleware:
         await self._alerts.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
-            await self.app(scope, receive, send)
-            return
-        path = route_path(scope)
-        if path not in self._paths:
+        path = self._gate.path_of(scope)
+        if path is None:
             await self.app(scope, receive, send)
             return
         scope, state = enter(scope)
         try:
-            headers = state.headers
-            length = headers.get(b"content-length")
-            if length is None or len(length) > self._sure_digits or _CODED in headers:
-                # Few digits are below every cap; only what is not is looked at in full.
-                check_length(scope, self._max_body_bytes)
+            self._gate.check(scope, state)
             data = await read_body(receive, self._max_body_bytes, self._body_timeout)
             if data is None:
                 return
             body = BufferedBody(data, receive)
-            answer = None
-            is_form = is_upload(scope, path)
-            try:
-                if is_form:
-                    document = await self._form(scope, data)
-                else:
-                    document = state.document(data)
-                    if type(document) is not dict:
-                        raise _no_object(document)
-                    answer = self._admission.admit_at_once(send, state, headers, path, document)
-            except InvalidRequestError:
-                if self._enforce:
-                    raise
-                document, is_form = {}, True
+            answer = self._admission.admit_at_once(scope, send, state, path, data)
             if answer is None:
-                scope, answer = await self._admission.admit(
-                    scope, send, state, path, body, document, is_form
-                )
+                scope, answer = await self._admit(scope, send, state, path, body)
         except ConfigurationError as error:
             logger.error("a caller's own budgets cannot be read: %s", error.message)
             failure = InternalError("The budgets of this caller cannot be checked.")
@@ -309,6 +287,24 @@ class CostMiddleware:
                 raise
             if not answer.is_over():
                 await answer.finish(None)
+
+    async def _admit(
+        self, scope: Scope, send: Send, state: State, path: str, body: BufferedBody
+    ) -> tuple[Scope, CostedAnswer]:
+        document: Document = {}
+        is_form = is_upload(scope, path)
+        try:
+            if is_form:
+                document = await self._form(scope, body.data)
+            else:
+                document = state.document(body.data)
+                if type(document) is not dict:
+                    raise _no_object(document)
+        except InvalidRequestError:
+            if self._enforce:
+                raise
+            document, is_form = {}, True
+        return await self._admission.admit(scope, send, state, path, body, document, is_form)
 
     async def _refuse(self, send: Send, state: State, failure: LLMError) -> None:
         state.set(FAILURE, failure)

@@ -1,0 +1,51 @@
+"""What a text costs that went in, and the one that came out: made in full if anybody asks."""
+
+from __future__ import annotations
+
+from asgi_llm.pricing import format_usd
+from asgi_llm.pricing._money import format_pico, price_text
+from asgi_llm.pricing.compiled import TextRates
+from asgi_llm.stores.budgets import to_pico
+from asgi_llm.types import Cost, PriceSource
+
+__all__ = ["TextBill"]
+
+
+class TextBill:
+    """The cost of a call that is paid for by its tokens of text, and by nothing else.
+
+    Args:
+        rates: What a token costs.
+        source: Where that is from.
+        tokens_in: Tokens that went in, above 0.
+        tokens_out: Tokens that came out, above 0.
+
+    Attributes:
+        amount: What they cost, in pico-USD; a part of one counts as one.
+    """
+
+    __slots__ = ("_rates", "_source", "_tokens_in", "_tokens_out", "amount")
+
+    def __init__(
+        self, rates: TextRates, source: PriceSource | None, tokens_in: int, tokens_out: int
+    ) -> None:
+        self._rates = rates
+        self._source = source
+        self._tokens_in = tokens_in
+        self._tokens_out = tokens_out
+        pico = rates.pico
+        if pico is None:
+            self.amount = to_pico(price_text(rates.usd, tokens_in, tokens_out)[0])
+        else:
+            self.amount = pico[0] * tokens_in + pico[1] * tokens_out
+
+    def text(self) -> str:
+        """The amount in USD, in full."""
+        if self._rates.pico is None:
+            return format_usd(price_text(self._rates.usd, self._tokens_in, self._tokens_out)[0])
+        return format_pico(self.amount)
+
+    def __call__(self) -> Cost:
+        """The cost with its parts."""
+        usd, parts = price_text(self._rates.usd, self._tokens_in, self._tokens_out)
+        return Cost(amount_usd=usd, parts=parts, source=self._source)
