@@ -19,6 +19,6 @@ def draw_ids(prefix: str, number: int = 256) -> list[str]:
     Source: RFC 9562 section 5.7 for the idea; these are no UUIDs.
     """
     begin = f"{prefix}{time.time_ns() // 1_000_000:012x}"
-    digits = os.urandom(_RANDOM_BYTES * number).hex()
-    step = 2 * _RANDOM_BYTES
-    return [begin + digits[at : at + step] for at in range(0, len(digits), step)]
+    digits = os.urandom(_RANDOM_BYTES * number).hex(" ", _RANDOM_BYTES)
+    # All at once, which takes a fraction of the time of a loop.
+    return f"{begin}{digits.replace(' ', f' {begin}')}".split(" ")

@@ -10,5 +10,7 @@ cdef class State:
 
     cpdef void adopt(self, State branched)
     cpdef object document(self, data)
+    cpdef object get(self, key)
     cpdef object set(self, key, value)
     cpdef object defer(self, key, make)
+    cpdef object document(self, data)

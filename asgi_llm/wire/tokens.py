@@ -171,14 +171,20 @@ def estimate_messages(messages: Any) -> int:
         return -1
     size = 0
     for message in messages:
-        if type(message) is not dict or len(message) > 2:
+        if type(message) is not dict:
             return -1
-        text = message.get("content")
-        if type(text) is not str or not text.isascii():
+        text = _plain_text(message)
+        if text is None or not text.isascii():
             return -1
         size += len(text)
     text_tokens = (size + _BYTES_A_TOKEN - 1) // _BYTES_A_TOKEN
     return _ANSWER_TOKENS + _MESSAGE_TOKENS * len(messages) + text_tokens
+
+
+def _plain_text(message: dict[str, Any]) -> str | None:
+    """The text of a message that has a role and nothing else; None: it is another."""
+    text = message.get("content")
+    return text if type(text) is str and len(message) <= 2 else None
 
 
 def estimate_text(texts: list[str]) -> int:
