@@ -141,8 +141,8 @@ class State:
     def get(self, key: StateKey[T]) -> T | None:
         """The value under ``key``, or None where no layer has set one."""
         value: T | None = self._values.get(key)
-        if value is None and self._deferred is not None:
-            value = self.values.get(key)
+        if value is None and self._deferred is not None and key in self._deferred:
+            value = self._values[key] = self._deferred.pop(key)()
         return value
 
     @property
