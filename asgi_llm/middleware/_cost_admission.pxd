@@ -1,4 +1,5 @@
 cimport cython
+from asgi_llm._body cimport BufferedBody
 from asgi_llm.middleware._cost_account cimport Meterage
 from asgi_llm.middleware._cost_answer cimport CostedAnswer
 from asgi_llm.middleware._cost_kinds cimport Kind, Kinds
@@ -19,6 +20,7 @@ cdef class Admission:
     cdef object _wall_clock
     cdef public object refusals
 
-    cpdef object admit_at_once(self, scope, send, State state, path, data)
+    @cython.locals(answer=CostedAnswer)
+    cpdef CostedAnswer admit_at_once(self, scope, receive, send, State state, path, data)
     @cython.locals(kind=Kind, tokens="long long", seconds=double, streamed=bint, told=bint)
-    cdef object _admit_known(self, send, State state, path, dict document)
+    cdef CostedAnswer _admit_known(self, send, State state, path, dict document)

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from starlette.types import Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from asgi_llm import _json
-from asgi_llm._asgi import BufferedBody
+from asgi_llm._body import BufferedBody
 from asgi_llm.errors import InvalidRequestError, StoreError
 from asgi_llm.middleware._budget_calls import BudgetCalls
 from asgi_llm.middleware._cost_account import Meterage
@@ -88,12 +88,13 @@ class Admission:
         self.refusals = 0
 
     def admit_at_once(
-        self, scope: Scope, send: Send, state: State, path: str, data: bytes
+        self, scope: Scope, receive: Receive, send: Send, state: State, path: str, data: bytes
     ) -> CostedAnswer | None:
         """``admit`` for a plain chat that nobody has to be waited for; None: nothing was done.
 
         Args:
             scope: Of the request.
+            receive: The host's.
             send: The client's.
             state: Of the request.
             path: Its route.
@@ -110,7 +111,12 @@ class Admission:
             if self._enforce:
                 raise
             return None
-        return self._admit_known(send, state, path, document) if type(document) is dict else None
+        if type(document) is not dict:
+            return None
+        answer = self._admit_known(send, state, path, document)
+        if answer is not None:
+            answer.take(BufferedBody(data, receive))
+        return answer
 
     def _admit_known(
         self, send: Send, state: State, path: str, document: Document
@@ -225,7 +231,9 @@ class Admission:
                 raise _not_written() from error
         if lease and self._memory is None:
             self._calls.hold(lease, plan.demands)
-        return scope, CostedAnswer(self._meterage, send, state, asked, lease, hides, told)
+        answer = CostedAnswer(self._meterage, send, state, asked, lease, hides, told)
+        answer.take(body)
+        return scope, answer
 
     async def _reserve(self, plan: BudgetPlan, amount: int, lease: str) -> None:
         """Reserve ``amount`` on all budgets of ``plan``.

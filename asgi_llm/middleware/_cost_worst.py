@@ -36,6 +36,7 @@ _UNUSUAL: Final = UNUSUAL_FIELDS | frozenset(
         *("n", "best_of", "max_output_tokens", MAX_COST_FIELD),
     )
 )
+_is_usual: Final = _UNUSUAL.isdisjoint
 
 
 class WorstCase:
@@ -108,7 +109,7 @@ class WorstCase:
     def count_plain(self, headers: Mapping[bytes, bytes], kind: Kind, document: Document) -> int:
         """The input of a plain chat, whose cost only texts decide; below 0: it is none."""
         if (
-            not (self._is_plain and kind.is_chat and _UNUSUAL.isdisjoint(document))
+            not (self._is_plain and kind.is_chat and _is_usual(document))
             or MAX_COST_HEADER in headers
         ):
             return -1

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from asgi_llm._asgi import BufferedBody, read_body, send_error
+from asgi_llm._asgi import BufferedBody, send_error
 from asgi_llm.errors import (
     ConfigurationError,
     InternalError,
@@ -227,9 +227,8 @@ class CostMiddleware:
             refusal_status=refusal_status,
             wall_clock=wall_clock,
         )
-        self._gate = Gate(inference_paths, max_body_bytes)
+        self._gate = Gate(inference_paths, max_body_bytes, body_timeout_seconds)
         self._max_body_bytes = max_body_bytes
-        self._body_timeout = body_timeout_seconds
         self._wall_clock = wall_clock
 
     @property
@@ -265,13 +264,12 @@ class CostMiddleware:
             return
         scope, state = enter(scope)
         try:
-            self._gate.check(scope, state)
-            data = await read_body(receive, self._max_body_bytes, self._body_timeout)
+            data = await self._gate.read(scope, state, receive)
             if data is None:
                 return
-            body = BufferedBody(data, receive)
-            answer = self._admission.admit_at_once(scope, send, state, path, data)
+            answer = self._admission.admit_at_once(scope, receive, send, state, path, data)
             if answer is None:
+                body = BufferedBody(data, receive)
                 scope, answer = await self._admit(scope, send, state, path, body)
         except ConfigurationError as error:
             logger.error("a caller's own budgets cannot be read: %s", error.message)
@@ -281,7 +279,7 @@ class CostMiddleware:
             await self._refuse(send, state, error)
         else:
             try:
-                await self.app(scope, answer.receiving(body.receive), answer.send)
+                await self.app(scope, answer.receive, answer.send)
             except BaseException as error:
                 await answer.finish(error)
                 raise
