@@ -21,7 +21,7 @@ from asgi_llm.middleware._cost_request import MAX_COST_FIELD, wants_usage
 from asgi_llm.middleware._cost_rows import Asked, new_row_id
 from asgi_llm.middleware._cost_worst import WorstCase
 from asgi_llm.middleware._limit_plan import model_of
-from asgi_llm.middleware._model_access import is_upload
+from asgi_llm.middleware._model_access import UPLOAD_PATHS, is_upload
 from asgi_llm.state import PRINCIPAL, State
 from asgi_llm.types import Document
 
@@ -103,7 +103,7 @@ class Admission:
         Raises:
             LLMError: It is not to be made.
         """
-        if is_upload(scope, path):
+        if path in UPLOAD_PATHS and is_upload(scope, path):
             return None
         try:
             document = state.document(data)

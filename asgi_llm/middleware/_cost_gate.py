@@ -37,8 +37,12 @@ class Gate:
         """The route of a request that counts; None: it does not."""
         if scope["type"] != "http" or scope["method"] != "POST":
             return None
-        path = route_path(scope)
-        return path if path in self._paths else None
+        path = scope["path"]
+        if path not in self._paths or scope.get("root_path"):
+            path = route_path(scope)
+            if path not in self._paths:
+                return None
+        return path
 
     def read(self, scope: Scope, state: State, receive: Receive) -> Awaitable[bytes | None]:
         """Check what the headers say of the body, and give what reads it; see ``read_body``."""

@@ -18,6 +18,7 @@ __all__ = [
     "MAX_MODEL_LENGTH",
     "MODELS_PATH",
     "MODEL_CHECKED",
+    "UPLOAD_PATHS",
     "check_model",
     "check_socket_model",
     "check_unseen_model",
@@ -55,7 +56,7 @@ MODEL_CHECKED: StateKey[bool] = StateKey("model_checked")
 """Whether the model that the client named has been judged. Writer: AuthMiddleware. Reader: whoever
 reads what that layer could not."""
 
-_UPLOAD_PATHS = frozenset(
+UPLOAD_PATHS = frozenset(
     (
         "/v1/images/edits",
         "/v1/images/variations",
@@ -141,7 +142,7 @@ def refuse_hidden_model(principal: Principal, path: str) -> None:
 
 def is_upload(scope: Scope, path: str) -> bool:
     """Whether the body is a form with a file, whose fields only its reader sees."""
-    if path not in _UPLOAD_PATHS:
+    if path not in UPLOAD_PATHS:
         return False
     kinds = [value for name, value in scope["headers"] if name == b"content-type"]
     return len(kinds) == 1 and kinds[0].lower().startswith(b"multipart/form-data")

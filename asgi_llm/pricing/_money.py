@@ -95,7 +95,10 @@ def format_pico(amount: int) -> str:
     digits = str(amount)
     short = _PICO_DIGITS - len(digits)
     text = _ZEROS[short] + digits if short >= 0 else f"{digits[:short]}.{digits[short:]}"
-    return text.rstrip("0").rstrip(".")
+    if text[-1] != "0":
+        return text
+    text = text.rstrip("0")
+    return text if text[-1] != "." else text[:-1]
 
 
 _PICO_DIGITS: Final = 12
