@@ -1,3 +1,6 @@
+cimport cython
+
+
 cdef class State:
     cdef object _headers
     cdef object _header_map
@@ -8,6 +11,10 @@ cdef class State:
     cdef object _document
     cdef object _event_log
 
+    @cython.locals(forked=State)
+    cpdef State fork(self)
+    @cython.locals(branched=State)
+    cpdef State branch(self)
     cpdef void adopt(self, State branched)
     cpdef object document(self, data)
     cpdef object get(self, key)

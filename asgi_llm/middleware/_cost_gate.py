@@ -37,7 +37,7 @@ class Gate:
         """The route of a request that counts; None: it does not."""
         if scope["type"] != "http" or scope["method"] != "POST":
             return None
-        path = scope["path"]
+        path: str = scope["path"]
         if path not in self._paths or scope.get("root_path"):
             path = route_path(scope)
             if path not in self._paths:

@@ -94,7 +94,10 @@ def format_pico(amount: int) -> str:
     """``format_usd`` for an amount in pico-USD, at least 0."""
     digits = str(amount)
     short = _PICO_DIGITS - len(digits)
-    text = _ZEROS[short] + digits if short >= 0 else f"{digits[:short]}.{digits[short:]}"
+    if short >= 0:
+        text = _ZEROS[short] + digits
+    else:
+        text = f"{digits[:-_PICO_DIGITS]}.{digits[-_PICO_DIGITS:]}"
     if text[-1] != "0":
         return text
     text = text.rstrip("0")
