@@ -24,7 +24,8 @@ _EVENT_END: Final = b"\n\n"
 _JSON_EVENT_END: Final = b"}\n\n"
 _CHOICES: Final = b'"choices":[{'
 _CHOICES_LENGTH: Final = len(_CHOICES)
-_LINE_END: Final = b"\n"
+# To look for a number takes a third of the time.
+_LINE_END: Final = ord("\n")
 _EMPTY_LIST: Final = b"[]"
 _MEDIA: Final = b"content-type"
 _MEDIA_LENGTH: Final = len(_MEDIA)

@@ -8,6 +8,8 @@ cdef class AnswerMeter:
     cdef bint _is_json
     cdef Py_ssize_t _dropped
     cdef bytes _usage
+    cdef object _tier
+    cdef Py_ssize_t _tier_at
 
     cpdef object drop(self)
     cpdef bytes only(self)

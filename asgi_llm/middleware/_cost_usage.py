@@ -112,7 +112,16 @@ class AnswerMeter:
         room: How many bytes more may be kept before ``drop`` is to be called.
     """
 
-    __slots__ = ("_dropped", "_is_json", "_is_stream", "_usage", "parts", "room")
+    __slots__ = (
+        "_dropped",
+        "_is_json",
+        "_is_stream",
+        "_tier",
+        "_tier_at",
+        "_usage",
+        "parts",
+        "room",
+    )
 
     def __init__(self, is_stream: bool, is_json: bool) -> None:
         self.parts: list[bytes] = []
@@ -121,6 +130,9 @@ class AnswerMeter:
         self._is_json = is_json
         self._dropped = 0
         self._usage = b""
+        # The service tier of a stream, as of so many parts.
+        self._tier: str | None = None
+        self._tier_at = -1
 
     def drop(self) -> None:
         """Let go of what is too much to keep."""
@@ -133,6 +145,7 @@ class AnswerMeter:
             if _told(data[:end]):
                 self._usage = data[:end]
         self.parts = [kept] if kept else []
+        self._tier_at = -1
         self.room = (MAX_STREAM_BYTES if self._is_stream else MAX_BODY_BYTES) - len(kept)
         self._dropped += len(data) - len(kept)
 
@@ -185,6 +198,11 @@ class AnswerMeter:
                 # It is all that is said of a tier, wherever it stands: nothing has to be parsed.
                 return "default" if body.startswith(_DEFAULT, at + _TIER_LENGTH) else None
             return _read(body).service_tier
+        if self._tier_at != len(self.parts):
+            self._tier, self._tier_at = self._tier_in_stream(), len(self.parts)
+        return self._tier
+
+    def _tier_in_stream(self) -> str | None:
         for data in (b"".join(self.parts), self._usage):
             end = len(data)
             while (at := data.rfind(_TIER, 0, end)) >= 0:
