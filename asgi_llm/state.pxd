@@ -20,4 +20,3 @@ cdef class State:
     cpdef object get(self, key)
     cpdef object set(self, key, value)
     cpdef object defer(self, key, make)
-    cpdef object document(self, data)

@@ -1,3 +1,4 @@
+from asgi_llm.middleware._cost_kinds cimport Place
 from asgi_llm.middleware._cost_rows cimport Asked
 from asgi_llm.stores._journal_format cimport pack_ids
 from asgi_llm.stores.budgets_memory cimport MemoryBudgets
@@ -25,9 +26,9 @@ cdef class Books:
     cpdef close_usual(
         self,
         Asked asked,
-        object place,
+        Place place,
         object usage,
-        object cost,
+        object bill,
         object amount,
         object lease,
         object latency_seconds,

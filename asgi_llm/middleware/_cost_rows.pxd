@@ -1,4 +1,5 @@
 cimport cython
+from asgi_llm.middleware._cost_kinds cimport Kind
 
 
 @cython.final
@@ -9,7 +10,7 @@ cdef class Asked:
     cdef public object request_id
     cdef public double seconds
     cdef public object microseconds
-    cdef public object kind
+    cdef public Kind kind
     cdef public object plan
     cdef public object document
     cdef public bint streamed

@@ -13,6 +13,7 @@ import pytest
 
 from asgi_llm.middleware._budget_alerts import Alerts
 from asgi_llm.middleware._budget_calls import BudgetCalls
+from asgi_llm.middleware._cost_bill import TextBill
 from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_budgets import BudgetPlan
 from asgi_llm.middleware._cost_kinds import Kind
@@ -22,7 +23,7 @@ from asgi_llm.stores._ledger_values import fit_row_id
 from asgi_llm.stores.budgets import BudgetRule, demand_of
 from asgi_llm.stores.budgets_memory import MemoryBudgets
 from asgi_llm.stores.journal import FileJournal
-from asgi_llm.types import Cost, Usage
+from asgi_llm.types import Usage
 from tests.middleware.cost.conftest import PRICES
 
 PRICE = {"targets": None, "provider": "openai", "unknown": "flag", "service_tiers": None}
@@ -71,14 +72,15 @@ async def test_every_id_is_the_rows(id: str, request_id: str, tmp_path: Path) ->
     books.intend(asked)
     shutil.copytree(tmp_path / "live", tmp_path / "dead")
     usage = Usage(input_uncached=7, output_text=3)
-    cost = Cost(amount_usd=Decimal("0.000037"), source=place.source)
-    books.close_usual(asked, place, usage, cost, 37_000_000, id, 0.5, None)
+    assert place.rates is not None
+    bill = TextBill(place.rates, place.source, 7, 3)
+    books.close_usual(asked, place, usage, bill, 37_000_000, id, 0.5, None)
     batch = journal.read(10)
     assert batch is not None
     (row,) = batch.rows
     journal.acknowledge(batch)
     assert ("complete", usage, 0.5) == (row.outcome, row.usage, row.latency_seconds)
-    assert cost.amount_usd == row.cost.amount_usd
+    assert bill().amount_usd == row.cost.amount_usd
     (unknown,) = FileJournal(tmp_path / "dead").replay()
     assert ("unknown_after_crash", 7) == (unknown.outcome, unknown.usage.input_uncached)
     stored = id if id.isascii() else fit_row_id(id)
