@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Awaitable, Coroutine, Generator, Mapping
+from collections.abc import Coroutine, Generator, Mapping
 from functools import partial
-from types import CoroutineType, MethodType
+from types import MethodType
 from typing import Any, TypeVar, cast
 
 from starlette.types import Message, Receive, Scope
@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_NOTHING = object()
 
 
 class BufferedBody:
@@ -139,15 +141,12 @@ def take_body(receive: Receive, max_bytes: int) -> bytes | ArrivingBody | None:
             if len(data) > max_bytes:
                 raise _too_large(max_bytes)
             return data
-    first = receive()
-    if type(first) is not CoroutineType:
-        return ArrivingBody(_drain_from(first, receive, max_bytes))
-    try:
-        waits_for = first.send(None)
-    except StopIteration as given:
-        message = given.value
-    else:
-        return ArrivingBody(_drain_from(go_on(first, waits_for), receive, max_bytes))
+    first = _First()
+    arriving = first.take(receive)
+    waits_for = next(arriving.__await__(), _NOTHING)
+    if waits_for is not _NOTHING:
+        return ArrivingBody(_drain_from(arriving, waits_for, first, receive, max_bytes))
+    message = first.message
     if message["type"] != "http.request":
         return None
     if message.get("more_body", False):
@@ -205,8 +204,28 @@ def check_length(scope: Scope, max_bytes: int) -> None:
         )
 
 
-async def _drain_from(first: Awaitable[Message], receive: Receive, max_bytes: int) -> bytes | None:
-    return await _drain(await first, receive, max_bytes)
+class _First:
+    """The first message of a body, once it is there."""
+
+    __slots__ = ("message",)
+
+    message: Message
+
+    async def take(self, receive: Receive) -> None:
+        # What it gave back would come out of a single step in an exception, at several times the
+        # cost.
+        self.message = await receive()
+
+
+async def _drain_from(
+    arriving: Coroutine[Any, Any, None],
+    waits_for: Any,
+    first: _First,
+    receive: Receive,
+    max_bytes: int,
+) -> bytes | None:
+    await go_on(arriving, waits_for)
+    return await _drain(first.message, receive, max_bytes)
 
 
 async def _drain(message: Message, receive: Receive, max_bytes: int) -> bytes | None:
