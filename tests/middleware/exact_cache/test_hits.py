@@ -428,3 +428,29 @@ async def test_states_are_not_shared() -> None:
     await ask(outer)
     assert states[0] is app.states[0]
     assert states[1].get(USAGE) is None
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+async def test_an_answer_outlives_the_buffer_that_it_came_in(in_parts: bool) -> None:
+    """An app that sends one buffer of its own and uses it again does not change what is stored."""
+    whole = msgspec.json.encode(chat_answer("Hello."))
+    buffer = bytearray()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        pieces = [whole[:10], whole[10:]] if in_parts else [whole]
+        for at, piece in enumerate(pieces):
+            buffer[:] = piece
+            more = at + 1 < len(pieces)
+            await send(
+                {"type": "http.response.body", "body": memoryview(bytes(buffer)), "more_body": more}
+                if in_parts
+                else {"type": "http.response.body", "body": buffer}
+            )
+        buffer[:] = b"x" * len(buffer)
+
+    layer = ExactCacheMiddleware(app, cache_when="always")
+    await ask(layer)
+    again = await ask(layer)
+    assert (HIT, whole) == (cache_of(again), again.body)

@@ -107,3 +107,19 @@ def test_a_bound_is_above_0() -> None:
     with pytest.raises(ConfigurationError) as caught:
         MemoryCache(max_bytes=0)
     assert "max_bytes" == caught.value.param
+
+
+async def test_who_becomes_the_least_recently_used_is_looked_at() -> None:
+    """What has run out goes with the next answer, also if it was not the first in line before."""
+    clock = ManualClock(1_000.0)
+    store = MemoryCache(clock=clock)
+    store.put(key(0), answer(keep_seconds=100.0))
+    store.put(key(1), answer(keep_seconds=10.0))
+    store.put(key(2), answer(keep_seconds=100.0))
+    clock.advance(20.0)
+    store.put(key(3), answer(keep_seconds=100.0))
+    assert 4 == len(store)
+    assert store.look(key(0)) is not None
+    store.put(key(4), answer(keep_seconds=100.0))
+    assert 4 == len(store)
+    assert 0 == await store.delete([key(1)])
