@@ -43,7 +43,7 @@ __all__ = [
 FEW_WORDS: Final = 20
 SPANS: Final = (24, 64, 160)
 SCORERS: Final = ("jailbreak", "injection", "guided")
-THRESHOLDS: Final = (0.15, 0.5, 0.4)
+THRESHOLDS: Final = (-0.05, 0.8, 0.5)
 """Margins that a scorer needs: chosen on batches of texts that a model had not seen."""
 
 _UNIT: Final = 1000

@@ -14,7 +14,7 @@ from asgi_llm.guards.quality import Label, Sample
 
 __all__ = ["BATCHES", "KINDS", "families", "samples"]
 
-BATCHES: Final = "abcdefghi"
+BATCHES: Final = "abcdefghijklmno"
 KINDS: Final = (
     "jailbreaks",
     "injections",
