@@ -246,15 +246,16 @@ def judge_answer(
             return None
         ends_well, tells_usage = read
     else:
+        peek: _WholePeek | _Peek
         try:
-            peek = _peek_whole(body)
-            tells_usage = peek.usage is not None
+            peek = whole = _peek_whole(body)
+            tells_usage = whole.usage is not None
         except msgspec.ValidationError:
             try:
-                peek = _peek(body)
+                peek = other = _peek(body)
             except _UNREADABLE:
                 return None
-            tells_usage = peek.usage is not _ABSENT and bytes(peek.usage) != b"null"
+            tells_usage = other.usage is not _ABSENT and bytes(other.usage) != b"null"
         except _UNREADABLE:
             return None
         if peek.error is not None:

@@ -132,7 +132,7 @@ class Intake:
             return _refuse(error, send, state)
         if data is None:
             return None
-        if type(data) is ArrivingBody:
+        if isinstance(data, ArrivingBody):
             return self._wait(data, path, controls, scope, receive, send, state)
         return self._begin(data, path, controls, scope, receive, send, state)
 
@@ -155,7 +155,7 @@ class Intake:
         if data is None:
             return
         begun = self._begin(data, path, controls, scope, receive, send, state)
-        if type(begun) is not LedAnswer:
+        if not isinstance(begun, LedAnswer):
             await begun
             return
         try:
