@@ -31,6 +31,8 @@ _COST: Final = 0.05
 _COST_OF_STRETCH: Final = 0.015
 _HARMLESS_COUNTS: Final = 4.0
 _WITH_SYSTEM_COUNTS: Final = 2.0
+_BARE_ORDERS_COUNT: Final = 6.0
+_FEW: Final = 12
 _ROUNDS: Final = 20
 _UNIT: Final = 1000
 _LEAST: Final = 0.032
@@ -133,7 +135,10 @@ def _plain_rows(known: Sequence[Text], rng: random.Random) -> Iterator[tuple[Row
     """Rows of all texts, and of harmless ones the stretches that the guard looks at; by kind."""
     for one in [*known, *_longer(known, rng)]:
         words = to_words(one.text.encode())
-        counts = 1.0 if one.is_attempt else _HARMLESS_COUNTS
+        counts = _HARMLESS_COUNTS
+        if one.is_attempt:
+            # A bare order has little else that could speak for it.
+            counts = _BARE_ORDERS_COUNT if len(words) <= _FEW else 1.0
         yield (_row(words), one.is_attempt, _COST * counts), one.kind
         if not one.is_attempt:
             for span in SPANS[:2]:
