@@ -13,6 +13,11 @@ _DECLARED = sorted(Path(asgi_llm.__file__).parent.rglob("*.pxd"))
 _SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 
+def _sources(pxd: Path) -> list[Path]:
+    beside = (pxd, pxd.with_suffix(".py"), pxd.with_suffix(".pyx"))
+    return [source for source in beside if source.exists()]
+
+
 def test_what_is_declared_has_a_source() -> None:
     """Types are declared for modules that are there, beside them."""
     assert [] == [pxd.name for pxd in _DECLARED if not pxd.with_suffix(".py").is_file()]
@@ -27,6 +32,6 @@ def test_what_is_compiled_is_of_its_source() -> None:
     stale = [
         module.name
         for pxd, module in there.items()
-        if max(pxd.stat().st_mtime, pxd.with_suffix(".py").stat().st_mtime) > module.stat().st_mtime
+        if any(source.stat().st_mtime > module.stat().st_mtime for source in _sources(pxd))
     ]
     assert [] == stale, "run: python hatch_build.py"
