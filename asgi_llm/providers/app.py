@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from asgi_llm import _json
 from asgi_llm._asgi import route_path, send_error
-from asgi_llm._body import ArrivingBody, check_length, take_body
+from asgi_llm._body import ArrivingBody, check_and_take
 from asgi_llm._semconv import Operation
 from asgi_llm.errors import (
     ConfigurationError,
@@ -217,9 +217,8 @@ class ProviderApp:
             await self._upload(operation, scope, receive, send, state)
             return None
         _require_json(state.headers)
-        check_length(scope, self._max_body_bytes)
         # A coroutine to ask for what is there already would cost as much as all else about it.
-        body = take_body(receive, self._max_body_bytes)
+        body = check_and_take(scope, receive, self._max_body_bytes)
         if isinstance(body, ArrivingBody):
             body = await body.whole(self._body_timeout)
         if body is None:
