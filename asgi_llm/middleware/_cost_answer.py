@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Generator
-from typing import Any, Final, cast
+from collections.abc import Awaitable
+from typing import Any, Final
 
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Send
 
 from asgi_llm import _sse
-from asgi_llm._body import BufferedBody
-from asgi_llm.middleware._cost_account import AnswerAccount
+from asgi_llm.middleware._cost_account import AnswerAccount, Meterage
+from asgi_llm.middleware._cost_budgets import BudgetPlan
+from asgi_llm.middleware._cost_kinds import Kind
+from asgi_llm.middleware._cost_quick import (
+    find_choices,
+    is_event,
+    monotonic,
+    to_microseconds,
+    with_header,
+)
+from asgi_llm.middleware._cost_rows import new_row_id
+from asgi_llm.middleware._cost_sending import DONE, hand_on
 from asgi_llm.middleware._cost_usage import AnswerMeter, has_usage_event, usage_event
 from asgi_llm.pricing import format_usd
 from asgi_llm.pricing.rows import ONE_REQUEST
-from asgi_llm.state import USAGE
-from asgi_llm.types import CacheReport, Cost, Outcome, Usage
+from asgi_llm.state import USAGE, State
+from asgi_llm.types import CacheReport, Cost, Document, Outcome, Usage
 
-__all__ = ["CostedAnswer"]
+__all__ = ["CostedAnswer", "make_answer"]
 
 _DONE: Final = b"[DONE]\n\n"
 _EVENT_END: Final = b"\n\n"
-_JSON_EVENT_END: Final = b"}\n\n"
-_CHOICES: Final = b'"choices":[{'
-_CHOICES_LENGTH: Final = len(_CHOICES)
-# To look for a number takes a third of the time.
-_LINE_END: Final = ord("\n")
-_EMPTY_LIST: Final = b"[]"
 _MEDIA: Final = b"content-type"
 _MEDIA_LENGTH: Final = len(_MEDIA)
 _CODING: Final = b"content-encoding"
@@ -36,19 +40,10 @@ _MAX_TAIL: Final = _sse.MAX_EVENT_BYTES
 
 
 class CostedAnswer(AnswerAccount):
-    """The ``send`` of an app whose answer is metered.
-
-    Args:
-        meterage: What all answers share.
-        send: The client's.
-        state: Of the request.
-        asked: The request.
-        lease: Its reservation; empty where it has none.
-        hides_usage: Whether the usage of a stream was asked for on our own account.
-        told_usage: Whether the client asked for it.
+    """The ``send`` of an app whose answer is metered: made by ``make_answer``.
 
     Attributes:
-        receive: The ``receive`` for the app, as ``take`` has set it.
+        receive: The ``receive`` for the app.
 
     Streaming: chunks pass as they come. In a stream with an event for the usage an event that came
     in pieces is held back until it is whole, so that the one of the usage can be told.
@@ -66,11 +61,13 @@ class CostedAnswer(AnswerAccount):
     _tail: bytes
     _watches: bool
 
-    def take(self, body: BufferedBody) -> None:
-        """Give the app its request."""
-        receive = body.receive
-        patient = self._meterage.drain_seconds != 0
-        self.receive = _PatientReceive(self, receive) if patient else receive
+    def reserve(self, lease: str) -> None:
+        """Note that what it may cost is reserved; see ``hold_at_once`` of budgets."""
+        self._lease = lease
+
+    def expect_usage(self, told: bool, hides: bool) -> None:
+        """Note whether the client, or only we, asked for the usage of a stream."""
+        self._told, self._hides = told, hides
 
     def is_over(self) -> bool:
         """Whether the answer was noted, and all of it sent on."""
@@ -93,7 +90,7 @@ class CostedAnswer(AnswerAccount):
     def send(self, message: Message) -> Awaitable[None]:
         """The ``send`` for the app."""
         if self._room > 0 and type(message) is dict and self._passes(message):
-            return self._forward(message, None)
+            return hand_on(self._send, message, None, self)
         kind = message["type"]
         if kind == "http.response.body":
             if self._is_stream or self._left is not None or message.get("more_body", False):
@@ -101,10 +98,12 @@ class CostedAnswer(AnswerAccount):
             if not self._ended and not self._end_usual(message.get("body", b"")):
                 return self._send_part(message)
             held = self._told_start()
-            return self._forward(message, None) if held is None else self._forward(held, message)
+            if held is None:
+                return hand_on(self._send, message, None, self)
+            return hand_on(self._send, held, message, self)
         if kind == "http.response.start":
             message = self._start(message)
-            return _SENT if self._held is not None else self._forward(message, None)
+            return DONE if self._held is not None else hand_on(self._send, message, None, self)
         return self._send_other(message)
 
     def _passes(self, message: dict[str, Any]) -> bool:
@@ -114,31 +113,17 @@ class CostedAnswer(AnswerAccount):
 
     def _takes(self, chunk: bytes) -> bool:
         # A usual chunk ends with an event that is neither the one of the usage nor the end mark.
-        # (A slice takes a third of the time of endswith.)
         room = self._room - len(chunk)
-        if room <= 0 or chunk[-3:] != _JSON_EVENT_END:
+        if room <= 0 or not is_event(chunk):
             return False
         if self._watches:
-            at = self._choices_at
-            if chunk[at : at + _CHOICES_LENGTH] != _CHOICES or _LINE_END in chunk[:-2]:
-                # Not one event like those before it. (To search from behind takes a third of the
-                # time.)
-                if chunk.rfind(_EMPTY_LIST) >= 0:
-                    return False
-                self._choices_at = max(0, chunk.find(_CHOICES))
+            at = find_choices(chunk, self._choices_at)
+            if at < 0:
+                return False
+            self._choices_at = at
         self._room = room
         self._parts.append(chunk)
         return True
-
-    async def _forward(self, message: Message, then: Message | None) -> None:
-        """Send a message, and the one behind it."""
-        try:
-            await self._send(message)
-            if then is not None:
-                await self._send(then)
-        except OSError:
-            if not self._goes_on():
-                raise
 
     async def _send_part(self, message: Message) -> None:
         """Send a part of the body that is no usual one."""
@@ -157,9 +142,9 @@ class CostedAnswer(AnswerAccount):
                 await self._end(self._whole())
         held = None if self._is_stream else self._told_start()
         if held is None:
-            await self._forward(message, None)
+            await hand_on(self._send, message, None, self)
         else:
-            await self._forward(held, message)
+            await hand_on(self._send, held, message, self)
 
     async def _send_other(self, message: Message) -> None:
         """Send what is neither the start of an answer nor a part of its body."""
@@ -167,9 +152,9 @@ class CostedAnswer(AnswerAccount):
         if message["type"] == "http.response.pathsend" and not self._ended:
             await self._end(self._whole())
         if held is None:
-            await self._forward(message, None)
+            await hand_on(self._send, message, None, self)
         else:
-            await self._forward(held, message)
+            await hand_on(self._send, held, message, self)
 
     def _keep(self, chunk: bytes) -> None:
         """Keep a chunk, and let the usual ones of a stream behind it pass where that may be."""
@@ -221,7 +206,7 @@ class CostedAnswer(AnswerAccount):
     def _whole(self) -> Outcome:
         return Outcome.COMPLETE if self._left is None else Outcome.DISCONNECTED
 
-    def _goes_on(self) -> bool:
+    def goes_on(self) -> bool:
         """Whether the app is to go on, though its client has left."""
         now = self._meterage.clock()
         if self._left is None:
@@ -270,7 +255,7 @@ class CostedAnswer(AnswerAccount):
                 headers = [*headers, *self._saved(cached)]
             elif is_json:
                 self._held = message
-            elif not is_stream and not self._asked.kind.by_tokens:
+            elif not is_stream and not self.kind.by_tokens:
                 # Speech, for one, is paid for by the request.
                 cost = self._priced(None, self._quantities(None))
                 headers = [*headers, *_cost_header(cost)]
@@ -282,8 +267,8 @@ class CostedAnswer(AnswerAccount):
         if message is not None:
             self._held = None
             if self._cost_text:
-                told = (b"x-cost", self._cost_text.encode())
-                message = {**message, "headers": [*message.get("headers", ()), told]}
+                told = with_header(message.get("headers", ()), b"x-cost", self._cost_text.encode())
+                message = {**message, "headers": told}
         return message
 
     async def _release(self) -> None:
@@ -293,7 +278,7 @@ class CostedAnswer(AnswerAccount):
             try:
                 await self._send(message)
             except OSError:
-                if not self._goes_on():
+                if not self.goes_on():
                     raise
 
     def _rewritten(self, chunk: bytes, more: bool) -> bytes:
@@ -342,33 +327,61 @@ class CostedAnswer(AnswerAccount):
 
     def _saved(self, cached: CacheReport) -> list[tuple[bytes, bytes]]:
         headers = [(b"x-cost", b"0")]
-        price = self._asked.kind.place(cached.provider, cached.model).price
-        saved = self._meterage.pricer.cost(price, cached.usage, self._asked.seconds).amount_usd
+        price = self.kind.place(cached.provider, cached.model).price
+        saved = self._meterage.pricer.cost(price, cached.usage, self.seconds).amount_usd
         if saved is not None:
             headers.append((b"x-cost-saved", format_usd(saved).encode()))
         return headers
 
 
-class _Sent:
-    """What there is to await where nothing has to be waited for; a coroutine that is over."""
+def make_answer(
+    meterage: Meterage,
+    receive: Receive,
+    send: Send,
+    state: State,
+    seconds: float,
+    kind: Kind,
+    plan: BudgetPlan,
+    document: Document,
+    tokens: int,
+    is_plain: bool,
+) -> CostedAnswer:
+    """A request that has just come, and what will be its answer.
 
-    __slots__ = ()
-
-    def __await__(self) -> Generator[None, None, None]:
-        return _NO_STEPS
-
-    def send(self, value: None) -> None:
-        raise StopIteration
-
-    def throw(self, *error: Any) -> None:
-        raise error[0]
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-_NO_STEPS: Final = cast("Generator[None, None, None]", iter(()))
-_SENT: Final = _Sent()
+    Args:
+        meterage: What all answers share.
+        receive: For the app.
+        send: The client's.
+        state: Of the request.
+        seconds: As in ``Asked``, like the following.
+        kind: As there.
+        plan: As there.
+        document: As there.
+        tokens: Its ``input_tokens``.
+        is_plain: As there.
+    """
+    one = CostedAnswer.__new__(CostedAnswer)
+    one.id = new_row_id()
+    one.request_id = state.request_id
+    one.seconds = seconds
+    one.microseconds = to_microseconds(seconds)
+    one.kind = kind
+    one.plan = plan
+    one.document = document
+    one.streamed = document.get("stream") is True
+    one.input_tokens = tokens
+    one.is_plain = is_plain
+    one.ids = b""
+    one._meterage = meterage
+    one._send = send
+    one._state = state
+    one._begun = meterage.clock() if meterage.has_own_clock else monotonic()
+    one._lease = one._cost_text = ""
+    one._first = one._left = one._status = one._meter = one._held = one._over = None
+    one._hides = one._told = one._is_stream = one._is_json = one._ended = False
+    one._room = 0
+    one.receive = receive if meterage.drain_seconds == 0 else _PatientReceive(one, receive)
+    return one
 
 
 class _PatientReceive:

@@ -2,14 +2,12 @@ cimport cython
 from asgi_llm.middleware._cost_kinds cimport Kind
 
 
-@cython.final
 @cython.no_gc
-@cython.freelist(64)
 cdef class Asked:
     cdef public object id
     cdef public object request_id
     cdef public double seconds
-    cdef public object microseconds
+    cdef public long long microseconds
     cdef public Kind kind
     cdef public object plan
     cdef public object document

@@ -15,6 +15,4 @@ cdef class AnswerMeter:
     cpdef bytes only(self)
 
 
-@cython.locals(tiers=Py_ssize_t, at=Py_ssize_t)
-cpdef bint is_standard(bytes body)
 cpdef bint has_usage_event(chunk)

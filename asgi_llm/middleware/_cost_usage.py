@@ -14,7 +14,7 @@ from asgi_llm.types import Usage
 from asgi_llm.wire.tokens import TokenCounter
 from asgi_llm.wire.usage import usage_from_openai
 
-__all__ = ["AnswerMeter", "Said", "has_usage_event", "is_standard", "usage_event"]
+__all__ = ["AnswerMeter", "Said", "has_usage_event", "usage_event"]
 
 MAX_STREAM_BYTES: Final = 64 * 1024
 """How much of a stream is kept at most; what came before is told by what is kept."""
@@ -27,8 +27,6 @@ _TIER: Final = b'"service_tier"'
 _ERROR: Final = b'"error"'
 _BORDER: Final = b"\n\n"
 _SEARCHES: Final = b'"server_tool_use'
-# With which both begin.
-_SERVED: Final = b'"serv'
 # What stands behind the name of a tier that is none of its own.
 _DEFAULT: Final = (b':"default"', b': "default"')
 _STANDARD: Final = (*_DEFAULT, b":null", b": null")
@@ -263,21 +261,6 @@ class AnswerMeter:
             share = output / len(data) if len(data) > 1024 else 0.25
             output += int(self._dropped * share)
         return Usage(input_uncached=input_tokens, output_text=output, estimated=True)
-
-
-def is_standard(body: bytes) -> bool:
-    """Whether a whole JSON answer tells of no special service tier and of no searches."""
-    tiers = 0
-    at = body.rfind(_SERVED)
-    while at >= 0:
-        if body.startswith(_SEARCHES, at):
-            return False
-        if body.startswith(_TIER, at):
-            tiers += 1
-            if tiers > 1 or not body.startswith(_STANDARD, at + _TIER_LENGTH):
-                return False
-        at = body.rfind(_SERVED, 0, at)
-    return len(body) > 0
 
 
 def _told(data: bytes) -> bool:

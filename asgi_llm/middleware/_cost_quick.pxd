@@ -1,0 +1,11 @@
+cpdef bint is_standard(bytes body)
+cpdef Py_ssize_t find_choices(bytes chunk, Py_ssize_t at)
+cpdef bint is_event(bytes chunk)
+cpdef bint has_any(dict document, frozenset names)
+cpdef long long small_int(object value)
+cpdef Py_ssize_t slot_of(object asker, str model)
+cpdef list with_header(object headers, bytes name, bytes value)
+cpdef bint is_text_alone(object usage)
+cpdef double monotonic()
+cpdef double wall()
+cpdef long long to_microseconds(double seconds) except? -1
