@@ -23,7 +23,7 @@ cdef class AnswerAccount(Asked):
     cdef str _cost_text
     cdef bint _ended
     cdef object _first
-    cdef object _held
+    cdef dict _held
     cdef bint _hides
     cdef bint _is_json
     cdef bint _is_stream

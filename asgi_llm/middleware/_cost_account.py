@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from starlette.types import Message, Send
+from starlette.types import Send
 
 from asgi_llm._tasks import finish
 from asgi_llm.middleware._cost_bill import TextBill
@@ -119,7 +119,7 @@ class AnswerAccount(Asked):
     _cost_text: str
     _ended: bool
     _first: float | None
-    _held: Message | None
+    _held: dict[str, Any] | None
     # Whether the usage of a stream was asked for on our own account.
     _hides: bool
     _is_json: bool

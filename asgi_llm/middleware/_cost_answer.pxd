@@ -3,18 +3,19 @@ from asgi_llm.middleware._cost_account cimport AnswerAccount, Meterage
 from asgi_llm.middleware._cost_kinds cimport Kind
 from asgi_llm.middleware._cost_quick cimport (
     find_choices,
+    is_body,
     is_event,
+    is_start,
+    last_header,
     monotonic,
+    row_id,
     to_microseconds,
     with_header,
 )
-from asgi_llm.middleware._cost_rows cimport new_row_id
 from asgi_llm.middleware._cost_sending cimport hand_on
 from asgi_llm.middleware._cost_usage cimport AnswerMeter
 from asgi_llm.state cimport State
 
-cdef Py_ssize_t _MEDIA_LENGTH
-cdef Py_ssize_t _CODING_LENGTH
 
 
 cdef class CostedAnswer(AnswerAccount):
@@ -25,6 +26,8 @@ cdef class CostedAnswer(AnswerAccount):
     cdef bint _watches
     cdef readonly object receive
 
+    @cython.locals(fields=dict, held=dict)
+    cpdef object send(self, message)
     cpdef bint is_over(self)
     cpdef object reserve(self, lease)
     cpdef object expect_usage(self, bint told, bint hides)
@@ -33,8 +36,7 @@ cdef class CostedAnswer(AnswerAccount):
     cdef bint _takes(self, bytes chunk) except -1
     @cython.locals(meter=AnswerMeter)
     cdef object _keep(self, chunk)
-    @cython.locals(size=Py_ssize_t, meterage=Meterage)
-    cdef object _start(self, message)
+    cdef dict _start(self, dict message)
     @cython.locals(message=dict)
     cdef dict _told_start(self)
 

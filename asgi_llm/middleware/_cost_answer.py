@@ -14,12 +14,15 @@ from asgi_llm.middleware._cost_budgets import BudgetPlan
 from asgi_llm.middleware._cost_kinds import Kind
 from asgi_llm.middleware._cost_quick import (
     find_choices,
+    is_body,
     is_event,
+    is_start,
+    last_header,
     monotonic,
+    row_id,
     to_microseconds,
     with_header,
 )
-from asgi_llm.middleware._cost_rows import new_row_id
 from asgi_llm.middleware._cost_sending import DONE, hand_on
 from asgi_llm.middleware._cost_usage import AnswerMeter, has_usage_event, usage_event
 from asgi_llm.pricing import format_usd
@@ -32,9 +35,7 @@ __all__ = ["CostedAnswer", "make_answer"]
 _DONE: Final = b"[DONE]\n\n"
 _EVENT_END: Final = b"\n\n"
 _MEDIA: Final = b"content-type"
-_MEDIA_LENGTH: Final = len(_MEDIA)
 _CODING: Final = b"content-encoding"
-_CODING_LENGTH: Final = len(_CODING)
 _JSON: Final = b"application/json"
 _MAX_TAIL: Final = _sse.MAX_EVENT_BYTES
 
@@ -89,21 +90,23 @@ class CostedAnswer(AnswerAccount):
 
     def send(self, message: Message) -> Awaitable[None]:
         """The ``send`` for the app."""
-        if self._room > 0 and type(message) is dict and self._passes(message):
+        # Some hosts have messages of another type.
+        fields = message if type(message) is dict else dict(message)
+        if self._room > 0 and self._passes(fields):
             return hand_on(self._send, message, None, self)
-        kind = message["type"]
-        if kind == "http.response.body":
-            if self._is_stream or self._left is not None or message.get("more_body", False):
+        kind = fields["type"]
+        if is_body(kind):
+            if self._is_stream or self._left is not None or fields.get("more_body"):
                 return self._send_part(message)
-            if not self._ended and not self._end_usual(message.get("body", b"")):
+            if not self._ended and not self._end_usual(fields.get("body", b"")):
                 return self._send_part(message)
             held = self._told_start()
             if held is None:
                 return hand_on(self._send, message, None, self)
             return hand_on(self._send, held, message, self)
-        if kind == "http.response.start":
-            message = self._start(message)
-            return DONE if self._held is not None else hand_on(self._send, message, None, self)
+        if is_start(kind):
+            fields = self._start(fields)
+            return DONE if self._held is not None else hand_on(self._send, fields, None, self)
         return self._send_other(message)
 
     def _passes(self, message: dict[str, Any]) -> bool:
@@ -214,7 +217,7 @@ class CostedAnswer(AnswerAccount):
         drain_seconds = self._meterage.drain_seconds
         return drain_seconds is None or now < self._left + drain_seconds
 
-    def _start(self, message: Message) -> Message:
+    def _start(self, message: dict[str, Any]) -> dict[str, Any]:
         status = self._status = message["status"]
         if status >= 300:
             return message
@@ -223,19 +226,12 @@ class CostedAnswer(AnswerAccount):
             # It may be one that can be gone through but once.
             given = list(given)
             message = {**message, "headers": given}
-        media, coding = b"", None
-        for name, value in given:
-            # Some apps write names as they like. Few are as long as these.
-            size = len(name)
-            if size == _MEDIA_LENGTH:
-                if name == _MEDIA or name.lower() == _MEDIA:
-                    media = value
-            elif size == _CODING_LENGTH and name.lower() == _CODING:
-                coding = value
+        # Some apps write names as they like.
+        media, coding = last_header(given, _MEDIA), last_header(given, _CODING)
         is_stream = is_json = False
         if coding is None or coding.lower() == b"identity":
             is_json = media == _JSON
-            if not is_json:
+            if not is_json and media is not None:
                 media = media.lower()
                 is_json = media.startswith(_JSON)
                 is_stream = not is_json and media.startswith(b"text/event-stream")
@@ -261,13 +257,13 @@ class CostedAnswer(AnswerAccount):
                 headers = [*headers, *_cost_header(cost)]
         return message if headers is given else {**message, "headers": headers}
 
-    def _told_start(self) -> Message | None:
+    def _told_start(self) -> dict[str, Any] | None:
         """The start, if it was held back, with the cost where that is known by now."""
         message = self._held
         if message is not None:
             self._held = None
             if self._cost_text:
-                told = with_header(message.get("headers", ()), b"x-cost", self._cost_text.encode())
+                told = with_header(message.get("headers", ()), b"x-cost", self._cost_text)
                 message = {**message, "headers": told}
         return message
 
@@ -361,7 +357,7 @@ def make_answer(
         is_plain: As there.
     """
     one = CostedAnswer.__new__(CostedAnswer)
-    one.id = new_row_id()
+    one.id = row_id()
     one.request_id = state.request_id
     one.seconds = seconds
     one.microseconds = to_microseconds(seconds)

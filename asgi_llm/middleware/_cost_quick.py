@@ -5,21 +5,27 @@ There is a source for C beside it, which does the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from time import time as wall
 from typing import Any, Final
 
+from asgi_llm._ids import draw_ids
 from asgi_llm.types import Usage
 
 __all__ = [
     "SLOTS",
     "find_choices",
     "has_any",
+    "is_body",
     "is_event",
     "is_standard",
+    "is_start",
     "is_text_alone",
+    "last_header",
     "monotonic",
+    "row_id",
     "slot_of",
     "small_int",
     "to_microseconds",
@@ -102,10 +108,48 @@ def slot_of(asker: object, model: str) -> int:
 
 
 def with_header(
-    headers: Iterable[tuple[bytes, bytes]], name: bytes, value: bytes
+    headers: Iterable[tuple[bytes, bytes]], name: bytes, value: str
 ) -> list[tuple[bytes, bytes]]:
-    """A new list, with a header at its end."""
-    return [*headers, (name, value)]
+    """A new list, with a header at its end whose value is in ASCII."""
+    return [*headers, (name, value.encode())]
+
+
+def last_header(headers: Sequence[Any], name: bytes) -> bytes | None:
+    """The value of the last header of that name; None: there is none.
+
+    Args:
+        headers: Pairs, as of an answer.
+        name: In small letters.
+    """
+    found = None
+    size = len(name)
+    for one, value in headers:
+        if len(one) == size and (one == name or one.lower() == name):
+            found = value
+    return found
+
+
+def is_start(kind: object) -> bool:
+    """Whether a message begins an answer."""
+    return kind == "http.response.start"
+
+
+def is_body(kind: object) -> bool:
+    """Whether a message is a part of the body of an answer."""
+    return kind == "http.response.body"
+
+
+_new_ids: list[str] = []
+
+# A forked process would give the same ids again.
+os.register_at_fork(after_in_child=_new_ids.clear)
+
+
+def row_id() -> str:
+    """An id that no other row has; see ``draw_ids``."""
+    if not _new_ids:
+        _new_ids.extend(draw_ids("row_"))
+    return _new_ids.pop()
 
 
 def is_text_alone(usage: Usage) -> bool:

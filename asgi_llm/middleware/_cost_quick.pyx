@@ -1,12 +1,21 @@
 # The source for C of the .py file beside it, where all is explained. Nobody imports it as Python.
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport (
+    PyBytes_AS_STRING,
+    PyBytes_CheckExact,
+    PyBytes_FromStringAndSize,
+    PyBytes_GET_SIZE,
+)
 from cpython.dict cimport PyDict_Next
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject, PyTypeObject, Py_TYPE
 from cpython.ref cimport Py_INCREF
 from cpython.set cimport PySet_Contains
 from libc.math cimport fabs, rint
-from libc.string cimport memchr, memcmp
+from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from libc.string cimport memchr, memcmp, memcpy
+
+import os
+from time import time_ns
 
 from asgi_llm.types import Usage
 
@@ -32,6 +41,10 @@ cdef extern from "<structmember.h>":
 
 cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow)
+    bint PyUnicode_IS_ASCII(object text)
+    void *PyUnicode_DATA(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    str PyUnicode_New(Py_ssize_t size, Py_UCS4 largest)
 
 cdef long long _MOST = 2147483647
 
@@ -52,7 +65,7 @@ cdef inline bint _is_default(const char *at, Py_ssize_t left) noexcept:
 cpdef bint is_standard(bytes body):
     cdef const char *begin = PyBytes_AS_STRING(body)
     cdef const char *end = begin + PyBytes_GET_SIZE(body)
-    # What is looked for has this letter at its sixth place, and few others in an answer have it.
+    # What is looked for has this letter at its fifth place, and few others in an answer have it.
     cdef const char *at = begin
     cdef const char *name
     cdef bint is_told = False
@@ -60,7 +73,7 @@ cpdef bint is_standard(bytes body):
         at = <const char *>memchr(at, c"v", end - at)
         if at == NULL:
             return end > begin
-        name = at - 5
+        name = at - 4
         at += 1
         if name < begin or memcmp(name, b'"serv', 5) != 0:
             continue
@@ -114,12 +127,12 @@ cpdef Py_ssize_t slot_of(object asker, str model):
     return ((<Py_ssize_t><void *>asker >> 4) ^ hash(model)) & 63
 
 
-cpdef list with_header(object headers, bytes name, bytes value):
+cpdef list with_header(object headers, bytes name, str value):
     cdef list old, new
     cdef object one
     cdef Py_ssize_t size, at
-    if type(headers) is not list:
-        return [*headers, (name, value)]
+    if type(headers) is not list or not PyUnicode_IS_ASCII(value):
+        return [*headers, (name, value.encode())]
     old = headers
     size = PyList_GET_SIZE(old)
     new = PyList_New(size + 1)
@@ -127,10 +140,106 @@ cpdef list with_header(object headers, bytes name, bytes value):
         one = <object>PyList_GET_ITEM(old, at)
         Py_INCREF(one)
         PyList_SET_ITEM(new, at, one)
-    one = (name, value)
+    one = (
+        name,
+        PyBytes_FromStringAndSize(<char *>PyUnicode_DATA(value), PyUnicode_GET_LENGTH(value)),
+    )
     Py_INCREF(one)
     PyList_SET_ITEM(new, size, one)
     return new
+
+
+cdef inline bint _is_name(const char *one, const char *name, Py_ssize_t size) noexcept:
+    cdef Py_ssize_t at
+    cdef char letter
+    for at in range(size):
+        letter = one[at]
+        if c"A" <= letter <= c"Z":
+            letter |= 32
+        if letter != name[at]:
+            return False
+    return True
+
+
+cpdef object last_header(object headers, bytes name):
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(name)
+    cdef const char *letters = PyBytes_AS_STRING(name)
+    cdef PyObject *pair
+    cdef PyObject *one
+    cdef object found = None
+    if type(headers) is list:
+        for at in range(PyList_GET_SIZE(<list>headers)):
+            pair = PyList_GET_ITEM(<list>headers, at)
+            if not PyTuple_CheckExact(<object>pair) or PyTuple_GET_SIZE(<tuple>pair) != 2:
+                break
+            one = PyTuple_GET_ITEM(<tuple>pair, 0)
+            if not PyBytes_CheckExact(<object>one):
+                break
+            if PyBytes_GET_SIZE(<bytes>one) == size and _is_name(
+                PyBytes_AS_STRING(<bytes>one), letters, size
+            ):
+                found = <object>PyTuple_GET_ITEM(<tuple>pair, 1)
+        else:
+            return found
+    found = None
+    for other, value in headers:
+        if len(other) == size and (other == name or other.lower() == name):
+            found = value
+    return found
+
+
+cdef inline bint _is(object kind, str name, Py_ssize_t size):
+    if type(kind) is not str or not PyUnicode_IS_ASCII(kind):
+        return kind == name
+    return PyUnicode_GET_LENGTH(kind) == size and (
+        memcmp(PyUnicode_DATA(kind), PyUnicode_DATA(name), size) == 0
+    )
+
+
+cpdef bint is_start(object kind):
+    return _is(kind, "http.response.start", 19)
+
+
+cpdef bint is_body(object kind):
+    return _is(kind, "http.response.body", 18)
+
+
+# What ``draw_ids`` says of them holds for these too.
+cdef Py_ssize_t _RANDOM_BYTES = 10
+cdef bytes _random = b""
+cdef Py_ssize_t _used = 0
+cdef bytes _time = b""
+
+
+def _forget():
+    global _random, _used
+    _random = b""
+    _used = 0
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+cpdef str row_id():
+    global _random, _used, _time
+    cdef const unsigned char *source
+    cdef char *letters
+    cdef Py_ssize_t at
+    cdef str made
+    if _used + _RANDOM_BYTES > PyBytes_GET_SIZE(_random):
+        _time = b"row_%012x" % (time_ns() // 1000000)
+        _random = os.urandom(_RANDOM_BYTES * 256)
+        _used = 0
+    source = <const unsigned char *>PyBytes_AS_STRING(_random) + _used
+    _used += _RANDOM_BYTES
+    made = PyUnicode_New(36, 127)
+    letters = <char *>PyUnicode_DATA(made)
+    memcpy(letters, PyBytes_AS_STRING(_time), 16)
+    letters += 16
+    for at in range(_RANDOM_BYTES):
+        letters[2 * at] = b"0123456789abcdef"[source[at] >> 4]
+        letters[2 * at + 1] = b"0123456789abcdef"[source[at] & 15]
+    return made
 
 
 cdef PyTypeObject *_usage_type = <PyTypeObject *>Usage

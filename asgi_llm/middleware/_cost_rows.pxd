@@ -15,6 +15,3 @@ cdef class Asked:
     cdef public object input_tokens
     cdef public bint is_plain
     cdef public bytes ids
-
-
-cpdef object new_row_id()

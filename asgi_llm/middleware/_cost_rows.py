@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import os
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 
-from asgi_llm._ids import draw_ids
 from asgi_llm.middleware._cost_budgets import BudgetPlan
 from asgi_llm.middleware._cost_kinds import Kind, Place
 from asgi_llm.pricing import Quantities
@@ -24,31 +22,17 @@ __all__ = [
     "Served",
     "make_intent",
     "make_row",
-    "new_row_id",
     "pack_entry",
 ]
 
 _NOT_YET: Final = Cost(amount_usd=None, unknown="no_usage")
 
 
-_new_ids: list[str] = []
-
-# A forked process would give the same ids again.
-os.register_at_fork(after_in_child=_new_ids.clear)
-
-
-def new_row_id() -> str:
-    """An id that no other row has."""
-    if not _new_ids:
-        _new_ids.extend(draw_ids("row_"))
-    return _new_ids.pop()
-
-
 class Asked:
     """One request, as far as its rows tell of it.
 
     Args:
-        id: Of its intent, and of its first row: ``new_row_id``.
+        id: Of its intent, and of its first row: ``row_id``.
         request_id: Our own.
         seconds: When it began, in Unix time.
         microseconds: The same as rows have it.
