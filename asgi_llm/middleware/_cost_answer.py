@@ -24,7 +24,12 @@ from asgi_llm.middleware._cost_quick import (
     with_header,
 )
 from asgi_llm.middleware._cost_sending import DONE, hand_on
-from asgi_llm.middleware._cost_usage import AnswerMeter, has_usage_event, usage_event
+from asgi_llm.middleware._cost_usage import (
+    AnswerMeter,
+    has_usage_event,
+    simple_events,
+    usage_event,
+)
 from asgi_llm.pricing import format_usd
 from asgi_llm.pricing.rows import ONE_REQUEST
 from asgi_llm.state import USAGE, State
@@ -280,6 +285,11 @@ class CostedAnswer(AnswerAccount):
     def _rewritten(self, chunk: bytes, more: bool) -> bytes:
         """What to send for ``chunk``; the very object where that is it."""
         data = self._tail + chunk if self._tail else chunk
+        simple = simple_events(data)
+        if simple is not None:
+            self._tail = b""
+            whole = b"".join([self._event(raw, raw[6:-2]) for raw in simple])
+            return chunk if whole == chunk else whole
         end = _sse.last_border(data)
         if not more:
             # The last event may lack its blank line.
@@ -289,22 +299,22 @@ class CostedAnswer(AnswerAccount):
             if len(self._tail) > _MAX_TAIL:
                 # No event of ours: it passes, and nothing is looked for any more.
                 rest, self._tail, self._watches = self._tail, b"", False
-        out = [raw for raw in map(self._event, _sse.split(data[:end])) if raw]
+        events = list(_sse.split(data[:end]))
         if rest:
             (last,) = _sse.Decoder().feed(rest + _EVENT_END)[:1] or (None,)
-            out.append(self._event((rest, last)))
+            events.append((rest, last))
+        out = [self._event(raw, None if one is None else one.data) for raw, one in events]
         whole = b"".join(out)
         return chunk if whole == chunk else whole
 
-    def _event(self, one: tuple[bytes, _sse.Event | None]) -> bytes:
-        """The bytes to send for an event."""
-        raw, event = one
-        if event is None:
+    def _event(self, raw: bytes, data: bytes | None) -> bytes:
+        """The bytes to send for an event, which has data or has none."""
+        if data is None:
             return raw
-        if event.done:
+        if data == b"[DONE]":
             self._done = True
         elif has_usage_event(raw):
-            usage = usage_event(event.data)
+            usage = usage_event(data)
             if usage is not None:
                 return b"" if self._hides else self._with_cost(raw, usage)
         return raw

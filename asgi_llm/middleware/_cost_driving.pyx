@@ -152,8 +152,10 @@ cdef class Drive:
 cpdef object drive(object app, object scope, CostedAnswer answer):
     cdef Drive one
     cdef object running
+    # As an object of Python, so that its method is the one that there is, and is not wrapped anew.
+    cdef object sender = answer
     try:
-        running = app(scope, answer.receive, answer.send)
+        running = app(scope, answer.receive, sender.send)
     except BaseException as error:
         return _failed(answer, error)
     if type(running) is not CoroutineType:

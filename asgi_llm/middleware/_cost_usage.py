@@ -14,7 +14,7 @@ from asgi_llm.types import Usage
 from asgi_llm.wire.tokens import TokenCounter
 from asgi_llm.wire.usage import usage_from_openai
 
-__all__ = ["AnswerMeter", "Said", "has_usage_event", "usage_event"]
+__all__ = ["AnswerMeter", "Said", "has_usage_event", "simple_events", "usage_event"]
 
 MAX_STREAM_BYTES: Final = 64 * 1024
 """How much of a stream is kept at most; what came before is told by what is kept."""
@@ -82,6 +82,22 @@ _event = msgspec.json.Decoder(_EventPeek).decode
 def has_usage_event(chunk: bytes) -> bool:
     """Whether ``chunk`` may hold the event with the usage of an OpenAI stream."""
     return _NO_CHOICES[0] in chunk or _NO_CHOICES[1] in chunk
+
+
+def simple_events(data: bytes) -> list[bytes] | None:
+    """The events of ``data``, where each is one line of data and a blank one, as most are.
+
+    They are what ``_sse.split`` gives, in a tenth of the time; None: there are others among them.
+    """
+    if b"\r" in data:
+        return None
+    lines = data.split(b"\n\n")
+    if lines.pop():
+        return None
+    for line in lines:
+        if not line.startswith(b"data: ") or b"\n" in line:
+            return None
+    return [line + b"\n\n" for line in lines]
 
 
 def usage_event(data: bytes) -> Usage | None:
