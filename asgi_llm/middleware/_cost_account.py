@@ -190,23 +190,22 @@ class AnswerAccount(Asked):
         now = meterage.clock() if meterage.has_own_clock else monotonic()
         latency = now - self._begun
         first: float | None = latency if self._first is None else self._first - self._begun
-        attempts = state.get(ATTEMPTS)
+        attempts, kind = state.get(ATTEMPTS), self.kind
         if attempts:
             attempt = attempts[0]
             if len(attempts) > 1 or attempt.status != 200 or attempt.error_code is not None:
                 return False
-            provider, model, latency = attempt.provider, attempt.model, attempt.duration_seconds
+            place = kind.first
+            if attempt.model != place.model or attempt.provider != place.provider:
+                place = kind.place(attempt.provider, attempt.model)
+            latency = attempt.duration_seconds
             first = first or attempt.time_to_first_byte_seconds
         else:
             # As a rule an attempt is noted when it is over: this is the one.
             made = state.get(DEPLOYMENT)
             if made is None or (attempts is None and state.get(OPERATION) is None):
                 return False
-            provider, model = made.provider, made.model
-        kind = self.kind
-        place = kind.first
-        if model != place.model or provider != place.provider:
-            place = kind.place(provider, model)
+            place = kind.place_made(made)
         if not place.since <= self.seconds < place.until:
             place.renew(self.seconds)
         rates = place.rates

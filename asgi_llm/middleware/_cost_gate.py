@@ -57,10 +57,11 @@ class Gate:
 
     def take_in(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Awaitable[Any]:
         """What has to be awaited for a request to be answered by ``app``."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        fields = scope if type(scope) is dict else dict(scope)
+        if fields["type"] != "http" or fields["method"] != "POST":
             return app(scope, receive, send)
-        path: str = scope["path"]
-        if path not in self._paths or scope.get("root_path"):
+        path: str = fields["path"]
+        if path not in self._paths or fields.get("root_path"):
             path = route_path(scope)
             if path not in self._paths:
                 return app(scope, receive, send)

@@ -28,6 +28,8 @@ cdef class Kind:
     cdef public object tags
     cdef public object resolved
     cdef public Place first
+    cdef public object made
+    cdef public Place made_place
     cdef public object own
     cdef public object plan
     cdef public bint spends
@@ -43,6 +45,8 @@ cdef class Kind:
 
     cpdef object renew(self, double seconds)
     cpdef Place place(self, provider, model)
+    @cython.locals(place=Place)
+    cpdef Place place_made(self, made)
 
 
 cdef class Kinds:

@@ -14,7 +14,7 @@ from asgi_llm.middleware._cost_request import NO_TAGS, OPERATIONS, read_tags
 from asgi_llm.pricing import CompiledPrice
 from asgi_llm.pricing.compiled import TextRates
 from asgi_llm.stores._journal_rows import ONE_ROW, pack_result, pack_shared
-from asgi_llm.types import BudgetRule, Cost, Document, PriceSource, Principal, Usage
+from asgi_llm.types import BudgetRule, Cost, Deployment, Document, PriceSource, Principal, Usage
 
 __all__ = ["Kind", "Kinds", "Place"]
 
@@ -103,6 +103,8 @@ class Kind:
         tags: Of the request and of its caller.
         resolved: Where it may be served.
         first: The first of these.
+        made: Where the last usual call was served, as the state has it.
+        made_place: The place of that.
         own: Budgets of the caller's own, as they were last.
         plan: The budgets that it spends from, with these.
         spends: Whether there are any.
@@ -125,6 +127,8 @@ class Kind:
         "first",
         "is_chat",
         "is_small",
+        "made",
+        "made_place",
         "model",
         "most",
         "most_input",
@@ -170,6 +174,8 @@ class Kind:
         self._places: dict[tuple[str | None, str | None], Place] = {}
         target = self.resolved.priced[0].target
         self.first = self.place(target.provider, target.model)
+        self.made: Deployment | None = None
+        self.made_place = self.first
 
     def renew(self, seconds: float) -> None:
         """Find ``most`` at a Unix time."""
@@ -193,6 +199,15 @@ class Kind:
                 self._places.clear()
             self._places[provider, model] = found
         return found
+
+    def place_made(self, made: Deployment) -> Place:
+        """The place of a deployment, which is the very object of the last call as a rule."""
+        if made is not self.made:
+            place = self.first
+            if made.model != place.model or made.provider != place.provider:
+                place = self.place(made.provider, made.model)
+            self.made, self.made_place = made, place
+        return self.made_place
 
     def _shared(self, provider: str | None, model: str | None) -> bytes:
         principal = self.principal

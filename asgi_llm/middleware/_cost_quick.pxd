@@ -8,6 +8,7 @@ cpdef list with_header(object headers, bytes name, str value)
 cpdef bint is_text_alone(object usage)
 cpdef double monotonic()
 cpdef double wall()
+cpdef long long with_margin(long long tokens, double margin)
 cpdef long long to_microseconds(double seconds) except? -1
 cpdef object last_header(object headers, bytes name)
 cpdef bint is_start(object kind)

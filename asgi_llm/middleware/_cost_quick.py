@@ -31,6 +31,7 @@ __all__ = [
     "to_microseconds",
     "wall",
     "with_header",
+    "with_margin",
 ]
 
 SLOTS: Final = 64
@@ -167,6 +168,11 @@ def is_text_alone(usage: Usage) -> bool:
             or usage.estimated
         )
     )
+
+
+def with_margin(tokens: int, margin: float) -> int:
+    """The next number above tokens taken so many times; both are below 2**31."""
+    return int(tokens * margin) + 1
 
 
 def to_microseconds(seconds: float) -> int:

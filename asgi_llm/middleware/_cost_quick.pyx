@@ -319,6 +319,10 @@ cpdef double wall():
     return now.tv_sec + now.tv_nsec * 1e-9
 
 
+cpdef long long with_margin(long long tokens, double margin):
+    return <long long>(tokens * margin) + 1
+
+
 cpdef long long to_microseconds(double seconds) except? -1:
     cdef double rounded = rint(seconds * 1000000)
     if not fabs(rounded) < 9e18:

@@ -1,6 +1,6 @@
 cimport cython
 from asgi_llm.middleware._cost_kinds cimport Kind
-from asgi_llm.middleware._cost_quick cimport has_any, small_int
+from asgi_llm.middleware._cost_quick cimport has_any, small_int, with_margin
 from asgi_llm.wire.tokens cimport estimate_messages
 
 

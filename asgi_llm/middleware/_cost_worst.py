@@ -9,7 +9,7 @@ from typing import Final
 from asgi_llm.errors import BudgetExceededError, InvalidRequestError
 from asgi_llm.middleware._cost_kinds import Kind
 from asgi_llm.middleware._cost_prices import Pricer
-from asgi_llm.middleware._cost_quick import has_any, small_int
+from asgi_llm.middleware._cost_quick import has_any, small_int, with_margin
 from asgi_llm.middleware._cost_request import (
     MAX_COST_FIELD,
     MAX_COST_HEADER,
@@ -139,7 +139,7 @@ class WorstCase:
             return -1
         if not kind.since <= seconds < kind.until:
             kind.renew(seconds)
-        reserved = int(tokens * self._margin) + 1
+        reserved = with_margin(tokens, self._margin)
         if kind.is_small and reserved <= MAX_TOKENS:
             return kind.most_input * reserved + kind.most_output * output + kind.most_request
         most = kind.most

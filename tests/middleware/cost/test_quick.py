@@ -27,13 +27,20 @@ from asgi_llm.middleware._cost_quick import (
     to_microseconds,
     wall,
     with_header,
+    with_margin,
 )
 from asgi_llm.types import Usage
 
 ANSWERS = st.lists(
     st.sampled_from(
         [
-            *(b'"service_tier"', b'"service_tie', b'"server_tool_use', b'"server_tool_us', b'"serv'),
+            *(
+                b'"service_tier"',
+                b'"service_tie',
+                b'"server_tool_use',
+                b'"server_tool_us',
+                b'"serv',
+            ),
             *(b':"default"', b': "default"', b":null", b": null", b":  null", b':"flex"', b":"),
             *(b"v", b"\0", b'"x"', b"default", b"null"),
         ]
@@ -95,7 +102,15 @@ def test_a_document_has_any_of_some_fields_or_none(document: Any, names: frozens
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        *((0, 0), (7, 7), (2**31 - 1, 2**31 - 1), (2**31, -1), (2**80, -1), (-1, -1), (-(2**80), -1)),
+        *(
+            (0, 0),
+            (7, 7),
+            (2**31 - 1, 2**31 - 1),
+            (2**31, -1),
+            (2**80, -1),
+            (-1, -1),
+            (-(2**80), -1),
+        ),
         *((True, -1), (7.0, -1), ("7", -1), (None, -1)),
     ],
 )
@@ -226,3 +241,9 @@ def test_the_time_is_that_of_the_system() -> None:
     """Of both clocks."""
     assert time.monotonic() <= monotonic() <= time.monotonic()
     assert abs(time.time() - wall()) < 5
+
+
+@given(st.integers(0, 2**31), st.floats(1, 100))
+def test_a_margin_is_rounded_up(tokens: int, margin: float) -> None:
+    """To the next number, also from a whole one."""
+    assert int(tokens * margin) + 1 == with_margin(tokens, margin)

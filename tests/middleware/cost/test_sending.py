@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import types
 from collections.abc import Generator
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from starlette.types import Send
 
 from asgi_llm.middleware._cost_sending import DONE, hand_on
 
@@ -62,7 +64,7 @@ class Sent:
 async def test_both_are_sent_in_turn(waits: int, then: Any) -> None:
     """Whether the host has to be waited for or not."""
     send = Sent(waits=waits)
-    assert await hand_on(send, FIRST, then, Left()) is None
+    await hand_on(send, FIRST, then, Left())
     assert [FIRST, SECOND][: 1 + (then is not None)] == send.messages
 
 
@@ -81,11 +83,10 @@ async def test_it_may_be_a_task() -> None:
         send = Sent(waits=waits)
         one = hand_on(send, FIRST, SECOND, Left())
         assert asyncio.iscoroutine(one)
-        assert await asyncio.create_task(one) is None
+        await asyncio.create_task(one)
         assert [FIRST, SECOND] == send.messages
     assert asyncio.iscoroutine(DONE)
-    task: asyncio.Task[None] = asyncio.create_task(DONE)  # type: ignore[arg-type]
-    assert await task is None
+    await asyncio.create_task(DONE)
     await DONE
 
 
@@ -103,7 +104,8 @@ async def test_an_error_of_a_host_whose_client_has_left_is_no_error_to_who_goes_
 @pytest.mark.parametrize("waits", [0, 2])
 @pytest.mark.parametrize("fails_at", [0, 1])
 @pytest.mark.parametrize(
-    ("error", "asked"), [(OSError, 1), (ConnectionResetError, 1), (ValueError, 0), (KeyboardInterrupt, 0)]
+    ("error", "asked"),
+    [(OSError, 1), (ConnectionResetError, 1), (ValueError, 0), (KeyboardInterrupt, 0)],
 )
 async def test_an_error_is_raised_as_it_was(
     error: type[BaseException], asked: int, waits: int, fails_at: int
@@ -155,11 +157,11 @@ async def test_whatever_can_be_awaited_may_come_of_a_send() -> None:
         sent.append(message)
 
     await hand_on(later, FIRST, SECOND, Left())
-    await hand_on(lambda message: Awaited(), FIRST, None, Left())  # type: ignore[arg-type,return-value]
-    await hand_on(old, FIRST, SECOND, Left())  # type: ignore[arg-type]
+    await hand_on(lambda message: Awaited(), FIRST, None, Left())
+    await hand_on(old, FIRST, SECOND, Left())
     assert 5 == len(sent)
     with pytest.raises(TypeError, match="await"):
-        await hand_on(lambda message: 7, FIRST, None, Left())  # type: ignore[arg-type,return-value]
+        await hand_on(cast("Send", lambda message: 7), FIRST, None, Left())
 
 
 async def test_who_is_cancelled_while_the_host_waits_ends_with_it() -> None:
@@ -193,10 +195,8 @@ async def test_a_host_that_takes_no_notice_of_a_cancellation_gets_the_rest() -> 
 
     async def send(message: Any) -> None:
         begun.set()
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60 if not sent else 0)
-        except asyncio.CancelledError:
-            pass
         sent.append(message["type"])
 
     task = asyncio.ensure_future(hand_on(send, FIRST, SECOND, Left()))
