@@ -39,16 +39,14 @@ cdef class AnswerAccount(Asked):
     cdef bint _told
 
     cdef bint _end_at_once(self, outcome) except -1
-    @cython.locals(
-        meterage=Meterage,
-        state=State,
-        books=Books,
-        kind=Kind,
-        place=Place,
-        bill=TextBill,
-        now=double,
-    )
+    @cython.locals(meterage=Meterage, state=State, books=Books)
     cdef bint _end_usual(self, chunk) except -1
+    @cython.locals(meter=AnswerMeter, state=State)
+    cdef bint _end_stream(self, outcome) except -1
+    @cython.locals(
+        meterage=Meterage, state=State, kind=Kind, place=Place, bill=TextBill, now=double
+    )
+    cdef bint _close_text(self, usage) except -1
     cdef AnswerMeter _keeper(self)
     cdef object _note_over(self)
     cdef object _hit(self)

@@ -83,6 +83,9 @@ class Meterage:
 _Used = tuple[Usage | None, str | None, Quantities]
 """What an answer took: tokens, at which service tier, and what is paid for beside tokens."""
 
+_STANDARD: Final = (None, "default")
+"""Service tiers that make no difference."""
+
 _NOTHING_USED: Final[_Used] = (None, None, ONE_REQUEST)
 
 
@@ -187,6 +190,31 @@ class AnswerAccount(Asked):
         # Some servers have bytes of another type.
         if type(chunk) is not bytes or not is_standard(chunk) or not is_text_alone(usage):
             return False
+        return self._close_text(usage)
+
+    def _end_stream(self, outcome: Outcome) -> bool:
+        """``_end_usual`` for a whole stream."""
+        meter, state, usage = self._meter, self._state, self._state.get(USAGE)
+        if (
+            usage is None
+            or meter is None
+            or outcome is not Outcome.COMPLETE
+            or not self._is_stream
+            or self._status != 200
+            or not self.is_plain
+            or not self._meterage.books.takes_usual
+            or state.get(FAILURE) is not None
+            or self._hit() is not None
+            or not is_text_alone(usage)
+            or meter.service_tier() not in _STANDARD
+            or meter.error_code() is not None
+        ):
+            return False
+        return self._close_text(usage)
+
+    def _close_text(self, usage: Usage) -> bool:
+        """Note a usual answer, unless its attempts or its price are unusual."""
+        meterage, state = self._meterage, self._state
         now = meterage.clock() if meterage.has_own_clock else monotonic()
         latency = now - self._begun
         first: float | None = latency if self._first is None else self._first - self._begun
@@ -214,17 +242,20 @@ class AnswerAccount(Asked):
         self._ended = True
         if self._over is not None:
             self._note_over()
+        self._room = 0
         bill = TextBill(rates, place.source, usage.input_uncached, usage.output_text)
         if self._held is not None:
             self._cost_text = bill.text()
         state.defer(COST, bill)
-        books.close_usual(self, place, usage, bill, bill.amount, self._lease, latency, first)
+        meterage.books.close_usual(
+            self, place, usage, bill, bill.amount, self._lease, latency, first
+        )
         return True
 
     async def _end(self, outcome: Outcome) -> None:
         """Note the request. Not left undone by a cancellation."""
         self._keeper()
-        if not self._end_at_once(outcome):
+        if not self._end_stream(outcome) and not self._end_at_once(outcome):
             self._note_over()
             await finish(self._close(outcome))
 

@@ -1,5 +1,6 @@
 cpdef bint is_standard(bytes body)
 cpdef Py_ssize_t find_choices(bytes chunk, Py_ssize_t at)
+cpdef bint tells_tier(bytes data)
 cpdef bint is_event(bytes chunk)
 cpdef bint has_any(dict document, frozenset names)
 cpdef long long small_int(object value)

@@ -28,6 +28,7 @@ __all__ = [
     "row_id",
     "slot_of",
     "small_int",
+    "tells_tier",
     "to_microseconds",
     "wall",
     "with_header",
@@ -91,6 +92,11 @@ def find_choices(chunk: bytes, at: int) -> int:
     if chunk.rfind(_EMPTY_LIST) >= 0:
         return -1
     return max(0, chunk.find(_CHOICES))
+
+
+def tells_tier(data: bytes) -> bool:
+    """Whether an answer says anything of a service tier."""
+    return data.rfind(_TIER) >= 0
 
 
 def has_any(document: dict[str, Any], names: frozenset[str]) -> bool:

@@ -99,9 +99,39 @@ cpdef Py_ssize_t find_choices(bytes chunk, Py_ssize_t at):
         and memchr(begin, c"\n", max(size - 2, 0)) == NULL
     ):
         return at
-    if chunk.rfind(b"[]") >= 0:
-        return -1
-    return max(<Py_ssize_t>0, <Py_ssize_t>chunk.find(b'"choices":[{'))
+    # Each event has few brackets.
+    cdef const char *end = begin + size
+    cdef const char *bracket = begin
+    cdef Py_ssize_t found = -1
+    while True:
+        bracket = <const char *>memchr(bracket, c"[", end - bracket)
+        if bracket == NULL:
+            return max(found, 0)
+        if end - bracket >= 2:
+            if bracket[1] == c"]":
+                return -1
+            if (
+                found < 0
+                and bracket - begin >= 10
+                and memcmp(bracket - 10, b'"choices":[{', 12) == 0
+            ):
+                found = bracket - 10 - begin
+        bracket += 1
+
+
+cpdef bint tells_tier(bytes data):
+    cdef const char *begin = PyBytes_AS_STRING(data)
+    cdef const char *end = begin + PyBytes_GET_SIZE(data)
+    cdef const char *at = begin
+    cdef const char *name
+    while True:
+        at = <const char *>memchr(at, c"v", end - at)
+        if at == NULL:
+            return False
+        name = at - 4
+        at += 1
+        if name >= begin and end - name >= 14 and memcmp(name, b'"service_tier"', 14) == 0:
+            return True
 
 
 cpdef bint has_any(dict document, frozenset names):

@@ -1,4 +1,4 @@
-cimport cython
+from asgi_llm.middleware._cost_quick cimport tells_tier
 
 
 cdef class AnswerMeter:

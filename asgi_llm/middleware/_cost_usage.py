@@ -10,9 +10,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from asgi_llm import _sse
+from asgi_llm.middleware._cost_quick import tells_tier
 from asgi_llm.types import Usage
 from asgi_llm.wire.tokens import TokenCounter
-from asgi_llm.wire.usage import usage_from_openai
+from asgi_llm.wire.usage import PlainUsage, usage_from_openai
 
 __all__ = ["AnswerMeter", "Said", "has_usage_event", "simple_events", "usage_event"]
 
@@ -73,6 +74,12 @@ class _EventPeek(msgspec.Struct, gc=False):
     usage: Any = None
 
 
+class _PlainEvent(msgspec.Struct, gc=False):
+    choices: list[Any]
+    usage: PlainUsage
+
+
+_plain_event = msgspec.json.Decoder(_PlainEvent).decode
 _peek = msgspec.json.Decoder(_Peek).decode
 _choices = msgspec.json.Decoder(_Choices).decode
 _error = msgspec.json.Decoder(_Error).decode
@@ -102,6 +109,15 @@ def simple_events(data: bytes) -> list[bytes] | None:
 
 def usage_event(data: bytes) -> Usage | None:
     """The usage of the event that a stream has for it alone; None: it is another event."""
+    try:
+        plain = _plain_event(data)
+    except _UNREADABLE:
+        # Most are as plain as that; what is not is read in full.
+        pass
+    else:
+        said = None if plain.choices else plain.usage.to_usage()
+        if said is not None:
+            return said
     try:
         event = _event(data)
     except _UNREADABLE:
@@ -218,7 +234,7 @@ class AnswerMeter:
 
     def _tier_in_stream(self) -> str | None:
         for data in (b"".join(self.parts), self._usage):
-            end = len(data)
+            end = len(data) if tells_tier(data) else 0
             while (at := data.rfind(_TIER, 0, end)) >= 0:
                 # The event that it stands in; all of them, where their borders are others.
                 end = max(0, data.rfind(_BORDER, 0, at))

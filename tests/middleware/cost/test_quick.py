@@ -24,6 +24,7 @@ from asgi_llm.middleware._cost_quick import (
     row_id,
     slot_of,
     small_int,
+    tells_tier,
     to_microseconds,
     wall,
     with_header,
@@ -69,6 +70,12 @@ def test_an_answer_is_standard_that_tells_of_one_usual_tier_and_no_searches(body
 def test_an_event_that_is_an_object_ends_with_one(chunk: bytes) -> None:
     """And with a blank line."""
     assert chunk.endswith(b"}\n\n") is is_event(chunk)
+
+
+@given(ANSWERS)
+def test_an_answer_tells_of_a_tier_or_does_not(body: bytes) -> None:
+    """By the name of the field."""
+    assert (b'"service_tier"' in body) is tells_tier(body)
 
 
 PIECES = st.lists(
