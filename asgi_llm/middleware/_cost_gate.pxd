@@ -15,5 +15,5 @@ cdef class Gate:
     cdef object _unusual
     cdef object _refuse
 
-    @cython.locals(fields=dict, state=State, headers=dict, length=bytes, answer=CostedAnswer)
+    @cython.locals(fields=dict, state=State, headers=dict, answer=CostedAnswer)
     cpdef object take_in(self, app, scope, receive, send)

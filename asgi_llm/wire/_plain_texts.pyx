@@ -8,7 +8,6 @@ cdef extern from "Python.h":
     bint PyUnicode_IS_ASCII(PyObject *text)
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject *text)
     bint PyDict_CheckExact(PyObject *value)
-    int PyUnicode_READY(PyObject *text) except -1
 
 cdef str _CONTENT = "content"
 
@@ -26,7 +25,6 @@ cpdef Py_ssize_t measure_texts(object messages):
         text = PyDict_GetItemWithError(<dict>message, _CONTENT)
         if text == NULL or not PyUnicode_CheckExact(text):
             return -1
-        PyUnicode_READY(text)
         if not PyUnicode_IS_ASCII(text):
             return -1
         size += PyUnicode_GET_LENGTH(text)
