@@ -1,5 +1,6 @@
 cimport cython
 from asgi_llm.middleware._cost_kinds cimport Kind
+from asgi_llm.stores._journal_short cimport ShortCall
 
 
 @cython.final
@@ -16,7 +17,7 @@ cdef class Asked:
     cdef public bint streamed
     cdef public object input_tokens
     cdef public bint is_plain
-    cdef public bytes ids
+    cdef public ShortCall call
 
 
 cpdef object new_row_id()

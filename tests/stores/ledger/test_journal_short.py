@@ -17,7 +17,6 @@ from asgi_llm.stores._journal_format import (
     SPAN_BYTES,
     encode_rows,
     pack,
-    pack_ids,
 )
 from asgi_llm.stores._journal_lane import lanes_of, segment_path, segments_of
 from asgi_llm.stores._journal_writer import Sync
@@ -204,27 +203,6 @@ def test_the_format_before_is_read(tmp_path: Path) -> None:
     assert make_row("a") == rows[0]
     assert [("a", "complete"), ("b", "unknown_after_crash")] == outcomes(rows)
     assert [] == list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("row", "request_id"),
-    [
-        ("row_1", f"req_{1:032x}"),
-        (f"row_{1:032x}", "of the client"),
-        (f"row_{1:032x}", ""),
-        ("ü" * 36, f"req_{1:032x}"),
-        (f"row_{1:032x}", "é" + "a" * 35),
-    ],
-)
-def test_ids_of_other_forms_are_told(row: str, request_id: str) -> None:
-    """They have no short form, and whoever asks gives them in the long one."""
-    assert b"" == pack_ids(row, request_id)
-
-
-def test_ids_that_are_no_text_are_told() -> None:
-    """By the error that long forms know as well."""
-    with pytest.raises(ValueError):
-        pack_ids("\ud800" * 36, "a" * 36)
 
 
 def test_what_no_short_record_holds_is_written_in_full(tmp_path: Path) -> None:
