@@ -10,6 +10,7 @@ from asgi_llm.pricing._pico cimport format_pico, price_pico
 cdef class TextBill:
     cdef object _rates
     cdef object _source
+    cdef bint _is_whole
     cdef readonly object tokens_in
     cdef readonly object tokens_out
     cdef readonly object amount

@@ -25,7 +25,7 @@ class TextBill:
         amount: What they cost, in pico-USD; a part of one counts as one.
     """
 
-    __slots__ = ("_rates", "_source", "amount", "tokens_in", "tokens_out")
+    __slots__ = ("_is_whole", "_rates", "_source", "amount", "tokens_in", "tokens_out")
 
     def __init__(
         self, rates: TextRates, source: PriceSource | None, tokens_in: int, tokens_out: int
@@ -40,6 +40,7 @@ class TextBill:
         self.tokens_in = tokens_in
         self.tokens_out = tokens_out
         pico = rates.pico
+        self._is_whole = pico is not None
         if pico is None:
             self.amount = to_pico(price_text(rates.usd, tokens_in, tokens_out)[0])
         else:
@@ -47,7 +48,7 @@ class TextBill:
 
     def text(self) -> str:
         """The amount in USD, in full."""
-        if self._rates.pico is None:
+        if not self._is_whole:
             return format_usd(price_text(self._rates.usd, self.tokens_in, self.tokens_out)[0])
         return format_pico(self.amount)
 

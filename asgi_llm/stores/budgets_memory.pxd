@@ -53,17 +53,21 @@ cdef class MemoryBudgets:
     cdef long long _latest
     cdef dict _accounts
 
-    @cython.locals(account=_Account, now="long long", deadline=double, held=Py_ssize_t)
+    @cython.locals(
+        account=_Account, now="long long", deadline=double, held=Py_ssize_t, every=tuple
+    )
     cpdef bint hold_at_once(
         self, object demands, object amount, object lease, double lease_seconds=*
     ) except -1
-    @cython.locals(account=_Account, now="long long", uses=list)
+    @cython.locals(account=_Account, now="long long", every=tuple)
     cpdef object settle_at_once(self, object demands, object lease, object actual, bint tells=*)
     @cython.locals(account=_Account)
     cdef object _take_back(self, object demands, object lease)
     @cython.locals(seconds=double, now="long long")
     cdef long long _now(self) except -1
     cdef _Account _known(self, object demand, object now)
+    @cython.locals(account=_Account)
+    cdef _Account _find(self, object demand, long long now)
     @cython.locals(account=_Account)
     cdef _Account _account(self, object demand, long long now)
     cdef object _make_room(self, long long now)

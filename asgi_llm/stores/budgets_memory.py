@@ -262,19 +262,19 @@ class MemoryBudgets:
         """
         now = self._now()
         deadline = now + lease_seconds * 1e6
-        known = self._accounts
-        for held, demand in enumerate(demands):
-            account = known.get(demand.key)
-            if account is None or now >= account.end or now >= account.next_lapse:
+        every = tuple(demands)
+        for held, demand in enumerate(every):
+            account = self._find(demand, now)
+            if account is None:
                 try:
                     account = self._account(demand, now)
                 except StoreError:
-                    self._take_back(demands[:held], lease)
+                    self._take_back(every[:held], lease)
                     raise
             if account.demand is not demand:
                 account.heed(demand)
             if not account.keep(lease, amount, deadline):
-                self._take_back(demands[:held], lease)
+                self._take_back(every[:held], lease)
                 return False
         return True
 
@@ -324,19 +324,21 @@ class MemoryBudgets:
             StoreError: As for ``settle``.
         """
         now = self._now()
-        known = self._accounts
-        uses: list[BudgetUse] | None = [] if tells else None
-        for demand in demands:
-            account = known.get(demand.key)
-            if account is None or now >= account.end or now >= account.next_lapse:
-                account = self._account(demand, now)
-            if uses is None:
+        every = tuple(demands)
+        if not tells:
+            for demand in every:
+                account = self._find(demand, now)
+                if account is None:
+                    account = self._account(demand, now)
                 account.settle(lease, actual)
-            else:
-                before = account.total()
-                account.settle(lease, actual)
-                uses.append(BudgetUse(before, account.total()))
-        return () if uses is None else tuple(uses)
+            return ()
+        uses = []
+        for demand in every:
+            account = self._account(demand, now)
+            before = account.total()
+            account.settle(lease, actual)
+            uses.append(BudgetUse(before, account.total()))
+        return tuple(uses)
 
     async def spent(self, demands: Sequence[BudgetDemand]) -> tuple[BudgetStatus, ...]:
         """How ``demands`` stand now."""
@@ -358,6 +360,13 @@ class MemoryBudgets:
         if account is None:
             return _Account(demand, now)
         account.advance(demand.rule, now)
+        return account
+
+    def _find(self, demand: BudgetDemand, now: int) -> _Account | None:
+        """The account as it is; None: it is to be made, or brought up to date."""
+        account = self._accounts.get(demand.key)
+        if account is None or now >= account.end or now >= account.next_lapse:
+            return None
         return account
 
     def _account(self, demand: BudgetDemand, now: int) -> _Account:

@@ -12,12 +12,8 @@ cdef long long _forks
 cdef class FileJournal:
     cdef object __weakref__
     cdef public object folder
-    cdef object _worker
-    cdef object _max_segment_bytes
-    cdef object _fsync
-    cdef object _fsync_interval_seconds
+    cdef object _lanes
     cdef public object on_full
-    cdef object _map_segments
     cdef object _max_unwritten_rows
     cdef object _clock
     cdef object _listener

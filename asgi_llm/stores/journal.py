@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Final, Literal
 from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores._clock import read_clock
 from asgi_llm.stores._journal_abandoned import AbandonedLane, take_over
+from asgi_llm.stores._journal_batch import JournalBatch
 from asgi_llm.stores._journal_format import (
     INTENT,
     MAX_RECORD_BYTES,
@@ -28,6 +28,7 @@ from asgi_llm.stores._journal_format import (
     short_rows,
 )
 from asgi_llm.stores._journal_lane import START, Position, read_batch
+from asgi_llm.stores._journal_options import LaneOptions
 from asgi_llm.stores._journal_short import ShortCall
 from asgi_llm.stores._journal_sync import GroupSync
 from asgi_llm.stores._journal_waiting import WaitingOutcome, WaitingOutcomes
@@ -40,8 +41,6 @@ __all__ = ["FileJournal", "JournalBatch"]
 
 logger = logging.getLogger(__name__)
 
-_WORKER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SMALLEST_SEGMENT: Final = 4096
 _MOST_BYTES: Final = MAX_RECORD_BYTES - 1024
 
 # How often this process has come out of a fork: to ask for its id would be a call into the kernel.
@@ -54,25 +53,6 @@ def _note_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_note_fork)
-
-
-class JournalBatch:
-    """Rows of the journal that are to be recorded, and what to acknowledge then."""
-
-    __slots__ = ("_end", "_waiting", "_writer", "rows")
-
-    def __init__(
-        self,
-        rows: list[LedgerRow],
-        *,
-        writer: LaneWriter | None = None,
-        end: Position | None = None,
-        waiting: Sequence[WaitingOutcome] = (),
-    ) -> None:
-        self.rows = rows
-        self._writer = writer
-        self._end = end
-        self._waiting = waiting
 
 
 class FileJournal:
@@ -121,35 +101,24 @@ class FileJournal:
         max_unwritten_rows: int = 10_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if _WORKER.fullmatch(worker) is None:
-            raise ConfigurationError(
-                "worker must be 1 to 64 letters, digits, _ and -", param="worker"
-            )
-        if max_segment_bytes < _SMALLEST_SEGMENT:
-            raise ConfigurationError(
-                f"max_segment_bytes must be at least {_SMALLEST_SEGMENT}", param="max_segment_bytes"
-            )
-        if fsync not in ("always", "group", "never"):
-            raise ConfigurationError("fsync must be always, group or never", param="fsync")
-        if not (0 < fsync_interval_seconds <= 60):
-            raise ConfigurationError(
-                "fsync_interval_seconds must be above 0 and at most 60",
-                param="fsync_interval_seconds",
-            )
+        self._lanes = LaneOptions(
+            folder=Path(folder),
+            worker=worker,
+            max_segment_bytes=max_segment_bytes,
+            fsync=fsync,
+            fsync_interval_seconds=fsync_interval_seconds,
+            map_segments=map_segments,
+        )
+        self._lanes.check()
         if on_full not in ("deny", "allow"):
             raise ConfigurationError("on_full must be deny or allow", param="on_full")
         if max_unwritten_rows < 1:
             raise ConfigurationError(
                 "max_unwritten_rows must be at least 1", param="max_unwritten_rows"
             )
-        self.folder = Path(folder)
-        self._worker = worker
-        self._max_segment_bytes = max_segment_bytes
-        self._fsync: Sync = fsync
-        self._fsync_interval_seconds = fsync_interval_seconds
+        self.folder = self._lanes.folder
         self.on_full: Literal["deny", "allow"] = on_full
         """As given; may be changed."""
-        self._map_segments = map_segments
         self._max_unwritten_rows = max_unwritten_rows
         self._clock = clock
         self._listener: Callable[[], None] | None = None
@@ -387,21 +356,7 @@ class FileJournal:
 
     def _lane(self) -> LaneWriter:
         if self._writer is None:
-            group = GroupSync(self._fsync_interval_seconds) if self._fsync == "group" else None
-            try:
-                self._writer = LaneWriter(
-                    self.folder,
-                    self._worker,
-                    max_segment_bytes=self._max_segment_bytes,
-                    maps=self._map_segments,
-                    sync=self._fsync,
-                    group=group,
-                )
-            except OSError:
-                if group is not None:
-                    group.close()
-                raise
-            self._group = group
+            self._writer, self._group = self._lanes.begin()
         return self._writer
 
     def _leave_to_parent(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from pathlib import Path
 
 import msgspec
@@ -306,6 +307,37 @@ def test_outcomes_that_wait_in_memory_are_written_first(tmp_path: Path) -> None:
     assert (0, 4) == (journal.unwritten_rows, journal.pending_rows)
     assert rows == drain(journal)
     journal.close()
+
+
+def test_threads_write_one_lane(tmp_path: Path) -> None:
+    """Whoever writes in between, or reads: each row is there, whole and once."""
+    journal = FileJournal(tmp_path, max_segment_bytes=16384, fsync="never")
+    rows = [make_short(number) for number in range(1200)]
+    got: list[LedgerRow] = []
+    errors: list[BaseException] = []
+
+    def write(mine: list[LedgerRow]) -> None:
+        try:
+            for place, row in enumerate(mine):
+                intend(journal, row)
+                if place % 7:
+                    settle(journal, row)
+                else:
+                    journal.settle((row,), intent=row.id)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(rows[part::4],)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        got += drain(journal, 50)
+    got += drain(journal, 50)
+    assert [] == errors
+    assert rows == sorted(got, key=lambda row: row.id)
+    assert (0, 0) == (journal.pending_rows, journal.open_intents)
+    journal.close()
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_unknown_rows_are_estimates(tmp_path: Path) -> None:
