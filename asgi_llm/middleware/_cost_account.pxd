@@ -1,5 +1,5 @@
 cimport cython
-from asgi_llm.middleware._cost_bill cimport TextBill
+from asgi_llm.middleware._cost_bill cimport TextBill, make_bill
 from asgi_llm.middleware._cost_books cimport Books
 from asgi_llm.middleware._cost_kinds cimport Kind, Place
 from asgi_llm.middleware._cost_quick cimport is_standard, is_text_alone, monotonic

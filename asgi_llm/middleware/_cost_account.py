@@ -10,7 +10,7 @@ from typing import Any, Final
 from starlette.types import Send
 
 from asgi_llm._tasks import finish
-from asgi_llm.middleware._cost_bill import TextBill
+from asgi_llm.middleware._cost_bill import make_bill
 from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_entries import make_entries, sum_costs
 from asgi_llm.middleware._cost_prices import Pricer
@@ -243,7 +243,7 @@ class AnswerAccount(Asked):
         if self._over is not None:
             self._note_over()
         self._room = 0
-        bill = TextBill(rates, place.source, usage.input_uncached, usage.output_text)
+        bill = make_bill(rates, place.source, usage.input_uncached, usage.output_text)
         if self._held is not None:
             self._cost_text = bill.text()
         state.defer(COST, bill)

@@ -377,7 +377,7 @@ def make_answer(
     one.streamed = document.get("stream") is True
     one.input_tokens = tokens
     one.is_plain = is_plain
-    one.ids = b""
+    one.call = None
     one._meterage = meterage
     one._send = send
     one._state = state

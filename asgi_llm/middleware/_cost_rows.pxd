@@ -1,5 +1,6 @@
 cimport cython
 from asgi_llm.middleware._cost_kinds cimport Kind
+from asgi_llm.stores._journal_short cimport ShortCall
 
 
 @cython.no_gc
@@ -14,4 +15,4 @@ cdef class Asked:
     cdef public bint streamed
     cdef public object input_tokens
     cdef public bint is_plain
-    cdef public bytes ids
+    cdef public ShortCall call

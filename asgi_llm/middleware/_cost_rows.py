@@ -12,6 +12,7 @@ from asgi_llm.middleware._cost_budgets import BudgetPlan
 from asgi_llm.middleware._cost_kinds import Kind, Place
 from asgi_llm.pricing import Quantities
 from asgi_llm.stores._journal_rows import encode_own, pack_result
+from asgi_llm.stores._journal_short import ShortCall
 from asgi_llm.stores.ledger import LedgerRow, RowOutcome
 from asgi_llm.types import Cost, Document, Outcome, Usage
 
@@ -44,14 +45,13 @@ class Asked:
         is_plain: Whether it is a chat of texts, and what it costs depends on nothing else.
 
     Attributes:
-        ids: Both ids as the journal on disk has them; empty until they are there, or where they
-            are not ours.
+        call: What its short records have for their own; None where it has none.
     """
 
     __slots__ = (
+        "call",
         "document",
         "id",
-        "ids",
         "input_tokens",
         "is_plain",
         "kind",
@@ -85,7 +85,7 @@ class Asked:
         self.streamed = streamed
         self.input_tokens = input_tokens
         self.is_plain = is_plain
-        self.ids = b""
+        self.call: ShortCall | None = None
 
     @property
     def at(self) -> datetime.datetime:

@@ -15,7 +15,7 @@ from asgi_llm.errors import InternalError
 from asgi_llm.middleware.cost import CostMiddleware
 from asgi_llm.pricing import PriceTable
 from asgi_llm.state import ATTEMPTS, CACHE_STATUS, DEPLOYMENT, FAILURE, OPERATION, USAGE, State
-from asgi_llm.stores._journal_lane import unknown_row
+from asgi_llm.stores._journal_abandoned import unknown_row
 from asgi_llm.stores.budgets import BudgetDecision, BudgetRule, demand_of, to_pico
 from asgi_llm.stores.budgets_memory import MemoryBudgets
 from asgi_llm.stores.journal import FileJournal
