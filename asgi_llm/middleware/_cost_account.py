@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from msgspec.structs import astuple
-from starlette.types import Message, Send
+from starlette.types import Send
 
 from asgi_llm._tasks import finish
-from asgi_llm.middleware._cost_bill import TextBill
+from asgi_llm.middleware._cost_bill import make_bill
 from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_entries import make_entries, sum_costs
 from asgi_llm.middleware._cost_prices import Pricer
+from asgi_llm.middleware._cost_quick import is_standard, is_text_alone, monotonic
 from asgi_llm.middleware._cost_rows import Asked, Entry, Served
-from asgi_llm.middleware._cost_usage import AnswerMeter, is_standard
+from asgi_llm.middleware._cost_usage import AnswerMeter
 from asgi_llm.pricing import Quantities, format_usd, read_quantities
 from asgi_llm.pricing.rows import ONE_REQUEST
 from asgi_llm.state import (
@@ -45,9 +46,20 @@ class Meterage:
         tells: Whether clients are told what they cost.
         drain_seconds: How long an answer goes on without its client: 0 is not at all, None to its
             end.
+
+    Attributes:
+        has_own_clock: Whether ``clock`` is another than that of the system.
     """
 
-    __slots__ = ("books", "clock", "counter", "drain_seconds", "pricer", "tells")
+    __slots__ = (
+        "books",
+        "clock",
+        "counter",
+        "drain_seconds",
+        "has_own_clock",
+        "pricer",
+        "tells",
+    )
 
     def __init__(
         self,
@@ -63,6 +75,7 @@ class Meterage:
         self.books = books
         self.counter = counter
         self.clock = clock
+        self.has_own_clock = clock is not time.monotonic
         self.tells = tells
         self.drain_seconds = drain_seconds
 
@@ -70,25 +83,20 @@ class Meterage:
 _Used = tuple[Usage | None, str | None, Quantities]
 """What an answer took: tokens, at which service tier, and what is paid for beside tokens."""
 
+_STANDARD: Final = (None, "default")
+"""Service tiers that make no difference."""
+
 _NOTHING_USED: Final[_Used] = (None, None, ONE_REQUEST)
 
 
-class AnswerAccount:
-    """What is known of one answer, and what is made of that when it is over.
+class AnswerAccount(Asked):
+    """A request, what is known of its answer, and what is made of that when it is over.
 
-    Args:
-        meterage: What all answers share.
-        send: The client's.
-        state: Of the request.
-        asked: The request.
-        lease: Its reservation; empty where it has none.
-        hides_usage: Whether the usage of a stream was asked for on our own account.
-        told_usage: Whether the client asked for it.
+    It is made by ``make_answer``, which sets all that is declared here. (One object in place of two
+    or three, for each that is made in a request costs as much as what is done with it.)
     """
 
-    # Looked up several times in each request, which takes a fraction of the time in a slot.
     __slots__ = (
-        "_asked",
         "_begun",
         "_cost_text",
         "_ended",
@@ -109,35 +117,30 @@ class AnswerAccount:
         "_told",
     )
 
-    def __init__(
-        self,
-        meterage: Meterage,
-        send: Send,
-        state: State,
-        asked: Asked,
-        lease: str,
-        hides_usage: bool,
-        told_usage: bool,
-    ) -> None:
-        self._meterage = meterage
-        self._send = send
-        self._state = state
-        self._asked = asked
-        self._lease = lease
-        self._hides = hides_usage
-        self._told = told_usage
-        self._begun = meterage.clock()
-        self._first: float | None = None
-        self._left: float | None = None
-        self._status: int | None = None
-        self._meter: AnswerMeter | None = None
-        self._held: Message | None = None
-        # As the client is told it, once it is known.
-        self._cost_text = ""
-        self._is_stream = self._is_json = self._ended = False
-        self._over: asyncio.Future[None] | None = None
-        # How much of a stream may pass without another look; 0 while there is something to look at.
-        self._room = 0
+    _begun: float
+    # As the client is told it, once it is known.
+    _cost_text: str
+    _ended: bool
+    _first: float | None
+    _held: dict[str, Any] | None
+    # Whether the usage of a stream was asked for on our own account.
+    _hides: bool
+    _is_json: bool
+    _is_stream: bool
+    # The reservation; empty where there is none.
+    _lease: str
+    _left: float | None
+    _meter: AnswerMeter | None
+    _meterage: Meterage
+    _over: asyncio.Future[None] | None
+    # How much of a stream may pass without another look; 0 while there is something to look at.
+    _room: int
+    # The client's.
+    _send: Send
+    _state: State
+    _status: int | None
+    # Whether the client asked for the usage of a stream.
+    _told: bool
 
     def _end_at_once(self, outcome: Outcome) -> bool:
         """``_end`` without a wait; False: nothing was done, for something has to be waited for."""
@@ -150,7 +153,7 @@ class AnswerAccount:
             return False
         self._note_over()
         entries, cost = self._noted(outcome, cached, used)
-        books.close_at_once(self._asked, entries, cost, self._lease)
+        books.close_at_once(self, entries, cost, self._lease)
         return True
 
     def _end_usual(self, chunk: bytes) -> bool:
@@ -165,17 +168,16 @@ class AnswerAccount:
         Returns:
             False where something is unusual, and nothing was done.
         """
-        asked, meterage = self._asked, self._meterage
+        meterage, state = self._meterage, self._state
         books = meterage.books
-        values = self._state.values
-        usage = values.get(USAGE)
+        usage = state.get(USAGE)
         if (
             usage is None
             or not self._is_json
             or self._status != 200
-            or not asked.is_plain
+            or not self.is_plain
             or not books.takes_usual
-            or values.get(FAILURE) is not None
+            or state.get(FAILURE) is not None
             # A start that is held back is that of a JSON answer that no cache had.
             or (self._held is None and (meterage.tells or self._hit() is not None))
         ):
@@ -186,49 +188,74 @@ class AnswerAccount:
                 return False
             chunk = kept
         # Some servers have bytes of another type.
-        if type(chunk) is not bytes or not is_standard(chunk):
+        if type(chunk) is not bytes or not is_standard(chunk) or not is_text_alone(usage):
             return False
-        latency = meterage.clock() - self._begun
-        first = latency if self._first is None else self._first - self._begun
-        attempts = values.get(ATTEMPTS)
+        return self._close_text(usage)
+
+    def _end_stream(self, outcome: Outcome) -> bool:
+        """``_end_usual`` for a whole stream."""
+        meter, state, usage = self._meter, self._state, self._state.get(USAGE)
+        if (
+            usage is None
+            or meter is None
+            or outcome is not Outcome.COMPLETE
+            or not self._is_stream
+            or self._status != 200
+            or not self.is_plain
+            or not self._meterage.books.takes_usual
+            or state.get(FAILURE) is not None
+            or self._hit() is not None
+            or not is_text_alone(usage)
+            or meter.service_tier() not in _STANDARD
+            or meter.error_code() is not None
+        ):
+            return False
+        return self._close_text(usage)
+
+    def _close_text(self, usage: Usage) -> bool:
+        """Note a usual answer, unless its attempts or its price are unusual."""
+        meterage, state = self._meterage, self._state
+        now = meterage.clock() if meterage.has_own_clock else monotonic()
+        latency = now - self._begun
+        first: float | None = latency if self._first is None else self._first - self._begun
+        attempts, kind = state.get(ATTEMPTS), self.kind
         if attempts:
             attempt = attempts[0]
             if len(attempts) > 1 or attempt.status != 200 or attempt.error_code is not None:
                 return False
-            provider, model, latency = attempt.provider, attempt.model, attempt.duration_seconds
+            place = kind.first
+            if attempt.model != place.model or attempt.provider != place.provider:
+                place = kind.place(attempt.provider, attempt.model)
+            latency = attempt.duration_seconds
             first = first or attempt.time_to_first_byte_seconds
         else:
             # As a rule an attempt is noted when it is over: this is the one.
-            made = values.get(DEPLOYMENT)
-            if made is None or (attempts is None and values.get(OPERATION) is None):
+            made = state.get(DEPLOYMENT)
+            if made is None or (attempts is None and state.get(OPERATION) is None):
                 return False
-            provider, model = made.provider, made.model
-        place = asked.kind.first
-        if model != place.model or provider != place.provider:
-            place = asked.kind.place(provider, model)
-        if not place.since <= asked.seconds < place.until:
-            place.renew(asked.seconds)
+            place = kind.place_made(made)
+        if not place.since <= self.seconds < place.until:
+            place.renew(self.seconds)
         rates = place.rates
-        counts = astuple(usage)
-        tokens_in, cached, in_5m, in_1h, heard, tokens_out, thought, spoken, guessed = counts
-        if rates is None or tokens_in <= 0 or tokens_out <= 0:
-            return False
-        if cached or in_5m or in_1h or heard or thought or spoken or guessed:
+        if rates is None:
             return False
         self._ended = True
         if self._over is not None:
             self._note_over()
-        bill = TextBill(rates, place.source, tokens_in, tokens_out)
+        self._room = 0
+        bill = make_bill(rates, place.source, usage.input_uncached, usage.output_text)
         if self._held is not None:
             self._cost_text = bill.text()
-        self._state.defer(COST, bill)
-        books.close_usual(asked, place, usage, bill, bill.amount, self._lease, latency, first)
+        state.defer(COST, bill)
+        meterage.books.close_usual(
+            self, place, usage, bill, bill.amount, self._lease, latency, first
+        )
         return True
 
     async def _end(self, outcome: Outcome) -> None:
         """Note the request. Not left undone by a cancellation."""
         self._keeper()
-        if not self._end_at_once(outcome):
+        if not self._end_stream(outcome) and not self._end_at_once(outcome):
             self._note_over()
             await finish(self._close(outcome))
 
@@ -236,7 +263,7 @@ class AnswerAccount:
         cached = self._hit()
         used = self._used(outcome, cached) or await self._counted()
         entries, cost = self._noted(outcome, cached, used)
-        await self._meterage.books.close(self._asked, entries, cost, self._lease)
+        await self._meterage.books.close(self, entries, cost, self._lease)
 
     def _keeper(self) -> AnswerMeter | None:
         """What keeps the answer, made when it is first needed; None: there is nothing to keep."""
@@ -274,7 +301,7 @@ class AnswerAccount:
             attempts = ()
         if attempts is not None and cached is None:
             attempts = self._with_own(attempts, served)
-        entries = make_entries(self._asked, served, self._meterage.pricer, attempts, cached)
+        entries = make_entries(self, served, self._meterage.pricer, attempts, cached)
         cost = sum_costs(entries)
         state.set(COST, cost)
         if self._held is not None and cost.amount_usd is not None:
@@ -312,11 +339,11 @@ class AnswerAccount:
                 if self._status is not None or outcome is not Outcome.DISCONNECTED:
                     return _NOTHING_USED
                 # Whoever left before the answer began may have been heard all the same.
-                usage = Usage(input_uncached=self._asked.input_tokens, estimated=True)
+                usage = Usage(input_uncached=self.input_tokens, estimated=True)
             return usage, None, ONE_REQUEST
         if usage is None:
             usage, service_tier = meter.said()
-            if usage is None and self._asked.kind.by_tokens:
+            if usage is None and self.kind.by_tokens:
                 return None
         else:
             service_tier = meter.service_tier()
@@ -324,36 +351,35 @@ class AnswerAccount:
 
     async def _counted(self) -> _Used:
         """What an answer took that does not say it."""
-        asked, meter = self._asked, self._meter
+        meter = self._meter
         if meter is None:
             return _NOTHING_USED
         counter = self._meterage.counter
-        usage = await meter.count(counter, asked.kind.model, asked.input_tokens)
+        usage = await meter.count(counter, self.kind.model, self.input_tokens)
         return self._used_of(meter, usage, meter.service_tier())
 
     def _used_of(self, meter: AnswerMeter, usage: Usage | None, service_tier: str | None) -> _Used:
-        asked = self._asked
         if service_tier is None:
-            wanted = asked.document.get("service_tier")
+            wanted = self.document.get("service_tier")
             service_tier = wanted if isinstance(wanted, str) else None
         quantities = ONE_REQUEST
-        if not asked.kind.by_tokens or meter.has_searches():
+        if not self.kind.by_tokens or meter.has_searches():
             quantities = self._quantities(meter)
         return usage, service_tier, quantities
 
     def _quantities(self, meter: AnswerMeter | None) -> Quantities:
-        return read_quantities(self._asked.document, None if meter is None else meter.document())
+        return read_quantities(self.document, None if meter is None else meter.document())
 
     def _priced(
         self, usage: Usage | None, quantities: Quantities, service_tier: str | None = None
     ) -> Cost:
         deployment = self._state.get(DEPLOYMENT)
-        kind = self._asked.kind
+        kind = self.kind
         place = kind.first
         if deployment is not None:
             place = kind.place(deployment.provider, deployment.model)
         return self._meterage.pricer.cost(
-            place.price, usage, self._asked.seconds, service_tier, quantities
+            place.price, usage, self.seconds, service_tier, quantities
         )
 
     def _hit(self) -> CacheReport | None:

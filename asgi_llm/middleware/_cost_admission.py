@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -13,12 +14,12 @@ from asgi_llm._body import BufferedBody
 from asgi_llm.errors import InvalidRequestError, StoreError
 from asgi_llm.middleware._budget_calls import BudgetCalls
 from asgi_llm.middleware._cost_account import Meterage
-from asgi_llm.middleware._cost_answer import CostedAnswer
+from asgi_llm.middleware._cost_answer import CostedAnswer, make_answer
 from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_budgets import BudgetPlan, RefusalStatus, refusal
 from asgi_llm.middleware._cost_kinds import Kinds
+from asgi_llm.middleware._cost_quick import wall
 from asgi_llm.middleware._cost_request import MAX_COST_FIELD, wants_usage
-from asgi_llm.middleware._cost_rows import Asked, new_row_id
 from asgi_llm.middleware._cost_worst import WorstCase
 from asgi_llm.middleware._limit_plan import model_of
 from asgi_llm.middleware._model_access import UPLOAD_PATHS, is_upload
@@ -53,6 +54,7 @@ class Admission:
         "_calls",
         "_deny",
         "_enforce",
+        "_has_own_clock",
         "_kinds",
         "_memory",
         "_meterage",
@@ -85,6 +87,7 @@ class Admission:
         self._deny = deny
         self._refusal_status: RefusalStatus = refusal_status
         self._wall_clock = wall_clock
+        self._has_own_clock = wall_clock is not time.time
         self.refusals = 0
 
     def admit_at_once(
@@ -113,64 +116,75 @@ class Admission:
             return None
         if type(document) is not dict:
             return None
-        answer = self._admit_known(send, state, path, document)
-        if answer is not None:
-            answer.take(BufferedBody(data, receive))
-        return answer
+        return self._admit_known(receive, send, state, path, data, document)
 
     def _admit_known(
-        self, send: Send, state: State, path: str, document: Document
+        self,
+        receive: Receive,
+        send: Send,
+        state: State,
+        path: str,
+        data: bytes,
+        document: Document,
     ) -> CostedAnswer | None:
-        asker, model = state.get(PRINCIPAL), document.get("model")
-        if type(model) is not str or "metadata" in document:
+        model = document.get("model")
+        if type(model) is not str:
             return None
-        kind = self._kinds.settled(asker, path, model)
-        if kind is None or kind.plan is None:
+        kind = self._kinds.settled(state.get(PRINCIPAL), path, model)
+        plan = None if kind is None else kind.plan
+        if kind is None or plan is None:
             return None
-        streamed = told = document.get("stream") is True
-        if streamed and path in _STREAMED_WITH_USAGE:
+        tokens = self._worst.count_plain(state.headers, kind, document)
+        if tokens < 0 or "metadata" in document:
+            return None
+        told = False
+        if document.get("stream") is True and path in _STREAMED_WITH_USAGE:
             if not wants_usage(document):
                 return None
-        else:
-            told = False
-        plan, memory = kind.plan, self._memory
+            told = True
+        memory = self._memory
         if kind.spends and memory is None:
             return None
-        seconds = self._wall_clock()
-        tokens = self._worst.count_plain(state.headers, kind, document)
+        seconds = self._wall_clock() if self._has_own_clock else wall()
         amount = self._worst.amount_of(kind, document, tokens, seconds)
         if amount < 0:
             return None
-        row_id = new_row_id()
-        asked = Asked(
-            row_id,
-            state.request_id,
+        body = BufferedBody.__new__(BufferedBody)
+        body.data = data
+        body._receive = receive
+        body._given = False
+        answer = make_answer(
+            self._meterage,
+            body.receive,
+            send,
+            state,
             seconds,
-            round(seconds * 1_000_000),
             kind,
             plan,
             document,
-            streamed,
             tokens,
             True,
         )
         lease = ""
         if kind.spends and memory is not None:
-            lease = row_id
+            lease = answer.id
             try:
                 held = memory.hold_at_once(plan.demands, amount, lease)
             except StoreError:
                 held = False
             if not held:
                 return None
+            answer.reserve(lease)
         try:
-            self._books.intend(asked)
+            self._books.intend(answer)
         except StoreError as error:
             if self._deny and self._enforce:
                 if lease:
-                    self._books.settle_at_once(asked, lease, 0)
+                    self._books.settle_at_once(answer, lease, 0)
                 raise _not_written() from error
-        return CostedAnswer(self._meterage, send, state, asked, lease, False, told)
+        if told:
+            answer.expect_usage(True, False)
+        return answer
 
     async def admit(
         self,
@@ -191,22 +205,22 @@ class Admission:
         seconds = self._wall_clock()
         tokens = self._worst.count_plain(state.headers, kind, document)
         amount = self._worst.amount_of(kind, document, tokens, seconds)
-        asked = Asked(
-            new_row_id(),
-            state.request_id,
+        answer = make_answer(
+            self._meterage,
+            body.receive,
+            send,
+            state,
             seconds,
-            round(seconds * 1_000_000),
             kind,
             plan,
             document,
-            document.get("stream") is True,
             tokens,
             amount >= 0,
         )
         if amount < 0:
-            amount, document = await self._worst.find(state, asked)
+            amount, document = await self._worst.find(state, answer)
         told = hides = False
-        if asked.streamed and not is_form and path in _STREAMED_WITH_USAGE:
+        if answer.streamed and not is_form and path in _STREAMED_WITH_USAGE:
             told = wants_usage(document)
             if not told:
                 hides = True
@@ -215,24 +229,24 @@ class Admission:
                 document = {**document, "stream_options": {**given, "include_usage": True}}
         if MAX_COST_FIELD in document:
             document = {name: value for name, value in document.items() if name != MAX_COST_FIELD}
-        if document is not asked.document:
-            asked.document = document
+        if document is not answer.document:
+            answer.document = document
             if not is_form:
                 scope = body.replace(scope, _json.encode(document))
         lease = ""
         if plan.demands:
-            lease = asked.id
+            lease = answer.id
             await self._reserve(plan, amount, lease)
         try:
-            self._books.intend(asked)
+            self._books.intend(answer)
         except StoreError as error:
             if self._deny and self._enforce:
                 await self._release(plan, lease)
                 raise _not_written() from error
         if lease and self._memory is None:
             self._calls.hold(lease, plan.demands)
-        answer = CostedAnswer(self._meterage, send, state, asked, lease, hides, told)
-        answer.take(body)
+        answer.reserve(lease)
+        answer.expect_usage(told, hides)
         return scope, answer
 
     async def _reserve(self, plan: BudgetPlan, amount: int, lease: str) -> None:

@@ -1,5 +1,6 @@
 cimport cython
-from asgi_llm.pricing._money cimport format_pico, price_text
+from asgi_llm.pricing._money cimport price_text
+from asgi_llm.pricing._pico cimport format_pico, price_pico
 
 
 # It holds nothing that could hold it.
@@ -9,9 +10,15 @@ from asgi_llm.pricing._money cimport format_pico, price_text
 cdef class TextBill:
     cdef object _rates
     cdef object _source
-    cdef object _tokens_in
-    cdef object _tokens_out
+    cdef bint _is_whole
+    cdef readonly object tokens_in
+    cdef readonly object tokens_out
     cdef readonly object amount
 
     @cython.locals(pico=tuple)
+    cdef _begin(self, object rates, object source, object tokens_in, object tokens_out)
     cpdef str text(self)
+
+
+@cython.locals(bill=TextBill)
+cpdef TextBill make_bill(object rates, object source, object tokens_in, object tokens_out)

@@ -21,9 +21,10 @@ from asgi_llm.middleware._cost_rows import (
     pack_entry,
 )
 from asgi_llm.pricing.compiled import sum_exactly
-from asgi_llm.stores._journal_format import pack_ids
-from asgi_llm.stores._journal_rows import PackedJournal, encode_own, join_rows
+from asgi_llm.stores._journal_rows import PackedJournal, join_rows
+from asgi_llm.stores._journal_short import ShortCall, new_call
 from asgi_llm.stores.budgets import BudgetUse, to_pico
+from asgi_llm.stores.journal import FileJournal
 from asgi_llm.stores.ledger import Journal, Ledger, LedgerRow
 from asgi_llm.types import Cost, Usage
 
@@ -65,6 +66,8 @@ class Books:
         self._journal = journal
         # Such a journal gets bytes, so that no row is made that nobody reads.
         self._packed: PackedJournal | None = journal if isinstance(journal, PackedJournal) else None
+        # Our own is known to C.
+        self._file = journal if type(journal) is FileJournal else None
         self._ledger = None if journal is not None else ledger
         self._calls = calls
         self._memory = calls.memory
@@ -91,37 +94,28 @@ class Books:
         """
         if self._journal is None:
             return
+        head = asked.kind.first.head
+        if head and self._packed is not None:
+            asked.call = call = new_call(
+                asked.id, asked.request_id, asked.microseconds, asked.streamed, asked.input_tokens
+            )
+            if self._file is not None and self._file.write_intent(call, head, INTENT_ENDING):
+                return
+        self._intend(self._journal, asked, head)
+
+    def _intend(self, journal: Journal, asked: Asked, head: bytes) -> None:
         try:
-            head = asked.kind.first.head
-            if head and self._packed is not None:
+            if self._packed is not None and asked.call is not None:
                 try:
-                    self._intend_packed(self._packed, asked, head)
+                    self._packed.intend_short(asked.call, head, INTENT_ENDING)
                     return
                 except (ValueError, OverflowError):
                     # Out of all bounds; rows that are objects are brought into them.
                     pass
-            self._journal.intend(make_row(asked, make_intent(asked)))
+            journal.intend(make_row(asked, make_intent(asked)))
         except StoreError as error:
             self._note("the journal", error)
             raise
-
-    def _intend_packed(self, packed: PackedJournal, asked: Asked, head: bytes) -> None:
-        """Note it without a row that nobody reads."""
-        asked.ids = ids = pack_ids(asked.id, asked.request_id)
-        if ids:
-            packed.intend_short(
-                asked.id,
-                ids,
-                asked.microseconds,
-                asked.streamed,
-                asked.input_tokens,
-                head,
-                INTENT_ENDING,
-            )
-            return
-        names = asked.id, asked.request_id
-        own = encode_own((*names, asked.microseconds, asked.streamed, asked.input_tokens, 0))
-        packed.intend_packed(asked.id, head + own + INTENT_ENDING)
 
     async def close(self, asked: Asked, entries: Sequence[Entry], cost: Cost, lease: str) -> None:
         """Note what came of a request, and settle it with its budgets."""
@@ -158,61 +152,54 @@ class Books:
             asked: The request.
             place: Where it was served, brought up to date, with rates of text.
             usage: Tokens of text in and of text out, and no others.
-            bill: What they cost.
+            bill: What they cost; has the same counts.
             amount: The same in pico-USD.
             lease: Its reservation; empty where it has none.
             latency_seconds: As in ``Entry``.
             first_seconds: As in ``Entry``.
         """
         if self._packed is not None:
-            try:
-                if asked.ids:
-                    self._packed.settle_short(
-                        asked.id,
-                        asked.ids,
-                        asked.microseconds,
-                        asked.streamed,
-                        usage.input_uncached,
-                        usage.output_text,
-                        latency_seconds,
-                        first_seconds,
-                        place.head,
-                        place.ending,
-                    )
-                else:
-                    own = (
-                        asked.id,
-                        asked.request_id,
-                        asked.microseconds,
-                        asked.streamed,
-                        usage.input_uncached,
-                        usage.output_text,
-                        latency_seconds,
-                        first_seconds,
-                    )
-                    row = place.head + encode_own(own) + place.ending
-                    self._packed.settle_packed(row, 1, intent=asked.id)
-            except (ValueError, OverflowError):
-                times = latency_seconds, first_seconds
-                entry = Entry(asked.id, 1, place, usage, bill(), "complete", 200, None, *times)
-                self._settle(self._packed, asked, (entry,))
-            except StoreError as error:
-                self._note("the journal", error)
+            call = asked.call
+            if call is None:
+                # Its intent was none of the usual place.
+                call = new_call(asked.id, asked.request_id, asked.microseconds, asked.streamed, 0)
+            call.tokens_in = bill.tokens_in
+            call.tokens_out = bill.tokens_out
+            call.latency_seconds = latency_seconds
+            call.first_seconds = first_seconds
+            file = self._file
+            if file is None or not file.write_outcome(call, place.head, place.ending):
+                self._close_usual(asked, call, place, usage, bill)
         if lease:
             self.settle_at_once(asked, lease, amount)
+
+    def _close_usual(
+        self, asked: Asked, call: ShortCall, place: Place, usage: Usage, bill: TextBill
+    ) -> None:
+        packed = self._packed
+        if packed is None:
+            return
+        try:
+            packed.settle_short(call, place.head, place.ending)
+        except (ValueError, OverflowError):
+            times = call.latency_seconds, call.first_seconds
+            entry = Entry(asked.id, 1, place, usage, bill(), "complete", 200, None, *times)
+            self._settle(packed, asked, (entry,))
+        except StoreError as error:
+            self._note("the journal", error)
 
     def settle_at_once(self, asked: Asked, lease: str, amount: int) -> None:
         """Settle a request with its budgets, where these are in the memory of this process."""
         plan = asked.plan
-        memory = self._memory
+        memory, tells = self._memory, plan.tells
         if memory is None:
             raise TypeError("this store may have to be waited for")
         try:
-            uses = memory.settle_at_once(plan.demands, lease, amount, plan.tells)
+            uses = memory.settle_at_once(plan.demands, lease, amount, tells)
         except StoreError as error:
             self._calls.defer(plan, lease, amount, error)
         else:
-            if plan.tells:
+            if tells:
                 self._told(asked, uses)
 
     def _told(self, asked: Asked, uses: Sequence[BudgetUse] | None) -> None:

@@ -1,4 +1,8 @@
 cimport cython
+from asgi_llm._body cimport ArrivingBody, take_body
+from asgi_llm.middleware._cost_admission cimport Admission
+from asgi_llm.middleware._cost_answer cimport CostedAnswer
+from asgi_llm.middleware._cost_driving cimport drive
 from asgi_llm.state cimport State
 
 
@@ -6,8 +10,10 @@ from asgi_llm.state cimport State
 cdef class Gate:
     cdef frozenset _paths
     cdef object _max_body_bytes
-    cdef object _body_timeout
     cdef Py_ssize_t _sure_digits
+    cdef Admission _admission
+    cdef object _unusual
+    cdef object _refuse
 
-    cpdef object path_of(self, scope)
-    cpdef object read(self, scope, State state, receive)
+    @cython.locals(fields=dict, state=State, headers=dict, answer=CostedAnswer)
+    cpdef object take_in(self, app, scope, receive, send)

@@ -1,3 +1,7 @@
+cimport cython
+from asgi_llm.middleware._cost_quick cimport slot_of
+
+
 cdef class Place:
     cdef public object provider
     cdef public object model
@@ -16,25 +20,33 @@ cdef class Place:
 cdef class Kind:
     cdef public object asker
     cdef public object principal
-    cdef public object path
+    cdef public str path
     cdef public object operation
     cdef public bint by_tokens
     cdef public bint is_chat
-    cdef public object model
+    cdef public str model
     cdef public object tags
     cdef public object resolved
     cdef public Place first
+    cdef public object made
+    cdef public Place made_place
     cdef public object own
     cdef public object plan
     cdef public bint spends
     cdef public double since
     cdef public double until
     cdef public tuple most
+    cdef public long long most_input
+    cdef public long long most_output
+    cdef public long long most_request
+    cdef public bint is_small
     cdef object _pricer
     cdef dict _places
 
     cpdef object renew(self, double seconds)
     cpdef Place place(self, provider, model)
+    @cython.locals(place=Place)
+    cpdef Place place_made(self, made)
 
 
 cdef class Kinds:
@@ -43,6 +55,8 @@ cdef class Kinds:
     cdef object _tag_names
     cdef bint _has_own
     cdef dict _kinds
+    cdef list _recent
 
-    cpdef Kind settled(self, asker, path, model)
+    @cython.locals(kind=Kind, slot=Py_ssize_t)
+    cpdef Kind settled(self, asker, str path, str model)
     cpdef Kind _make(self, asker, path, model, document)

@@ -9,11 +9,12 @@ from typing import Final
 from asgi_llm._semconv import Operation
 from asgi_llm.middleware._cost_budgets import BudgetPlan, BudgetPlanner
 from asgi_llm.middleware._cost_prices import Pricer
+from asgi_llm.middleware._cost_quick import SLOTS, slot_of
 from asgi_llm.middleware._cost_request import NO_TAGS, OPERATIONS, read_tags
 from asgi_llm.pricing import CompiledPrice
 from asgi_llm.pricing.compiled import TextRates
 from asgi_llm.stores._journal_rows import ONE_ROW, pack_result, pack_shared
-from asgi_llm.types import BudgetRule, Cost, Document, PriceSource, Principal, Usage
+from asgi_llm.types import BudgetRule, Cost, Deployment, Document, PriceSource, Principal, Usage
 
 __all__ = ["Kind", "Kinds", "Place"]
 
@@ -21,6 +22,7 @@ _MAX_KINDS: Final = 4096
 _BY_TOKENS: Final = frozenset(("chat", "text_completion", "embeddings", "moderation"))
 _CHATS: Final = frozenset(("/v1/chat/completions", "/v1/messages"))
 _MAX_PLACES: Final = 64
+_SMALL: Final = 10**9
 _NOBODY: Final = Principal()
 _NO_USAGE: Final = Usage()
 
@@ -101,6 +103,8 @@ class Kind:
         tags: Of the request and of its caller.
         resolved: Where it may be served.
         first: The first of these.
+        made: Where the last usual call was served, as the state has it.
+        made_place: The place of that.
         own: Budgets of the caller's own, as they were last.
         plan: The budgets that it spends from, with these.
         spends: Whether there are any.
@@ -108,6 +112,11 @@ class Kind:
         until: To when it holds.
         most: The most that text costs, in pico-USD: a token of the input, one of the output, and
             the request as such; None where that depends on more, or is not known.
+        most_input: The first of these, where ``is_small``.
+        most_output: The second.
+        most_request: The third.
+        is_small: Whether these are there, and what they make with two numbers of 31 bits has less
+            than 64.
     """
 
     __slots__ = (
@@ -117,8 +126,14 @@ class Kind:
         "by_tokens",
         "first",
         "is_chat",
+        "is_small",
+        "made",
+        "made_place",
         "model",
         "most",
+        "most_input",
+        "most_output",
+        "most_request",
         "operation",
         "own",
         "path",
@@ -153,18 +168,26 @@ class Kind:
         self.spends = False
         self.since, self.until = inf, -inf
         self.most: tuple[int, int, int] | None = None
+        self.most_input = self.most_output = self.most_request = 0
+        self.is_small = False
         self._pricer = pricer
         self._places: dict[tuple[str | None, str | None], Place] = {}
         target = self.resolved.priced[0].target
         self.first = self.place(target.provider, target.model)
+        self.made: Deployment | None = None
+        self.made_place = self.first
 
     def renew(self, seconds: float) -> None:
         """Find ``most`` at a Unix time."""
         self.since, self.until, bounds = self.resolved.span(seconds)
         self.most = None
+        self.is_small = False
         if bounds is not None and len(bounds) == 1 and len(bounds[0].steps) == 1:
             (bound,) = bounds
             self.most = (bound.steps[0].input, bound.steps[0].output, bound.per_request)
+            if min(self.most) >= 0 and max(self.most) <= _SMALL:
+                self.most_input, self.most_output, self.most_request = self.most
+                self.is_small = True
 
     def place(self, provider: str | None, model: str | None) -> Place:
         """The place of that name."""
@@ -176,6 +199,15 @@ class Kind:
                 self._places.clear()
             self._places[provider, model] = found
         return found
+
+    def place_made(self, made: Deployment) -> Place:
+        """The place of a deployment, which is the very object of the last call as a rule."""
+        if made is not self.made:
+            place = self.first
+            if made.model != place.model or made.provider != place.provider:
+                place = self.place(made.provider, made.model)
+            self.made, self.made_place = made, place
+        return self.made_place
 
     def _shared(self, provider: str | None, model: str | None) -> bytes:
         principal = self.principal
@@ -209,7 +241,7 @@ class Kinds:
         has_own: Whether callers may have budgets of their own.
     """
 
-    __slots__ = ("_has_own", "_kinds", "_planner", "_pricer", "_tag_names")
+    __slots__ = ("_has_own", "_kinds", "_planner", "_pricer", "_recent", "_tag_names")
 
     def __init__(
         self,
@@ -224,6 +256,8 @@ class Kinds:
         self._tag_names = tag_names
         self._has_own = has_own
         self._kinds: dict[tuple[int, str, str], Kind] = {}
+        # By ``slot_of``: what is likely to come again is found without a key being made.
+        self._recent: list[Kind | None] = [None] * SLOTS
 
     def settled(self, asker: Principal | None, path: str, model: str) -> Kind | None:
         """The kind of a request without tags of its own, where it and its plan are there to stay.
@@ -233,11 +267,16 @@ class Kinds:
             path: The route.
             model: As the client names it.
         """
+        slot = slot_of(asker, model)
+        kind = self._recent[slot]
+        if kind is not None and kind.asker is asker and kind.path == path and kind.model == model:
+            return kind
         if self._has_own:
             return None
         kind = self._kinds.get((id(asker), path, model))
         if kind is None or kind.asker is not asker or kind.plan is None:
             return None
+        self._recent[slot] = kind
         return kind
 
     def find(

@@ -1,22 +1,18 @@
 cimport cython
 from asgi_llm.middleware._cost_kinds cimport Kind
+from asgi_llm.stores._journal_short cimport ShortCall
 
 
-@cython.final
 @cython.no_gc
-@cython.freelist(64)
 cdef class Asked:
     cdef public object id
     cdef public object request_id
     cdef public double seconds
-    cdef public object microseconds
+    cdef public long long microseconds
     cdef public Kind kind
     cdef public object plan
     cdef public object document
     cdef public bint streamed
     cdef public object input_tokens
     cdef public bint is_plain
-    cdef public bytes ids
-
-
-cpdef object new_row_id()
+    cdef public ShortCall call

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import os
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 
-from asgi_llm._ids import draw_ids
 from asgi_llm.middleware._cost_budgets import BudgetPlan
 from asgi_llm.middleware._cost_kinds import Kind, Place
 from asgi_llm.pricing import Quantities
 from asgi_llm.stores._journal_rows import encode_own, pack_result
+from asgi_llm.stores._journal_short import ShortCall
 from asgi_llm.stores.ledger import LedgerRow, RowOutcome
 from asgi_llm.types import Cost, Document, Outcome, Usage
 
@@ -24,31 +23,17 @@ __all__ = [
     "Served",
     "make_intent",
     "make_row",
-    "new_row_id",
     "pack_entry",
 ]
 
 _NOT_YET: Final = Cost(amount_usd=None, unknown="no_usage")
 
 
-_new_ids: list[str] = []
-
-# A forked process would give the same ids again.
-os.register_at_fork(after_in_child=_new_ids.clear)
-
-
-def new_row_id() -> str:
-    """An id that no other row has."""
-    if not _new_ids:
-        _new_ids.extend(draw_ids("row_"))
-    return _new_ids.pop()
-
-
 class Asked:
     """One request, as far as its rows tell of it.
 
     Args:
-        id: Of its intent, and of its first row: ``new_row_id``.
+        id: Of its intent, and of its first row: ``row_id``.
         request_id: Our own.
         seconds: When it began, in Unix time.
         microseconds: The same as rows have it.
@@ -60,14 +45,13 @@ class Asked:
         is_plain: Whether it is a chat of texts, and what it costs depends on nothing else.
 
     Attributes:
-        ids: Both ids as the journal on disk has them; empty until they are there, or where they
-            are not ours.
+        call: What its short records have for their own; None where it has none.
     """
 
     __slots__ = (
+        "call",
         "document",
         "id",
-        "ids",
         "input_tokens",
         "is_plain",
         "kind",
@@ -101,7 +85,7 @@ class Asked:
         self.streamed = streamed
         self.input_tokens = input_tokens
         self.is_plain = is_plain
-        self.ids = b""
+        self.call: ShortCall | None = None
 
     @property
     def at(self) -> datetime.datetime:

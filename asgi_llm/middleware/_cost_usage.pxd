@@ -1,4 +1,4 @@
-cimport cython
+from asgi_llm.middleware._cost_quick cimport tells_tier
 
 
 cdef class AnswerMeter:
@@ -15,6 +15,4 @@ cdef class AnswerMeter:
     cpdef bytes only(self)
 
 
-@cython.locals(tiers=Py_ssize_t, at=Py_ssize_t)
-cpdef bint is_standard(bytes body)
 cpdef bint has_usage_event(chunk)

@@ -9,6 +9,7 @@ from typing import Final
 from asgi_llm.errors import BudgetExceededError, InvalidRequestError
 from asgi_llm.middleware._cost_kinds import Kind
 from asgi_llm.middleware._cost_prices import Pricer
+from asgi_llm.middleware._cost_quick import has_any, small_int, with_margin
 from asgi_llm.middleware._cost_request import (
     MAX_COST_FIELD,
     MAX_COST_HEADER,
@@ -36,7 +37,6 @@ _UNUSUAL: Final = UNUSUAL_FIELDS | frozenset(
         *("n", "best_of", "max_output_tokens", MAX_COST_FIELD),
     )
 )
-_is_usual: Final = _UNUSUAL.isdisjoint
 
 
 class WorstCase:
@@ -109,7 +109,8 @@ class WorstCase:
     def count_plain(self, headers: Mapping[bytes, bytes], kind: Kind, document: Document) -> int:
         """The input of a plain chat, whose cost only texts decide; below 0: it is none."""
         if (
-            not (self._is_plain and kind.is_chat and _is_usual(document))
+            not (self._is_plain and kind.is_chat)
+            or has_any(document, _UNUSUAL)
             or MAX_COST_HEADER in headers
         ):
             return -1
@@ -126,16 +127,21 @@ class WorstCase:
         """
         if tokens < 0:
             return -1
-        output = document.get("max_tokens")
-        if output is None:
-            output = document.get("max_completion_tokens", self._default_output)
+        given = document.get("max_tokens")
+        if given is None:
+            given = document.get("max_completion_tokens")
+            if given is None and "max_completion_tokens" in document:
+                return -1
         elif "max_completion_tokens" in document:
             return -1
-        if type(output) is not int or not 0 <= output <= MAX_TOKENS:
+        output = self._default_output if given is None else small_int(given)
+        if output < 0:
             return -1
         if not kind.since <= seconds < kind.until:
             kind.renew(seconds)
-        reserved = int(tokens * self._margin) + 1
+        reserved = with_margin(tokens, self._margin)
+        if kind.is_small and reserved <= MAX_TOKENS:
+            return kind.most_input * reserved + kind.most_output * output + kind.most_request
         most = kind.most
         if most is not None:
             return most[0] * reserved + most[1] * output + most[2]

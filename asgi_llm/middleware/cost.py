@@ -7,11 +7,12 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_llm._asgi import BufferedBody, send_error
+from asgi_llm._body import ArrivingBody
 from asgi_llm.errors import (
     ConfigurationError,
     InternalError,
@@ -25,6 +26,7 @@ from asgi_llm.middleware._cost_admission import Admission
 from asgi_llm.middleware._cost_answer import CostedAnswer
 from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_budgets import BudgetPlanner, RefusalStatus
+from asgi_llm.middleware._cost_driving import drive
 from asgi_llm.middleware._cost_gate import Gate
 from asgi_llm.middleware._cost_kinds import Kinds
 from asgi_llm.middleware._cost_options import check_options, drain_seconds
@@ -34,7 +36,7 @@ from asgi_llm.middleware._cost_worst import WorstCase
 from asgi_llm.middleware._model_access import INFERENCE_PATHS, is_upload
 from asgi_llm.middleware._webhook import Post, SignedWebhook
 from asgi_llm.pricing import PriceTable, load_prices
-from asgi_llm.state import FAILURE, State, enter
+from asgi_llm.state import FAILURE, State
 from asgi_llm.stores.budgets import BudgetRule, BudgetStore
 from asgi_llm.stores.budgets_memory import MemoryBudgets
 from asgi_llm.stores.ledger import Journal, Ledger
@@ -227,7 +229,9 @@ class CostMiddleware:
             refusal_status=refusal_status,
             wall_clock=wall_clock,
         )
-        self._gate = Gate(inference_paths, max_body_bytes, body_timeout_seconds)
+        gate = Gate(inference_paths, max_body_bytes, self._admission, self._go_on, self._refuse)
+        self._take_in = gate.take_in
+        self._body_timeout = body_timeout_seconds
         self._max_body_bytes = max_body_bytes
         self._wall_clock = wall_clock
 
@@ -258,33 +262,35 @@ class CostMiddleware:
         await self._alerts.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = self._gate.path_of(scope)
-        if path is None:
-            await self.app(scope, receive, send)
-            return
-        scope, state = enter(scope)
+        await self._take_in(self.app, scope, receive, send)
+
+    async def _go_on(
+        self,
+        app: ASGIApp,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        state: State,
+        path: str,
+        body: bytes | ArrivingBody,
+    ) -> None:
+        """Answer a request that the gate could not take in at once."""
         try:
-            data = await self._gate.read(scope, state, receive)
-            if data is None:
-                return
-            answer = self._admission.admit_at_once(scope, receive, send, state, path, data)
+            answer = None
+            if type(body) is ArrivingBody:
+                data = await body.whole(self._body_timeout)
+                if data is None:
+                    return
+                answer = self._admission.admit_at_once(scope, receive, send, state, path, data)
+            else:
+                data = cast("bytes", body)
             if answer is None:
-                body = BufferedBody(data, receive)
-                scope, answer = await self._admit(scope, send, state, path, body)
-        except ConfigurationError as error:
-            logger.error("a caller's own budgets cannot be read: %s", error.message)
-            failure = InternalError("The budgets of this caller cannot be checked.")
-            await self._refuse(send, state, failure)
+                buffered = BufferedBody(data, receive)
+                scope, answer = await self._admit(scope, send, state, path, buffered)
         except LLMError as error:
             await self._refuse(send, state, error)
         else:
-            try:
-                await self.app(scope, answer.receive, answer.send)
-            except BaseException as error:
-                await answer.finish(error)
-                raise
-            if not answer.is_over():
-                await answer.finish(None)
+            await drive(app, scope, answer)
 
     async def _admit(
         self, scope: Scope, send: Send, state: State, path: str, body: BufferedBody
@@ -305,6 +311,9 @@ class CostMiddleware:
         return await self._admission.admit(scope, send, state, path, body, document, is_form)
 
     async def _refuse(self, send: Send, state: State, failure: LLMError) -> None:
+        if isinstance(failure, ConfigurationError):
+            logger.error("a caller's own budgets cannot be read: %s", failure.message)
+            failure = InternalError("The budgets of this caller cannot be checked.")
         state.set(FAILURE, failure)
         await send_error(send, state, failure)
 

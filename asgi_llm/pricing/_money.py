@@ -13,7 +13,6 @@ __all__ = [
     "ROUNDED",
     "ZERO",
     "exact_pico",
-    "format_pico",
     "format_usd",
     "price_text",
     "read_price",
@@ -88,24 +87,6 @@ def format_usd(amount: Decimal) -> str:
     """An amount in full: every digit, without an exponent and without zeros at its end."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def format_pico(amount: int) -> str:
-    """``format_usd`` for an amount in pico-USD, at least 0."""
-    digits = str(amount)
-    short = _PICO_DIGITS - len(digits)
-    if short >= 0:
-        text = _ZEROS[short] + digits
-    else:
-        text = f"{digits[:-_PICO_DIGITS]}.{digits[-_PICO_DIGITS:]}"
-    if text[-1] != "0":
-        return text
-    text = text.rstrip("0")
-    return text if text[-1] != "." else text[:-1]
-
-
-_PICO_DIGITS: Final = 12
-_ZEROS: Final = tuple([f"0.{'0' * short}" for short in range(_PICO_DIGITS + 1)])
 
 
 def _wrong(key: str, problem: str) -> ConfigurationError:

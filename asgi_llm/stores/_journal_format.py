@@ -7,14 +7,9 @@ follows; then comes its kind, which says the rest. Any call can be written as::
 
 The data are the intent's id in UTF-8 and the rows (see ``_journal_rows``). A usual call of ours
 takes a third of that: what its row has in common with others stands in records of the first form
-of the kind ``SHARED``, without rows, before it in the segment, and it names how far back::
-
-    marker 4 | CRC 4 | kind 1 | flags 1 | 0 2 | back to head 4 | to ending 4 | at 8 | tokens in 4
-        for an intent:  ids 72
-        for an outcome: tokens out 4 | latency 8 | first token 8 | written 8 | ids 72
-
-The ids are those of the row and of the request, 36 characters each, as ours have. A shared record
-serves those that begin in the next 256 KiB, so that damage to it costs no more than them.
+of the kind ``SHARED``, without rows, before it in the segment, and it names how far back (see
+``_journal_short``). A shared record serves those that begin in the next 256 KiB, so that damage to
+it costs no more than them.
 
 The marker has bytes that UTF-8 never has: no text of a client can pretend to be a record. Little
 endian throughout. A segment may end in zeros: its space is taken in advance. Version 2 had the
@@ -30,47 +25,44 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from asgi_llm.stores._journal_rows import decode_rows, encode_own, encode_rows
+from asgi_llm.stores._journal_short import (
+    HAS_FIRST,
+    MARKER,
+    SHORT_INTENT,
+    SHORT_INTENT_BYTES,
+    SHORT_OUTCOME,
+    SHORT_OUTCOME_BYTES,
+    STREAMED,
+    ShortCall,
+)
 
 __all__ = [
     "END",
     "END_RECORD",
     "INTENT",
     "MAGIC",
-    "MARKER",
     "MAX_RECORD_BYTES",
     "MAX_SHARED_BYTES",
     "OUTCOME",
     "SHARED",
-    "SHORT_INTENT_BYTES",
-    "SHORT_OUTCOME_BYTES",
     "SPAN_BYTES",
     "Damage",
     "Record",
     "decode_rows",
     "encode_rows",
     "pack",
-    "pack_begin",
-    "pack_head",
-    "pack_ids",
-    "pack_short_intent",
-    "pack_short_outcome",
     "scan",
     "short_rows",
-    "write_short_intent",
-    "write_short_outcome",
 ]
 
 MAGIC: Final = b"asgi-llm journal 3\n"
 _MAGICS: Final = (MAGIC, b"asgi-llm journal 2\n")
-MARKER: Final = b"\xff\xfeLR"
 INTENT: Final = 1
 OUTCOME: Final = 2
 END: Final = 3
 """Closes a segment, so that what is damaged before it is seen to be damaged, and not torn."""
 SHARED: Final = 4
 """What rows of later records begin or end with."""
-_SHORT_INTENT: Final = 5
-_SHORT_OUTCOME: Final = 6
 
 MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
 SPAN_BYTES: Final = 256 * 1024
@@ -83,24 +75,9 @@ _HEAD: Final = struct.Struct("<BxHIId")
 _BEGIN: Final = struct.Struct("<4sI")
 _CHECKED: Final = _BEGIN.size
 _DATA: Final = _CHECKED + _HEAD.size
-pack_head: Final = _HEAD.pack
-pack_begin: Final = _BEGIN.pack
 _crc32 = zlib.crc32
-
-_INTENT: Final = struct.Struct("<BBxxIIqI72s")
-_OUTCOME: Final = struct.Struct("<BBxxIIqIIddd72s")
-_WHOLE_INTENT: Final = struct.Struct(f"<4sI{_INTENT.size}s")
-_WHOLE_OUTCOME: Final = struct.Struct(f"<4sI{_OUTCOME.size}s")
-SHORT_INTENT_BYTES: Final = _WHOLE_INTENT.size
-SHORT_OUTCOME_BYTES: Final = _WHOLE_OUTCOME.size
-_pack_intent: Final = _INTENT.pack
-_pack_outcome: Final = _OUTCOME.pack
-write_short_intent: Final = _WHOLE_INTENT.pack_into
-"""Writes a short intent, of its marker, its CRC and the rest, into a buffer at a place."""
-write_short_outcome: Final = _WHOLE_OUTCOME.pack_into
-_STREAMED: Final = 1
-_HAS_FIRST: Final = 2
-_ID_LENGTH: Final = 36
+_INTENT: Final = struct.Struct("<BBxxIIqI36s36s")
+_OUTCOME: Final = struct.Struct("<BBxxIIqIIddd36s36s")
 
 
 class Record(NamedTuple):
@@ -135,89 +112,23 @@ def pack(kind: int, intent: str, rows: int, data: bytes, written: float) -> byte
     length = size + len(data)
     if length > MAX_RECORD_BYTES or size > 0xFFFF:
         raise ValueError("the record is too large")
-    checked = pack_head(kind, size, rows, length, written) + name + data
-    return pack_begin(MARKER, _crc32(checked)) + checked
+    checked = _HEAD.pack(kind, size, rows, length, written) + name + data
+    return _BEGIN.pack(MARKER, _crc32(checked)) + checked
 
 
 END_RECORD: Final = pack(END, "", 0, b"", 0.0)
 
 
-def pack_ids(row: str, request: str) -> bytes:
-    """The ids of a row and of its request, for a short record; empty where they are not like ours.
+def short_rows(call: ShortCall, head: bytes, ending: bytes) -> bytes:
+    """The row of a short record in full, as ``decode_rows`` reads it.
 
     Raises:
-        ValueError: They are no text.
+        ValueError: An id is no text.
+        OverflowError: A number is too large.
     """
-    if len(row) != _ID_LENGTH or len(request) != _ID_LENGTH:
-        return b""
-    ids = (row + request).encode()
-    return ids if len(ids) == 2 * _ID_LENGTH else b""
-
-
-def pack_short_intent(
-    back_to_head: int, back_to_ending: int, at: int, streamed: bool, tokens_in: int, ids: bytes
-) -> bytes:
-    """A short intent, but for its marker and CRC.
-
-    Raises:
-        struct.error: A number is too large, or none.
-    """
-    flags = _STREAMED if streamed else 0
-    return _pack_intent(_SHORT_INTENT, flags, back_to_head, back_to_ending, at, tokens_in, ids)
-
-
-def pack_short_outcome(
-    back_to_head: int,
-    back_to_ending: int,
-    at: int,
-    streamed: bool,
-    tokens_in: int,
-    tokens_out: int,
-    latency_seconds: float,
-    first_seconds: float | None,
-    written: float,
-    ids: bytes,
-) -> bytes:
-    """A short outcome, but for its marker and CRC.
-
-    Raises:
-        struct.error: A number is too large, or none.
-    """
-    flags = _STREAMED if streamed else 0
-    if first_seconds is None:
-        first_seconds = 0.0
-    else:
-        flags += _HAS_FIRST
-    return _pack_outcome(
-        _SHORT_OUTCOME,
-        flags,
-        back_to_head,
-        back_to_ending,
-        at,
-        tokens_in,
-        tokens_out,
-        latency_seconds,
-        first_seconds,
-        written,
-        ids,
-    )
-
-
-def short_rows(
-    head: bytes,
-    ending: bytes,
-    ids: bytes,
-    at: int,
-    streamed: bool,
-    tokens_in: int,
-    tokens_out: int = 0,
-    latency_seconds: float | None = None,
-    first_seconds: float | None = None,
-) -> bytes:
-    """The row of a short record in full, as ``decode_rows`` reads it."""
-    names = ids[:_ID_LENGTH].decode(), ids[_ID_LENGTH:].decode()
-    numbers = at, streamed, tokens_in, tokens_out, latency_seconds, first_seconds
-    return head + encode_own((*names, *numbers)) + ending
+    names = call.id, call.request_id
+    numbers = call.at, call.streamed, call.tokens_in, call.tokens_out
+    return head + encode_own((*names, *numbers, call.latency_seconds, call.first_seconds)) + ending
 
 
 class _Parser:
@@ -240,9 +151,9 @@ class _Parser:
         if len(window) - index <= _CHECKED:
             return _DATA
         kind = window[index + _CHECKED]
-        if kind == _SHORT_INTENT:
+        if kind == SHORT_INTENT:
             end = index + SHORT_INTENT_BYTES
-        elif kind == _SHORT_OUTCOME:
+        elif kind == SHORT_OUTCOME:
             end = index + SHORT_OUTCOME_BYTES
         else:
             if len(window) - index < _DATA:
@@ -257,7 +168,7 @@ class _Parser:
         checked = window[index + _CHECKED : end]
         if _crc32(checked) != check:
             return None
-        if kind in (_SHORT_INTENT, _SHORT_OUTCOME):
+        if kind in (SHORT_INTENT, SHORT_OUTCOME):
             return self._short(kind, checked, base + index, base + end)
         _, name_length, rows, length, written = _HEAD.unpack_from(checked)
         data = checked[_HEAD.size :]
@@ -271,22 +182,22 @@ class _Parser:
         return Record(kind, intent, rows, written, data, base + index, base + end)
 
     def _short(self, kind: int, checked: bytes, start: int, end: int) -> Record:
-        if kind == _SHORT_INTENT:
-            _, flags, to_head, to_ending, at, tokens_in, ids = _INTENT.unpack(checked)
-            kind, written, rows = INTENT, at / 1_000_000, 0
-            numbers: tuple[int, int, float | None, float | None] = (tokens_in, 0, None, None)
+        if kind == SHORT_INTENT:
+            _, flags, to_head, to_ending, at, tokens_in, row, request = _INTENT.unpack(checked)
+            kind, rows, written = INTENT, 0, at / 1_000_000
         else:
             values = _OUTCOME.unpack(checked)
             _, flags, to_head, to_ending, at, tokens_in, tokens_out, latency, first = values[:9]
-            written, ids = values[9:]
-            kind, rows = OUTCOME, 1
-            told = first if flags & _HAS_FIRST else None
-            numbers = (tokens_in, tokens_out, latency, told)
+            kind, rows, (written, row, request) = OUTCOME, 1, values[9:]
+        names = row.decode("ascii", "replace"), request.decode("ascii", "replace")
+        call = ShortCall(*names, at, bool(flags & STREAMED), tokens_in)
+        if kind == OUTCOME:
+            call.tokens_out = tokens_out
+            call.latency_seconds = latency
+            call.first_seconds = first if flags & HAS_FIRST else None
         head, ending = self._find(start - to_head), self._find(start - to_ending)
-        data = b""
-        if head and ending:
-            data = short_rows(head, ending, ids, at, bool(flags & _STREAMED), *numbers)
-        return Record(kind, ids[:_ID_LENGTH].decode(), rows, written, data, start, end)
+        data = short_rows(call, head, ending) if head and ending else b""
+        return Record(kind, call.id, rows, written, data, start, end)
 
     def _find(self, place: int) -> bytes:
         """What the shared record there holds; empty: there is none."""

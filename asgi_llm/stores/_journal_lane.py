@@ -20,7 +20,6 @@ import os
 import secrets
 import shutil
 import struct
-import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +28,6 @@ from typing import Final, NamedTuple
 import msgspec
 
 from asgi_llm.stores._journal_format import (
-    INTENT,
     OUTCOME,
     Damage,
     Record,
@@ -40,18 +38,18 @@ from asgi_llm.stores.ledger import LedgerRow
 
 __all__ = [
     "START",
-    "AbandonedLane",
     "Batch",
     "Position",
     "create_lane",
     "lanes_of",
+    "load_position",
     "lock_lane",
     "read_batch",
+    "read_segment",
     "remove_lane",
     "save_position",
     "segment_path",
     "segments_of",
-    "unknown_row",
 ]
 
 logger = logging.getLogger(__name__)
@@ -200,16 +198,6 @@ def read_segment(lane: Path, number: int, start: int, end: int | None) -> Iterat
         os.close(file)
 
 
-def unknown_row(row: LedgerRow) -> LedgerRow:
-    """The row of an intent whose worker died before it could say what came of the call."""
-    return msgspec.structs.replace(
-        row,
-        outcome="unknown_after_crash",
-        usage=msgspec.structs.replace(row.usage, estimated=True),
-        cost=msgspec.structs.replace(row.cost, estimated=True),
-    )
-
-
 def read_batch(lane: Path, position: Position, end: Position | None, max_rows: int) -> Batch:
     """The outcomes behind ``position`` and before ``end``: about ``max_rows``, or 4 MiB of them.
 
@@ -238,125 +226,3 @@ def read_batch(lane: Path, position: Position, end: Position | None, max_rows: i
             if read_bytes > _MAX_BATCH_BYTES and rows:
                 return Batch(rows, position, written)
     return Batch(rows, end if end is not None else position, written)
-
-
-class AbandonedLane:
-    """A dead worker's lane, taken over: its lock is ours.
-
-    Its rows are the outcomes behind the acknowledged position, and then a row for each intent that
-    has no outcome.
-
-    Args:
-        path: The lane.
-        lock: The descriptor that holds its lock; closed with the lane.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-
-    def __init__(self, path: Path, lock: int) -> None:
-        self.path = path
-        self._lock = lock
-        self._closing = threading.Lock()
-        self._position = load_position(path)
-        self._open: dict[str, tuple[int, int]] = {}
-        self._damaged: set[int] = set()
-        self._outcomes_done = False
-        self._sent: list[str] = []
-        self.pending_rows = 0
-        """Rows that are not acknowledged."""
-        self.oldest_written: float | None = None
-        """Unix time at which the first of them was written."""
-        self._survey()
-
-    def _survey(self) -> None:
-        """Find the intents without outcome, and count what is not acknowledged."""
-        for number in segments_of(self.path):
-            for found in read_segment(self.path, number, 0, None):
-                if isinstance(found, Damage):
-                    if found.inside:
-                        self._damaged.add(number)
-                elif found.kind == INTENT:
-                    self._open[found.intent] = (number, found.start)
-                elif found.kind == OUTCOME:
-                    self._open.pop(found.intent, None)
-                    if Position(number, found.start) >= self._position and found.rows:
-                        self.pending_rows += found.rows
-                        if self.oldest_written is None:
-                            self.oldest_written = found.written
-                        self._check(number, found)
-        self.pending_rows += len(self._open)
-
-    def _check(self, number: int, record: Record) -> None:
-        """Note a segment that holds a record which this version cannot read."""
-        try:
-            decode_rows(record.data)
-        except msgspec.DecodeError:
-            self._damaged.add(number)
-            self.pending_rows -= record.rows
-
-    def read(self, max_rows: int) -> Batch | None:
-        """The rows behind those acknowledged, or None: there are no more, ``remove`` the lane."""
-        if not self._outcomes_done:
-            batch = read_batch(self.path, self._position, None, max_rows)
-            if batch.rows:
-                return batch
-            self._outcomes_done = True
-        if not self._open:
-            return None
-        # A worker dies with as many as it had in flight.
-        self._sent = list(self._open)[:max_rows]
-        return Batch(self._unknown(self._sent), self._position, 0.0)
-
-    def _unknown(self, intents: list[str]) -> list[LedgerRow]:
-        rows: list[LedgerRow] = []
-        for intent in intents:
-            number, start = self._open[intent]
-            record = next(read_segment(self.path, number, start, None), None)
-            try:
-                if isinstance(record, Record):
-                    rows += map(unknown_row, decode_rows(record.data))
-            except msgspec.DecodeError:
-                self._damaged.add(number)
-        return rows
-
-    def rows(self) -> Iterator[LedgerRow]:
-        """All rows that are not acknowledged; they stay so."""
-        position = self._position
-        while (batch := read_batch(self.path, position, None, 1000)).rows:
-            yield from batch.rows
-            position = batch.end
-        yield from self._unknown(list(self._open))
-
-    def acknowledge(self, batch: Batch) -> None:
-        """The ledger has the rows of ``batch``, the last that was read."""
-        if self._outcomes_done:
-            self.pending_rows -= len(self._sent)
-            for intent in self._sent:
-                del self._open[intent]
-            self._sent = []
-            return
-        self.pending_rows -= len(batch.rows)
-        self._position = batch.end
-        with contextlib.suppress(OSError):
-            # Without the note the rows are given again, and stay one row each.
-            save_position(self.path, batch.end)
-
-    def remove(self) -> None:
-        """Delete the lane, whose rows are all acknowledged, but for damaged segments."""
-        for number in sorted(self._damaged):
-            kept = self.path.parent / DAMAGED
-            kept.mkdir(mode=0o700, exist_ok=True)
-            name = f"{self.path.name}.{segment_path(self.path, number).name}"
-            with contextlib.suppress(FileNotFoundError):
-                segment_path(self.path, number).rename(kept / name)
-            logger.error("a segment of the journal is damaged or unreadable; kept as %s", name)
-        remove_lane(self.path)
-        self.close()
-
-    def close(self) -> None:
-        """Give the lock back. What is not acknowledged stays for the next to take over."""
-        with self._closing:
-            if self._lock >= 0:
-                os.close(self._lock)
-                self._lock = -1

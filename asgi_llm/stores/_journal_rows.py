@@ -19,6 +19,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from asgi_llm.pricing._money import price_text
+from asgi_llm.stores._journal_short import ShortCall
 from asgi_llm.stores.ledger import Journal, LedgerRow, RowOutcome
 from asgi_llm.types import Cost, PriceSource, Usage
 
@@ -59,43 +60,22 @@ class PackedJournal(Journal, Protocol):
         """
         ...
 
-    def intend_short(
-        self,
-        intent: str,
-        ids: bytes,
-        at: int,
-        streamed: bool,
-        tokens_in: int,
-        head: bytes,
-        ending: bytes,
-    ) -> None:
-        """``intend_packed`` for a row of ids of ours, of which ``head`` and ``ending`` recur.
+    def intend_short(self, call: ShortCall, head: bytes, ending: bytes) -> None:
+        """``intend_packed`` for a row of which ``head`` and ``ending`` recur.
 
         Raises:
             StoreError: As for ``Journal.intend``.
-            ValueError: It is too large.
+            ValueError: It is too large, or an id is no text.
             OverflowError: A number is too large.
         """
         ...
 
-    def settle_short(
-        self,
-        intent: str,
-        ids: bytes,
-        at: int,
-        streamed: bool,
-        tokens_in: int,
-        tokens_out: int,
-        latency_seconds: float,
-        first_seconds: float | None,
-        head: bytes,
-        ending: bytes,
-    ) -> None:
-        """``settle_packed`` for one row of ids of ours, of which ``head`` and ``ending`` recur.
+    def settle_short(self, call: ShortCall, head: bytes, ending: bytes) -> None:
+        """``settle_packed`` for one row of which ``head`` and ``ending`` recur.
 
         Raises:
             StoreError: As for ``Journal.settle``.
-            ValueError: It is too large.
+            ValueError: It is too large, or an id is no text.
             OverflowError: A number is too large.
         """
         ...

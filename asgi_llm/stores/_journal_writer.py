@@ -1,33 +1,14 @@
-"""The writing end of a lane: segments of a fixed size."""
+"""The writing end of a lane: segments of a fixed size, one after the other."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import mmap
 import os
 from pathlib import Path
-from typing import Final, Literal
-from zlib import crc32
+from typing import Literal
 
-from asgi_llm.stores._journal_format import (
-    END_RECORD,
-    INTENT,
-    MAGIC,
-    MARKER,
-    SHARED,
-    SHORT_INTENT_BYTES,
-    SHORT_OUTCOME_BYTES,
-    SPAN_BYTES,
-    Record,
-    pack,
-    pack_begin,
-    pack_short_intent,
-    pack_short_outcome,
-    write_short_intent,
-    write_short_outcome,
-)
+from asgi_llm.stores._journal_format import END_RECORD, INTENT, MAGIC, Record, pack
 from asgi_llm.stores._journal_lane import (
     START,
     Position,
@@ -37,6 +18,13 @@ from asgi_llm.stores._journal_lane import (
     save_position,
     segment_path,
 )
+from asgi_llm.stores._journal_segment import Segment, sync_folder
+from asgi_llm.stores._journal_short import (
+    SHORT_INTENT_BYTES,
+    SHORT_OUTCOME_BYTES,
+    ShortCall,
+    new_call,
+)
 from asgi_llm.stores._journal_sync import GroupSync
 
 __all__ = ["LaneWriter", "Sync"]
@@ -45,9 +33,10 @@ logger = logging.getLogger(__name__)
 
 Sync = Literal["always", "group", "never"]
 
-# What a record of the long form has beside what stands before and behind what is its own.
-_LONG_BYTES: Final = 192
-_NO_PREALLOCATION: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+# What a record of the long form has beside what stands before and behind what is its own, and what
+# its outcome may have beside twice as much as an intent.
+_long_bytes = 192
+_more_bytes = 512
 
 
 class LaneWriter:
@@ -59,8 +48,7 @@ class LaneWriter:
         folder: Where the lanes are.
         worker: How the lane's name begins.
         max_segment_bytes: The size of a segment; its space is taken when it begins.
-        maps: Whether segments whose space was taken are written through a mapping of them; where
-            each record is synced, that call into the kernel is the smaller one.
+        maps: Whether segments whose space was taken are written through a mapping of them.
         sync: When records are brought onto the disk.
         group: The thread that does so for ``group``.
 
@@ -81,33 +69,25 @@ class LaneWriter:
         self._max_segment_bytes = max_segment_bytes
         self._half_segment = max_segment_bytes // 2
         self._maps = maps
-        self._always = sync == "always"
         self._group = group
-        self._file = -1
-        self._map: mmap.mmap | None = None
-        self._capacity = -1
+        self._segment: Segment | None = None
         self.acknowledged = START
         """Up to where the ledger has the rows."""
-        self._number, self._offset = START
         self._first = 1
         self._reserved = 0
-        # What rows share, by where it stands in this segment; for records that begin before the
-        # end of the span.
-        self._shared: dict[bytes, int] = {}
-        self._span_end = 0
-        # By intent: its segment, offset, and the room that is kept for its outcome.
-        self._open: dict[str, tuple[int, int, int]] = {}
+        self._open: dict[str, ShortCall] = {}
         # Intents whose outcome the ledger has, though the disk did not take it: their segments.
         self._told: dict[str, int] = {}
         self._sync = sync
         self.path, self._lock = create_lane(folder, worker)
         if sync != "never":
-            _sync_folder(folder)
+            sync_folder(folder)
 
     @property
     def end(self) -> Position:
         """Behind the last whole record."""
-        return Position(self._number, self._offset)
+        segment = self._segment
+        return START if segment is None else Position(segment.number, segment.offset)
 
     @property
     def open_intents(self) -> int:
@@ -121,8 +101,8 @@ class LaneWriter:
     def note_told(self, intent: str) -> None:
         """The ledger has the outcome of an intent: it need not be carried on."""
         if (found := self._open.pop(intent, None)) is not None:
-            self._reserved -= found[2]
-            self._told[intent] = found[0]
+            self._reserved -= found.room
+            self._told[intent] = found.segment
 
     def append(self, kind: int, intent: str, count: int, rows: bytes, written: float) -> None:
         """Write an intent, and keep room for its outcome, or what came of one.
@@ -139,133 +119,83 @@ class LaneWriter:
             ValueError: It is too large.
         """
         record = pack(kind, intent, count, rows, written)
-        length = len(record)
         if kind != INTENT:
             self._append(record, 0)
             self._close(intent)
             return
-        room = 2 * length + 512
-        self._append(record, self._keep(room))
-        self._reserved += room
-        self._open[intent] = (self._number, self._offset - length, room)
+        call = new_call(intent, "", 0, False, 0)
+        call.room = 2 * len(record) + _more_bytes
+        self._append(record, self._keep(call.room))
+        self._reserved += call.room
+        self._open[intent] = call
+        self._note_place(call, len(record))
 
-    def append_intent(
-        self,
-        intent: str,
-        ids: bytes,
-        at: int,
-        streamed: bool,
-        tokens_in: int,
-        head: bytes,
-        ending: bytes,
-    ) -> None:
+    def append_intent(self, call: ShortCall, head: bytes, ending: bytes) -> bool:
         """``append`` for an intent as all have it, of which only what is its own is written.
 
         Args:
-            intent: Its id.
-            ids: The same and that of the request, of ``pack_ids``.
-            at: When it began, in microseconds of Unix time.
-            streamed: As in ``LedgerRow``.
-            tokens_in: As counted.
-            head: What stands before what is the row's own; at most ``MAX_SHARED_BYTES``.
-            ending: What stands behind it; the same.
+            call: That.
+            head: What stands before it in its row.
+            ending: What stands behind it.
 
-        Raises:
-            OSError: It is not written.
-            struct.error: A number is too large.
+        Returns:
+            False where nothing was written: no short record holds it, ``share`` has not made a
+            place for it, or the disk refused, which it will tell ``share`` as well.
         """
-        room = 2 * (len(head) + len(ending) + _LONG_BYTES) + 512
-        keep = self._keep(room)
-        shared = self._shared
-        to_head, to_ending = shared.get(head), shared.get(ending)
-        offset = self._offset
-        end = offset + SHORT_INTENT_BYTES
-        if (
-            to_head is None
-            or to_ending is None
-            or offset >= self._span_end
-            or end + keep > self._capacity
-        ):
-            self._share(head, ending, SHORT_INTENT_BYTES + keep)
-            to_head, to_ending = shared[head], shared[ending]
-            offset = self._offset
-            end = offset + SHORT_INTENT_BYTES
-        record = pack_short_intent(
-            offset - to_head, offset - to_ending, at, streamed, tokens_in, ids
-        )
-        if self._map is not None:
-            # The kernel has the bytes as soon as they are copied, without being called.
-            write_short_intent(self._map, offset, MARKER, crc32(record), record)
-        else:
-            self._write(pack_begin(MARKER, crc32(record)) + record)
-        self._offset = end
+        segment = self._segment
+        if segment is None:
+            return False
+        room = 2 * (len(head) + len(ending) + _long_bytes) + _more_bytes
+        call.offset = segment.offset
+        if not segment.put_intent(call, head, ending, self._keep(room)):
+            return False
+        call.segment = segment.number
+        call.room = room
         self._reserved += room
-        self._open[intent] = (self._number, offset, room)
+        self._open[call.id] = call
         if self._group is not None and self._group.is_due:
-            self._note_written(self._group)
+            self._note_written(segment, self._group)
+        return True
 
-    def append_outcome(
-        self,
-        intent: str,
-        ids: bytes,
-        at: int,
-        streamed: bool,
-        tokens_in: int,
-        tokens_out: int,
-        latency_seconds: float,
-        first_seconds: float | None,
-        written: float,
-        head: bytes,
-        ending: bytes,
-    ) -> None:
+    def append_outcome(self, call: ShortCall, head: bytes, ending: bytes, written: float) -> bool:
         """``append`` for an outcome of one row, of which only what is its own is written.
 
         Args:
-            intent: The intent's id.
-            ids: As for ``append_intent``.
-            at: As for ``append_intent``.
-            streamed: As for ``append_intent``.
-            tokens_in: Tokens of text that went in.
-            tokens_out: Tokens of text that came out.
-            latency_seconds: As in ``LedgerRow``.
-            first_seconds: Until the first token.
-            written: Unix time in seconds.
+            call: As for ``append_intent``.
             head: As for ``append_intent``.
             ending: As for ``append_intent``.
+            written: Unix time in seconds.
+
+        Returns:
+            As for ``append_intent``.
+        """
+        segment = self._segment
+        if segment is None or not segment.put_outcome(call, head, ending, written):
+            return False
+        self._close(call.id)
+        if self._group is not None and self._group.is_due:
+            self._note_written(segment, self._group)
+        return True
+
+    def share(self, head: bytes, ending: bytes, is_intent: bool) -> None:
+        """Make a place for a short record, behind what it shares with others.
+
+        Args:
+            head: As for ``append_intent``; at most ``MAX_SHARED_BYTES``.
+            ending: The same.
+            is_intent: Whether it is an intent, or else an outcome.
 
         Raises:
-            OSError: It is not written.
-            struct.error: A number is too large, or none.
+            OSError: There is none.
         """
-        shared = self._shared
-        to_head, to_ending = shared.get(head), shared.get(ending)
-        offset = self._offset
-        end = offset + SHORT_OUTCOME_BYTES
-        if to_head is None or to_ending is None or offset >= self._span_end or end > self._capacity:
-            self._share(head, ending, SHORT_OUTCOME_BYTES)
-            to_head, to_ending = shared[head], shared[ending]
-            offset = self._offset
-            end = offset + SHORT_OUTCOME_BYTES
-        record = pack_short_outcome(
-            offset - to_head,
-            offset - to_ending,
-            at,
-            streamed,
-            tokens_in,
-            tokens_out,
-            latency_seconds,
-            first_seconds,
-            written,
-            ids,
-        )
-        if self._map is not None:
-            write_short_outcome(self._map, offset, MARKER, crc32(record), record)
-        else:
-            self._write(pack_begin(MARKER, crc32(record)) + record)
-        self._offset = end
-        self._close(intent)
-        if self._group is not None and self._group.is_due:
-            self._note_written(self._group)
+        needed = SHORT_OUTCOME_BYTES
+        if is_intent:
+            long = 2 * (len(head) + len(ending) + _long_bytes) + _more_bytes
+            needed = SHORT_INTENT_BYTES + self._keep(long)
+        segment = self._segment
+        if segment is None or not segment.share(head, ending, needed):
+            both = sum([len(pack(INTENT, "", 0, text, 0.0)) for text in (head, ending)])
+            self._begin_segment(both + needed).share(head, ending, needed)
 
     def _keep(self, room: int) -> int:
         """How much is to stay free, with ``room`` for one more outcome."""
@@ -277,131 +207,55 @@ class LaneWriter:
         """The outcome of an intent is written."""
         if self._told:
             self._told.pop(intent, None)
-        found = self._open.pop(intent, None)
-        if found is not None:
-            self._reserved -= found[2]
-
-    def _share(self, head: bytes, ending: bytes, needed: int) -> None:
-        """Find a place for ``needed`` bytes, behind records of what is shared in them.
-
-        These are no news to the group: the record that names them is.
-        """
-        if self._offset >= self._span_end:
-            self._begin_span()
-        records = [
-            (text, pack(SHARED, "", 0, text, 0.0))
-            for text in {head: None, ending: None}
-            if text not in self._shared
-        ]
-        if self._offset + sum([len(record) for _, record in records]) + needed > self._capacity:
-            records = [(text, pack(SHARED, "", 0, text, 0.0)) for text in (head, ending)]
-            self._begin_segment(sum([len(record) for _, record in records]) + needed)
-        for text, record in records:
-            start = self._offset
-            self._put(record)
-            self._shared[text] = start
-
-    def _begin_span(self) -> None:
-        """What was shared up to here is written anew where it is wanted."""
-        self._shared.clear()
-        self._span_end = self._offset + SPAN_BYTES
+        call = self._open.pop(intent, None)
+        if call is not None:
+            self._reserved -= call.room
 
     def _append(self, record: bytes, keep: int) -> None:
-        if self._offset + len(record) + keep > self._capacity:
-            self._begin_segment(len(record) + keep)
-        self._put(record)
+        segment = self._segment
+        if segment is None or not segment.has_room(len(record) + keep):
+            segment = self._begin_segment(len(record) + keep)
+        segment.put(record)
         if self._group is not None and self._group.is_due:
-            self._note_written(self._group)
+            self._note_written(segment, self._group)
 
-    def _put(self, record: bytes) -> None:
-        """Write a record for which there is room."""
-        end = self._offset + len(record)
-        if self._map is not None:
-            self._map[self._offset : end] = record
-        else:
-            self._write(record)
-        self._offset = end
+    def _note_place(self, call: ShortCall, length: int) -> None:
+        """The record of an intent is the last that was written."""
+        if self._segment is not None:
+            call.segment = self._segment.number
+            call.offset = self._segment.offset - length
 
-    def _note_written(self, group: GroupSync) -> None:
+    def _note_written(self, segment: Segment, group: GroupSync) -> None:
         if not group.wrote():
-            self._leave_segment(whole=False)
+            segment.leave(whole=False)
 
-    def _write(self, record: bytes) -> None:
-        try:
-            _write(self._file, record, self._offset)
-            if self._always:
-                os.fdatasync(self._file)
-        except OSError:
-            self._leave_segment(whole=False)
-            raise
-
-    def _begin_segment(self, needed: int) -> None:
+    def _begin_segment(self, needed: int) -> Segment:
         """Go on in a new segment. The old one stays in use if there can be none."""
-        number = self._number + 1
-        if not self._open and self.acknowledged >= self.end and self._file >= 0:
+        old = self._segment
+        number = old.number + 1 if old is not None else 1
+        if old is not None and old.is_used and not self._open and self.acknowledged >= self.end:
             # Nothing in the old one is wanted: its space may be all that there is.
-            old = segment_path(self.path, self._number)
-            self._leave_segment(whole=True)
+            path = segment_path(self.path, old.number)
+            old.leave(whole=True)
             # At once, also where the syncing thread still has it open.
-            os.truncate(old, 0)
-            old.unlink()
+            os.truncate(path, 0)
+            path.unlink()
             self._first = number
             self._told.clear()
-        path = segment_path(self.path, number)
         size = max(self._max_segment_bytes, len(MAGIC) + needed + len(END_RECORD))
-        file = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
-        mapped = None
-        try:
-            is_taken = True
-            try:
-                os.posix_fallocate(file, 0, size)
-            except OSError as error:
-                if error.errno not in _NO_PREALLOCATION:
-                    raise
-                is_taken = False
-            _write(file, MAGIC, 0)
-            if self._maps and is_taken and not self._always:
-                mapped = _mapped(file, size)
-            if self._always:
-                os.fsync(file)
-                _sync_folder(self.path)
-        except OSError:
-            if mapped is not None:
-                mapped.close()
-            os.close(file)
-            path.unlink()
-            raise
-        self._leave_segment(whole=True)
-        self._file, self._map = file, mapped
-        self._capacity = size - len(END_RECORD)
-        self._number, self._offset = number, len(MAGIC)
-        self._begin_span()
-        if self._group is not None:
-            self._group.adopt(file, self.path)
-
-    def _leave_segment(self, *, whole: bool) -> None:
-        """Cut the segment to its last whole record, and close it."""
-        file, self._file = self._file, -1
-        if file < 0:
-            return
-        # Nothing fits any more.
-        self._capacity = -1
-        self._shared.clear()
-        if self._map is not None:
-            # Before the file is cut: to touch what is behind its end would be the process' end.
-            self._map.close()
-            self._map = None
-        offset = self._offset
-        with contextlib.suppress(OSError):
-            # What stays behind the last whole record is no record, and is read as none.
-            if whole:
-                _write(file, END_RECORD, offset)
-                offset += len(END_RECORD)
-            os.ftruncate(file, offset)
-        if self._group is not None:
-            self._group.retire()
-        else:
-            os.close(file)
+        new = Segment(
+            self.path,
+            number,
+            size,
+            maps=self._maps,
+            always=self._sync == "always",
+            group=self._group,
+        )
+        if old is not None:
+            old.leave(whole=True)
+        self._segment = new
+        new.begin(self.path)
+        return new
 
     def acknowledge(self, position: Position) -> None:
         """The ledger has all rows before ``position``; segments that are done with are deleted.
@@ -428,24 +282,25 @@ class LaneWriter:
 
         Else a single call that takes hours would keep all segments behind its intent.
         """
-        mine = [(intent, at) for intent, at in self._open.items() if at[0] == number]
+        mine = [(intent, call) for intent, call in self._open.items() if call.segment == number]
         if not mine:
             return
-        for intent, (_, offset, room) in mine:
-            found = next(read_segment(self.path, number, offset, None), None)
-            if not isinstance(found, Record) or found.start != offset:
+        for intent, call in mine:
+            found = next(read_segment(self.path, number, call.offset, None), None)
+            if not isinstance(found, Record) or found.start != call.offset:
                 logger.error("the intent of a call that is being made cannot be read again")
                 continue
             record = pack(INTENT, intent, 0, found.data, found.written)
             self._append(record, 0)
-            self._open[intent] = (self._number, self._offset - len(record), room)
-        if self._sync == "group" and self._file >= 0:
+            self._note_place(call, len(record))
+        if self._sync == "group" and self._segment is not None:
             # Before the only copy that is known to be on the disk is deleted.
-            os.fdatasync(self._file)
+            self._segment.sync()
 
     def close(self) -> None:
         """Give the lane up. It is deleted if nothing in it is left to be told."""
-        self._leave_segment(whole=True)
+        if self._segment is not None:
+            self._segment.leave(whole=True)
         if self._group is not None:
             self._group.close()
         try:
@@ -456,30 +311,6 @@ class LaneWriter:
 
     def forget(self) -> None:
         """After a fork: close what the parent goes on to use, and leave its lane alone."""
-        if self._map is not None:
-            self._map.close()
-        for file in (self._file, self._lock):
-            if file >= 0:
-                os.close(file)
-
-
-def _mapped(file: int, size: int) -> mmap.mmap | None:
-    """The file in memory; None where its file system has no such thing."""
-    try:
-        return mmap.mmap(file, size)
-    except (OSError, ValueError):
-        return None
-
-
-def _write(file: int, data: bytes, offset: int) -> None:
-    written = os.pwrite(file, data, offset)
-    while written < len(data):
-        written += os.pwrite(file, data[written:], offset + written)
-
-
-def _sync_folder(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+        if self._segment is not None:
+            self._segment.forget()
+        os.close(self._lock)

@@ -7,9 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
+from typing import Final
 
 from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores._budget_periods import GRAINS, SECOND, period_at
+from asgi_llm.stores._clock import read_clock
 from asgi_llm.stores.budgets import (
     BudgetDecision,
     BudgetDemand,
@@ -21,22 +23,155 @@ from asgi_llm.stores.budgets import (
 __all__ = ["MemoryBudgets"]
 
 
-_Hold = tuple[int, int, float]
-"""What one request reserved of one budget: amount, start of the period, deadline."""
+# Amounts below it are numbers of C, and so is the sum of four of them. What is not small is kept
+# beside, and all of it is exact.
+_SMALL_BITS = 60
+_SMALL: Final = 2**60
+
+
+class _Hold:
+    """What one request reserved of one budget."""
+
+    __slots__ = ("amount", "deadline", "more", "start")
+
+    amount: int
+    """If that is small."""
+    more: int
+    """If not."""
+    start: int
+    """Of the period."""
+    deadline: float
 
 
 class _Account:
     """One budget of one owner."""
 
-    __slots__ = ("end", "holds", "next_lapse", "parts", "reserved", "spent", "start")
+    __slots__ = (
+        "demand",
+        "end",
+        "holds",
+        "limit",
+        "more",
+        "more_reserved",
+        "next_lapse",
+        "parts",
+        "reserved",
+        "room",
+        "rule",
+        "spent",
+        "start",
+    )
 
-    def __init__(self, rule: BudgetRule, now: int) -> None:
-        self.start, self.end = period_at(rule, now)
+    def __init__(self, demand: BudgetDemand, now: int) -> None:
+        self.start, self.end = period_at(demand.rule, now)
         self.spent = self.reserved = 0
+        # What is not small of both.
+        self.more = self.more_reserved = 0
         self.holds: dict[str, _Hold] = {}
         self.next_lapse = inf  # nothing lapses before this; it may be later
         # Of a rolling period: [where a part begins, what was spent in it], oldest first.
-        self.parts: deque[list[int]] | None = deque() if rule.period == "rolling" else None
+        self.parts: deque[list[int]] | None = deque() if demand.rule.period == "rolling" else None
+        self.demand, self.rule, self.limit = demand, demand.rule, demand.limit
+        self._measure()
+
+    def heed(self, demand: BudgetDemand) -> None:
+        """Have the limit of ``demand`` from now on."""
+        if demand.rule is not self.rule or demand.limit != self.limit:
+            self.rule, self.limit = demand.rule, demand.limit
+            self._measure()
+        self.demand = demand
+
+    def _measure(self) -> None:
+        """Find how much of what is small has room."""
+        room = self.limit - self.more - self.more_reserved
+        # All that is small together is always less than that.
+        most = 4 * _SMALL
+        self.room = most if not self.rule.hard or room > most else max(room, -1)
+
+    def _fold(self) -> None:
+        """What has become large is no longer small."""
+        self.more += self.spent
+        self.more_reserved += self.reserved
+        self.spent = self.reserved = 0
+        self._measure()
+
+    def total(self) -> int:
+        """What was spent."""
+        return self.more + self.spent
+
+    def total_reserved(self) -> int:
+        """What is reserved."""
+        return self.more_reserved + self.reserved
+
+    def has_room(self, amount: int) -> bool:
+        """Whether the budget does not refuse ``amount``."""
+        if not amount or not self.rule.hard:
+            return True
+        return self.total() + self.total_reserved() + amount <= self.limit
+
+    def keep(self, lease: str, amount: int, deadline: float, force: bool = False) -> bool:
+        """Reserve ``amount``, if there is room or if it has to be; whether there is room."""
+        small = 0
+        if amount < _SMALL:
+            small = amount
+            has_room = not small or self.spent + self.reserved + small <= self.room
+        else:
+            has_room = self.has_room(amount)
+        if not (has_room or force):
+            return False
+        hold = _Hold.__new__(_Hold)
+        hold.start = self.start
+        hold.deadline = deadline
+        hold.amount = small
+        self.reserved += small
+        if small or not amount:
+            hold.more = 0
+            if self.reserved >> _SMALL_BITS:
+                self._fold()
+        else:
+            hold.more = amount
+            self.more_reserved += amount
+            self._measure()
+        self.holds[lease] = hold
+        if deadline < self.next_lapse:
+            self.next_lapse = deadline
+        return has_room
+
+    def free(self, hold: _Hold) -> None:
+        """Reserve no longer what a hold did that was taken out."""
+        if hold.more or hold.amount > self.reserved:
+            # It was small, and the sum was not.
+            self.more_reserved -= hold.more + hold.amount
+            self._measure()
+        else:
+            self.reserved -= hold.amount
+
+    def settle(self, lease: str, actual: int) -> None:
+        """End the reservation of ``lease`` with what its call cost."""
+        hold = self.holds.pop(lease, None)
+        if hold is not None and (self.parts is not None or hold.start == self.start):
+            self.free(hold)
+        elif hold is not None:
+            # It belongs to a period that is over.
+            return
+        if self.parts is None and actual < _SMALL:
+            small = actual
+            self.spent += small
+            if self.spent >> _SMALL_BITS:
+                self._fold()
+        else:
+            self.add(actual)
+
+    def add(self, amount: int) -> None:
+        """Spend ``amount``."""
+        self.more += amount
+        self._measure()
+        parts = self.parts
+        if parts is not None and amount:
+            if parts and parts[-1][0] == self.start:
+                parts[-1][1] += amount
+            else:
+                parts.append([self.start, amount])
 
     def advance(self, rule: BudgetRule, now: int) -> None:
         """Begin a new period, and let reservations lapse, where their time has come."""
@@ -45,26 +180,18 @@ class _Account:
             if self.parts is None:
                 # What was reserved before is paid for by the period in which it was.
                 self.spent = self.reserved = 0
+                self.more = self.more_reserved = 0
             else:
                 horizon = self.start - GRAINS * (self.end - self.start)
                 while self.parts and self.parts[0][0] < horizon:
-                    self.spent -= self.parts.popleft()[1]
+                    self.more -= self.parts.popleft()[1]
+            self._measure()
         if self.next_lapse <= now:
-            for lease in [lease for lease, hold in self.holds.items() if hold[2] <= now]:
-                amount, start, _ = self.holds.pop(lease)
-                if self.parts is not None or start == self.start:
-                    self.reserved -= amount
-            self.next_lapse = min([hold[2] for hold in self.holds.values()], default=inf)
-
-    def add(self, amount: int) -> None:
-        """Spend ``amount``."""
-        self.spent += amount
-        parts = self.parts
-        if parts is not None and amount:
-            if parts and parts[-1][0] == self.start:
-                parts[-1][1] += amount
-            else:
-                parts.append([self.start, amount])
+            for lease in [lease for lease, hold in self.holds.items() if hold.deadline <= now]:
+                hold = self.holds.pop(lease)
+                if self.parts is not None or hold.start == self.start:
+                    self.free(hold)
+            self.next_lapse = min([hold.deadline for hold in self.holds.values()], default=inf)
 
 
 class MemoryBudgets:
@@ -112,19 +239,14 @@ class MemoryBudgets:
         refused_by = None
         for place, (demand, account) in enumerate(zip(demands, accounts, strict=True)):
             statuses.append(_status(demand.rule, account))
-            if (
-                amount
-                and refused_by is None
-                and demand.rule.hard
-                and account.spent + account.reserved + amount > demand.limit
-            ):
+            if account.demand is not demand:
+                account.heed(demand)
+            if refused_by is None and not account.has_room(amount):
                 refused_by = place
         if refused_by is None or not enforce:
             deadline = now + lease_seconds * SECOND
             for account in accounts:
-                account.holds[lease] = (amount, account.start, deadline)
-                account.reserved += amount
-                account.next_lapse = min(account.next_lapse, deadline)
+                account.keep(lease, amount, deadline, True)
         return BudgetDecision(refused_by is None, refused_by, tuple(statuses))
 
     def hold_at_once(
@@ -140,30 +262,27 @@ class MemoryBudgets:
         """
         now = self._now()
         deadline = now + lease_seconds * 1e6
-        known = self._accounts
-        for held, demand in enumerate(demands):
-            account = known.get(demand.key)
-            if account is None or now >= account.end or now >= account.next_lapse:
+        every = tuple(demands)
+        for held, demand in enumerate(every):
+            account = self._find(demand, now)
+            if account is None:
                 try:
                     account = self._account(demand, now)
                 except StoreError:
-                    self._take_back(demands[:held], lease)
+                    self._take_back(every[:held], lease)
                     raise
-            reserved = account.reserved + amount
-            if account.spent + reserved > demand.limit and amount and demand.rule.hard:
-                self._take_back(demands[:held], lease)
+            if account.demand is not demand:
+                account.heed(demand)
+            if not account.keep(lease, amount, deadline):
+                self._take_back(every[:held], lease)
                 return False
-            account.holds[lease] = (amount, account.start, deadline)
-            account.reserved = reserved
-            if deadline < account.next_lapse:
-                account.next_lapse = deadline
         return True
 
     def _take_back(self, demands: Sequence[BudgetDemand], lease: str) -> None:
         """Undo what the step that is under way has held."""
         for demand in demands:
             account = self._accounts[demand.key]
-            account.reserved -= account.holds.pop(lease)[0]
+            account.free(account.holds.pop(lease))
 
     async def renew(
         self, demands: Sequence[BudgetDemand], *, lease: str, lease_seconds: float
@@ -176,7 +295,7 @@ class MemoryBudgets:
                 account.advance(demand.rule, now)
                 hold = account.holds.get(lease)
                 if hold is not None:
-                    account.holds[lease] = (hold[0], hold[1], now + lease_seconds * SECOND)
+                    hold.deadline = now + lease_seconds * SECOND
 
     async def settle(
         self, demands: Sequence[BudgetDemand], *, lease: str, actual: int
@@ -205,24 +324,20 @@ class MemoryBudgets:
             StoreError: As for ``settle``.
         """
         now = self._now()
-        known = self._accounts
+        every = tuple(demands)
+        if not tells:
+            for demand in every:
+                account = self._find(demand, now)
+                if account is None:
+                    account = self._account(demand, now)
+                account.settle(lease, actual)
+            return ()
         uses = []
-        for demand in demands:
-            account = known.get(demand.key)
-            if account is None or now >= account.end or now >= account.next_lapse:
-                account = self._account(demand, now)
-            hold = account.holds.pop(lease, None)
-            before = account.spent
-            if hold is None:
-                account.add(actual)
-            elif account.parts is not None:
-                account.reserved -= hold[0]
-                account.add(actual)
-            elif hold[1] == account.start:
-                account.reserved -= hold[0]
-                account.spent = before + actual
-            if tells:
-                uses.append(BudgetUse(before, account.spent))
+        for demand in every:
+            account = self._account(demand, now)
+            before = account.total()
+            account.settle(lease, actual)
+            uses.append(BudgetUse(before, account.total()))
         return tuple(uses)
 
     async def spent(self, demands: Sequence[BudgetDemand]) -> tuple[BudgetStatus, ...]:
@@ -234,7 +349,7 @@ class MemoryBudgets:
         """Nothing is open."""
 
     def _now(self) -> int:
-        seconds = self._clock()
+        seconds = read_clock(self._clock)
         now = int(seconds * 1e6 + 0.5)
         if now > self._latest:
             self._latest = now
@@ -243,8 +358,15 @@ class MemoryBudgets:
     def _known(self, demand: BudgetDemand, now: int) -> _Account:
         account = self._accounts.get(demand.key)
         if account is None:
-            return _Account(demand.rule, now)
+            return _Account(demand, now)
         account.advance(demand.rule, now)
+        return account
+
+    def _find(self, demand: BudgetDemand, now: int) -> _Account | None:
+        """The account as it is; None: it is to be made, or brought up to date."""
+        account = self._accounts.get(demand.key)
+        if account is None or now >= account.end or now >= account.next_lapse:
+            return None
         return account
 
     def _account(self, demand: BudgetDemand, now: int) -> _Account:
@@ -252,7 +374,7 @@ class MemoryBudgets:
         if account is None:
             if len(self._accounts) >= self._max_entries:
                 self._make_room(now)
-            account = self._accounts[demand.key] = _Account(demand.rule, now)
+            account = self._accounts[demand.key] = _Account(demand, now)
         elif now >= account.end or now >= account.next_lapse:
             account.advance(demand.rule, now)
         return account
@@ -272,4 +394,4 @@ class MemoryBudgets:
 
 def _status(rule: BudgetRule, account: _Account) -> BudgetStatus:
     resets_at = account.end / SECOND if rule.period not in ("rolling", "total") else None
-    return BudgetStatus(account.spent, account.reserved, resets_at)
+    return BudgetStatus(account.total(), account.total_reserved(), resets_at)

@@ -7,19 +7,17 @@ ledger and acknowledged, by ``JournalShipper``; a lane whose worker died is take
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
-import re
-import struct
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 from asgi_llm.errors import ConfigurationError, StoreError
+from asgi_llm.stores._clock import read_clock
+from asgi_llm.stores._journal_abandoned import AbandonedLane, take_over
+from asgi_llm.stores._journal_batch import JournalBatch
 from asgi_llm.stores._journal_format import (
     INTENT,
     MAX_RECORD_BYTES,
@@ -29,25 +27,20 @@ from asgi_llm.stores._journal_format import (
     encode_rows,
     short_rows,
 )
-from asgi_llm.stores._journal_lane import (
-    START,
-    AbandonedLane,
-    Position,
-    lanes_of,
-    lock_lane,
-    read_batch,
-)
+from asgi_llm.stores._journal_lane import START, Position, read_batch
+from asgi_llm.stores._journal_options import LaneOptions
+from asgi_llm.stores._journal_short import ShortCall
 from asgi_llm.stores._journal_sync import GroupSync
+from asgi_llm.stores._journal_waiting import WaitingOutcome, WaitingOutcomes
 from asgi_llm.stores._journal_writer import LaneWriter, Sync
 from asgi_llm.stores._ledger_values import clean_row, fit_row_id
+from asgi_llm.stores._thread_lock import ThreadLock
 from asgi_llm.stores.ledger import LedgerRow
 
 __all__ = ["FileJournal", "JournalBatch"]
 
 logger = logging.getLogger(__name__)
 
-_WORKER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SMALLEST_SEGMENT: Final = 4096
 _MOST_BYTES: Final = MAX_RECORD_BYTES - 1024
 
 # How often this process has come out of a fork: to ask for its id would be a call into the kernel.
@@ -60,37 +53,6 @@ def _note_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_note_fork)
-
-
-class JournalBatch:
-    """Rows of the journal that are to be recorded, and what to acknowledge then."""
-
-    __slots__ = ("_end", "_kept", "_writer", "rows")
-
-    def __init__(
-        self,
-        rows: list[LedgerRow],
-        *,
-        writer: LaneWriter | None = None,
-        end: Position | None = None,
-        kept: Sequence[_Kept] = (),
-    ) -> None:
-        self.rows = rows
-        self._writer = writer
-        self._end = end
-        self._kept = kept
-
-
-class _Kept:
-    """An outcome that could not be written, in memory."""
-
-    __slots__ = ("intent", "rows", "waits", "written")
-
-    def __init__(self, intent: str, rows: Sequence[LedgerRow], written: float) -> None:
-        self.waits = True
-        self.intent = intent
-        self.rows = rows
-        self.written = written
 
 
 class FileJournal:
@@ -139,66 +101,55 @@ class FileJournal:
         max_unwritten_rows: int = 10_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if _WORKER.fullmatch(worker) is None:
-            raise ConfigurationError(
-                "worker must be 1 to 64 letters, digits, _ and -", param="worker"
-            )
-        if max_segment_bytes < _SMALLEST_SEGMENT:
-            raise ConfigurationError(
-                f"max_segment_bytes must be at least {_SMALLEST_SEGMENT}", param="max_segment_bytes"
-            )
-        if fsync not in ("always", "group", "never"):
-            raise ConfigurationError("fsync must be always, group or never", param="fsync")
-        if not (0 < fsync_interval_seconds <= 60):
-            raise ConfigurationError(
-                "fsync_interval_seconds must be above 0 and at most 60",
-                param="fsync_interval_seconds",
-            )
+        self._lanes = LaneOptions(
+            folder=Path(folder),
+            worker=worker,
+            max_segment_bytes=max_segment_bytes,
+            fsync=fsync,
+            fsync_interval_seconds=fsync_interval_seconds,
+            map_segments=map_segments,
+        )
+        self._lanes.check()
         if on_full not in ("deny", "allow"):
             raise ConfigurationError("on_full must be deny or allow", param="on_full")
         if max_unwritten_rows < 1:
             raise ConfigurationError(
                 "max_unwritten_rows must be at least 1", param="max_unwritten_rows"
             )
-        self.folder = Path(folder)
-        self._worker = worker
-        self._max_segment_bytes = max_segment_bytes
-        self._fsync: Sync = fsync
-        self._fsync_interval_seconds = fsync_interval_seconds
+        self.folder = self._lanes.folder
         self.on_full: Literal["deny", "allow"] = on_full
         """As given; may be changed."""
-        self._map_segments = map_segments
         self._max_unwritten_rows = max_unwritten_rows
         self._clock = clock
         self._listener: Callable[[], None] | None = None
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
-        # A call of these is cheaper than to enter the lock and to leave it.
-        self._acquire, self._release = self._lock.acquire, self._lock.release
+        self._lock = ThreadLock()
         self._fork = _forks
         self._writer: LaneWriter | None = None
         self._group: GroupSync | None = None
         self._written_rows = 0
         self._oldest: float | None = None
-        self._unwritten: deque[_Kept] = deque()
-        self._unwritten_rows = 0
+        self._waiting = WaitingOutcomes(self._max_unwritten_rows)
         self._failing = False
         self.unwritten_intents = 0
         """Calls that were let through without an intent on disk."""
-        self.lost_rows = 0
+
+    @property
+    def lost_rows(self) -> int:
         """Rows that neither the disk nor the memory had room for."""
+        return self._waiting.lost_rows
 
     @property
     def pending_rows(self) -> int:
         """Rows of this process that the ledger has not acknowledged."""
-        return self._written_rows + self._unwritten_rows
+        return self._written_rows + self._waiting.rows
 
     @property
     def unwritten_rows(self) -> int:
         """Those of them that are in memory only, because the disk refused them."""
-        return self._unwritten_rows
+        return self._waiting.rows
 
     @property
     def is_failing(self) -> bool:
@@ -216,7 +167,7 @@ class FileJournal:
         oldest = self._oldest
         if oldest is None or self.pending_rows == 0:
             return 0.0
-        return max(0.0, self._clock() - oldest)
+        return max(0.0, read_clock(self._clock) - oldest)
 
     @property
     def sync_failures(self) -> int:
@@ -251,56 +202,59 @@ class FileJournal:
         with self._lock:
             try:
                 writer = self._lane() if self._writer is None else self._writer
-                writer.append(INTENT, intent, 0, row, self._clock())
+                writer.append(INTENT, intent, 0, row, read_clock(self._clock))
             except OSError as error:
                 self._not_intended(error)
             else:
                 self._failing = False
 
-    def intend_short(
-        self,
-        intent: str,
-        ids: bytes,
-        at: int,
-        streamed: bool,
-        tokens_in: int,
-        head: bytes,
-        ending: bytes,
-    ) -> None:
-        """``intend`` for a row whose ids are ours, and of which little is its own.
+    def intend_short(self, call: ShortCall, head: bytes, ending: bytes) -> None:
+        """``intend`` for a row of which little is its own.
 
         Args:
-            intent: The row's id.
-            ids: The same and the request's, of ``_journal_format.pack_ids``.
-            at: When it began, in microseconds of Unix time.
-            streamed: As in ``LedgerRow``.
-            tokens_in: As counted.
-            head: What stands before these in the row, as ``join_rows`` has it.
-            ending: What stands behind them.
+            call: That.
+            head: What stands before it in the row, as ``join_rows`` has it.
+            ending: What stands behind it.
 
         Raises:
             StoreError: It cannot be written, and ``on_full`` is ``deny``.
-            ValueError: It is too large.
+            ValueError: It is too large, or an id is no text.
             OverflowError: A number is too large.
         """
+        if self.write_intent(call, head, ending):
+            return
         if self._fork != _forks:
             self._leave_to_parent()
         if len(head) <= MAX_SHARED_BYTES and len(ending) <= MAX_SHARED_BYTES:
-            self._acquire()
-            try:
-                writer = self._lane() if self._writer is None else self._writer
-                writer.append_intent(intent, ids, at, streamed, tokens_in, head, ending)
-                self._failing = False
-                return
-            except OSError as error:
-                self._not_intended(error)
-                return
-            except struct.error:
-                # A number that no short record holds.
-                pass
-            finally:
-                self._release()
-        self.intend_packed(intent, short_rows(head, ending, ids, at, streamed, tokens_in))
+            with self._lock:
+                try:
+                    writer = self._lane() if self._writer is None else self._writer
+                    writer.share(head, ending, True)
+                    if writer.append_intent(call, head, ending):
+                        self._failing = False
+                        return
+                except OSError as error:
+                    self._not_intended(error)
+                    return
+        self.intend_packed(call.id, short_rows(call, head, ending))
+
+    def write_intent(self, call: ShortCall, head: bytes, ending: bytes) -> bool:
+        """``intend_short`` as it goes as a rule, where nothing has to be made first.
+
+        Returns:
+            False where nothing was done, and ``intend_short`` is to be called.
+        """
+        is_written = False
+        self._lock.acquire()
+        try:
+            writer = self._writer
+            if writer is not None and self._fork == _forks:
+                is_written = writer.append_intent(call, head, ending)
+                if is_written:
+                    self._failing = False
+        finally:
+            self._lock.release()
+        return is_written
 
     def _not_intended(self, error: OSError) -> None:
         self._refused(error)
@@ -332,16 +286,16 @@ class FileJournal:
         """
         if self._fork != _forks:
             self._leave_to_parent()
-        now = self._clock()
+        now = read_clock(self._clock)
         with self._lock:
-            if self._unwritten:
-                self._write_kept()
+            if self._waiting.count:
+                self._write_waiting()
             try:
                 writer = self._lane() if self._writer is None else self._writer
                 writer.append(OUTCOME, intent, count, rows, now)
             except OSError as error:
                 self._refused(error)
-                self._keep(decode_rows(rows), intent, now)
+                self._waiting.add(WaitingOutcome(intent, decode_rows(rows), now), self._writer)
             else:
                 self._failing = False
                 self._written_rows += count
@@ -350,97 +304,59 @@ class FileJournal:
         if self._listener is not None:
             self._listener()
 
-    def settle_short(
-        self,
-        intent: str,
-        ids: bytes,
-        at: int,
-        streamed: bool,
-        tokens_in: int,
-        tokens_out: int,
-        latency_seconds: float,
-        first_seconds: float | None,
-        head: bytes,
-        ending: bytes,
-    ) -> None:
-        """``settle`` for one row whose ids are ours, and of which little is its own.
+    def settle_short(self, call: ShortCall, head: bytes, ending: bytes) -> None:
+        """``settle`` for one row of which little is its own.
 
         Args:
-            intent: As for ``intend_short``.
-            ids: As for ``intend_short``.
-            at: As for ``intend_short``.
-            streamed: As for ``intend_short``.
-            tokens_in: Tokens of text that went in.
-            tokens_out: Tokens of text that came out.
-            latency_seconds: As in ``LedgerRow``.
-            first_seconds: ``time_to_first_token_seconds`` there.
+            call: As for ``intend_short``.
             head: As for ``intend_short``.
             ending: As for ``intend_short``.
 
         Raises:
             StoreError: As for ``settle``.
-            ValueError: It is too large.
+            ValueError: It is too large, or an id is no text.
             OverflowError: A number is too large.
         """
+        if self.write_outcome(call, head, ending):
+            return
         if self._fork != _forks:
             self._leave_to_parent()
-        is_written = False
         if len(head) <= MAX_SHARED_BYTES and len(ending) <= MAX_SHARED_BYTES:
-            now = self._clock()
-            self._acquire()
-            try:
-                if not self._unwritten:
-                    writer = self._lane() if self._writer is None else self._writer
-                    writer.append_outcome(
-                        intent,
-                        ids,
-                        at,
-                        streamed,
-                        tokens_in,
-                        tokens_out,
-                        latency_seconds,
-                        first_seconds,
-                        now,
-                        head,
-                        ending,
-                    )
-                    is_written, self._failing = True, False
+            with self._lock, contextlib.suppress(OSError):
+                # The disk that refuses is asked again by who can do without it.
+                writer = self._lane() if self._writer is None else self._writer
+                if not self._waiting.count:
+                    writer.share(head, ending, False)
+        if not self.write_outcome(call, head, ending):
+            self.settle_packed(short_rows(call, head, ending), 1, intent=call.id)
+
+    def write_outcome(self, call: ShortCall, head: bytes, ending: bytes) -> bool:
+        """``settle_short`` as it goes as a rule, where nothing has to be made first.
+
+        Returns:
+            False where nothing was done, and ``settle_short`` is to be called.
+        """
+        is_written = False
+        now = read_clock(self._clock)
+        self._lock.acquire()
+        try:
+            writer = self._writer
+            if writer is not None and self._fork == _forks and not self._waiting.count:
+                is_written = writer.append_outcome(call, head, ending, now)
+                if is_written:
+                    self._failing = False
                     self._written_rows += 1
                     if self._oldest is None:
                         self._oldest = now
-            except (struct.error, OSError):
-                # A number that no short record holds; or the disk refused, and is asked again by
-                # who can do without it.
-                pass
-            finally:
-                self._release()
-        if not is_written:
-            numbers = at, streamed, tokens_in, tokens_out, latency_seconds, first_seconds
-            self.settle_packed(short_rows(head, ending, ids, *numbers), 1, intent=intent)
-        elif self._listener is not None:
+        finally:
+            self._lock.release()
+        if is_written and self._listener is not None:
             self._listener()
-
-    def _write(self, rows: Sequence[LedgerRow], intent: str, now: float) -> None:
-        self._lane().append(OUTCOME, intent, len(rows), encode_rows(rows), now)
-        self._written_rows += len(rows)
+        return is_written
 
     def _lane(self) -> LaneWriter:
         if self._writer is None:
-            group = GroupSync(self._fsync_interval_seconds) if self._fsync == "group" else None
-            try:
-                self._writer = LaneWriter(
-                    self.folder,
-                    self._worker,
-                    max_segment_bytes=self._max_segment_bytes,
-                    maps=self._map_segments,
-                    sync=self._fsync,
-                    group=group,
-                )
-            except OSError:
-                if group is not None:
-                    group.close()
-                raise
-            self._group = group
+            self._writer, self._group = self._lanes.begin()
         return self._writer
 
     def _leave_to_parent(self) -> None:
@@ -454,32 +370,17 @@ class FileJournal:
             self._failing = True
             logger.error("the journal cannot be written: %s", error.strerror)
 
-    def _is_told(self, kept: _Kept) -> bool:
-        """Whether neither the ledger nor the disk has anything to learn from it any more."""
-        writer = self._writer
-        return not kept.rows and (writer is None or not writer.is_open(kept.intent))
-
-    def _keep(self, rows: Sequence[LedgerRow], intent: str, now: float) -> None:
-        if self._unwritten_rows + len(rows) > self._max_unwritten_rows:
-            self.lost_rows += len(rows)
-            raise StoreError("The journal cannot be written, and too many rows wait in memory.")
-        kept = _Kept(intent, rows, now)
-        if not self._is_told(kept):
-            self._unwritten.append(kept)
-            self._unwritten_rows += len(rows)
-
-    def _write_kept(self) -> None:
+    def _write_waiting(self) -> None:
         """Bring what waits in memory onto the disk, as far as that takes it."""
-        while self._unwritten:
-            kept = self._unwritten[0]
-            try:
-                self._write(kept.rows, kept.intent, kept.written)
-            except OSError as error:
-                self._refused(error)
-                return
-            self._unwritten.popleft()
-            kept.waits = False
-            self._unwritten_rows -= len(kept.rows)
+        try:
+            self._waiting.write(self._write)
+        except OSError as error:
+            self._refused(error)
+
+    def _write(self, outcome: WaitingOutcome) -> None:
+        rows = outcome.rows
+        self._lane().append(OUTCOME, outcome.intent, len(rows), encode_rows(rows), outcome.written)
+        self._written_rows += len(rows)
 
     def read(self, max_rows: int) -> JournalBatch | None:
         """The next rows that are to be recorded, about ``max_rows`` of them; None: there are none.
@@ -493,12 +394,11 @@ class FileJournal:
         """
         with self._lock:
             writer = self._writer
-            if self._unwritten:
-                self._write_kept()
-            waiting = (one for one in self._unwritten if one.rows)
-            kept = list(itertools.islice(waiting, max_rows))
-            if kept:
-                return JournalBatch([row for one in kept for row in one.rows], kept=kept)
+            if self._waiting.count:
+                self._write_waiting()
+            waiting = self._waiting.first(max_rows)
+            if waiting:
+                return JournalBatch([row for one in waiting for row in one.rows], waiting=waiting)
             if writer is None or writer.acknowledged >= writer.end:
                 return None
             position, end = writer.acknowledged, writer.end
@@ -513,16 +413,11 @@ class FileJournal:
     def acknowledge(self, batch: JournalBatch) -> None:
         """The ledger has the rows of ``batch``; segments that are done with are deleted."""
         with self._lock:
-            for kept in batch._kept:
-                if kept.waits:
-                    self._unwritten_rows -= len(kept.rows)
-                    kept.rows = ()
-                    if self._writer is not None:
-                        self._writer.note_told(kept.intent)
-            if batch._kept:
+            if batch._waiting:
+                self._waiting.acknowledge(batch._waiting, self._writer)
                 self._prune(self._writer, START)
                 # Where the intent is on disk, it is still to be closed there.
-                self._unwritten = deque(one for one in self._unwritten if not self._is_told(one))
+                self._waiting.drop_told(self._writer)
             if batch._writer is not None and batch._writer is self._writer and batch._end:
                 self._written_rows -= len(batch.rows)
                 self._prune(batch._writer, batch._end)
@@ -546,24 +441,7 @@ class FileJournal:
         Raises:
             StoreError: The folder cannot be read.
         """
-        try:
-            lanes = lanes_of(self.folder)
-        except OSError as error:
-            raise StoreError("The journal cannot be read.") from error
-        for path in lanes:
-            try:
-                lock = lock_lane(path)
-                if lock is None:
-                    continue
-                try:
-                    lane = AbandonedLane(path, lock)
-                except BaseException:
-                    os.close(lock)
-                    raise
-            except OSError as error:
-                logger.error("a lane of the journal cannot be read: %s", error.strerror)
-                continue
-            yield lane
+        return take_over(self.folder)
 
     def replay(self) -> Iterator[LedgerRow]:
         """The rows that dead workers left: settled ones, and intents as ``unknown_after_crash``.
@@ -583,8 +461,8 @@ class FileJournal:
         A later write begins a new lane.
         """
         with self._lock:
-            if self._unwritten:
-                self._write_kept()
+            if self._waiting.count:
+                self._write_waiting()
             writer, self._writer, self._group = self._writer, None, None
             self._written_rows = 0
             if writer is not None:
@@ -592,8 +470,8 @@ class FileJournal:
                     writer.close()
                 except OSError as error:
                     self._refused(error)
-            if self._unwritten_rows:
-                logger.error("%d rows are in memory only", self._unwritten_rows)
+            if self._waiting.rows:
+                logger.error("%d rows are in memory only", self._waiting.rows)
 
 
 def _packed(rows: Sequence[LedgerRow]) -> bytes:

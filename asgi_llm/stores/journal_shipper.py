@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from asgi_llm.errors import ConfigurationError, StoreError
-from asgi_llm.stores._journal_lane import AbandonedLane
+from asgi_llm.stores._journal_abandoned import AbandonedLane
 from asgi_llm.stores.journal import FileJournal
 from asgi_llm.stores.ledger import Ledger, LedgerRow
 

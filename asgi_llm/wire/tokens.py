@@ -14,6 +14,7 @@ import msgspec
 from asgi_llm._optional import require
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.types import Document
+from asgi_llm.wire._plain_texts import measure_texts
 
 __all__ = [
     "IMAGE_TOKENS",
@@ -167,24 +168,13 @@ def _pieces(text: str) -> Iterator[str]:
 
 def estimate_messages(messages: Any) -> int:
     """The tokens of a chat whose messages are but a role and a plain text each; else -1."""
-    if type(messages) is not list or not messages:
+    if not messages:
         return -1
-    size = 0
-    for message in messages:
-        if type(message) is not dict:
-            return -1
-        text = _plain_text(message)
-        if text is None or not text.isascii():
-            return -1
-        size += len(text)
+    size = measure_texts(messages)
+    if size < 0:
+        return -1
     text_tokens = (size + _BYTES_A_TOKEN - 1) // _BYTES_A_TOKEN
     return _ANSWER_TOKENS + _MESSAGE_TOKENS * len(messages) + text_tokens
-
-
-def _plain_text(message: dict[str, Any]) -> str | None:
-    """The text of a message that has a role and nothing else; None: it is another."""
-    text = message.get("content")
-    return text if type(text) is str and len(message) <= 2 else None
 
 
 def estimate_text(texts: list[str]) -> int:

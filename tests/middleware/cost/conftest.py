@@ -128,6 +128,7 @@ class Stream:
         done: Whether ``[DONE]`` follows.
         pieces: How the bytes are cut; None: an event a message.
         ends_apart: Whether the end of the body is a message of its own.
+        before: Called with the state before the answer begins.
     """
 
     def __init__(
@@ -137,8 +138,10 @@ class Stream:
         done: bool = True,
         size: int | None = None,
         ends_apart: bool = True,
+        before: Callable[[State], None] | None = None,
     ) -> None:
         self.documents: list[Any] = []
+        self._before = before
         chunks = [_sse.encode(msgspec.json.encode(event)) for event in events]
         if done:
             chunks.append(_sse.DONE)
@@ -150,6 +153,8 @@ class Stream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.documents.append(msgspec.json.decode(await read(receive)))
+        if self._before is not None:
+            self._before(enter(scope)[1])
         headers = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         last = None if self._ends_apart else len(self.chunks) - 1

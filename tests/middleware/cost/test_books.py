@@ -18,7 +18,8 @@ from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_budgets import BudgetPlan
 from asgi_llm.middleware._cost_kinds import Kind
 from asgi_llm.middleware._cost_prices import Pricer
-from asgi_llm.middleware._cost_rows import Asked, new_row_id
+from asgi_llm.middleware._cost_quick import row_id
+from asgi_llm.middleware._cost_rows import Asked
 from asgi_llm.stores._ledger_values import fit_row_id
 from asgi_llm.stores.budgets import BudgetRule, demand_of
 from asgi_llm.stores.budgets_memory import MemoryBudgets
@@ -48,9 +49,9 @@ def make_books(journal: FileJournal, store: MemoryBudgets) -> Books:
 @pytest.mark.parametrize(
     ("id", "request_id"),
     [
-        (new_row_id(), f"req_{1:032x}"),
-        (new_row_id(), "the client's, and longer than any that is ours"),
-        (new_row_id(), "ä" * 36),
+        (row_id(), f"req_{1:032x}"),
+        (row_id(), "the client's, and longer than any that is ours"),
+        (row_id(), "ä" * 36),
         ("a row", f"req_{1:032x}"),
         ("\ud800" * 36, f"req_{1:032x}"),
     ],

@@ -15,7 +15,7 @@ from asgi_llm.errors import InternalError
 from asgi_llm.middleware.cost import CostMiddleware
 from asgi_llm.pricing import PriceTable
 from asgi_llm.state import ATTEMPTS, CACHE_STATUS, DEPLOYMENT, FAILURE, OPERATION, USAGE, State
-from asgi_llm.stores._journal_lane import unknown_row
+from asgi_llm.stores._journal_abandoned import unknown_row
 from asgi_llm.stores.budgets import BudgetDecision, BudgetRule, demand_of, to_pico
 from asgi_llm.stores.budgets_memory import MemoryBudgets
 from asgi_llm.stores.journal import FileJournal
@@ -120,6 +120,11 @@ def tried(**fields: Any) -> Attempt:
 GPT = Deployment(provider="openai", model="gpt-5")
 TEXT = Usage(input_uncached=5, output_text=2)
 TOOK = Usage(input_uncached=5, input_cached=3, output_text=2)
+HI = {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+TOLD = {
+    "choices": [],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+}
 CASES: dict[str, Any] = {
     "it says its usage": App(),
     "the app says its usage": App(before=sets((USAGE, TOOK), (ATTEMPTS, (tried(),)))),
@@ -166,7 +171,48 @@ CASES: dict[str, Any] = {
             )
         )
     ),
-    "a stream": Stream([{"choices": [{"index": 0, "delta": {"content": "Hi"}}]}]),
+    "a stream": Stream([HI]),
+    "a stream of text alone": Stream(
+        [HI, TOLD], before=sets((USAGE, TEXT), (OPERATION, "chat"), (DEPLOYMENT, GPT))
+    ),
+    "a stream of text alone, ends at once": Stream(
+        [HI, TOLD],
+        ends_apart=False,
+        before=sets((USAGE, TEXT), (OPERATION, "chat"), (DEPLOYMENT, GPT)),
+    ),
+    "a stream in pieces": Stream(
+        [HI, TOLD], size=17, before=sets((USAGE, TEXT), (ATTEMPTS, (tried(),)))
+    ),
+    "a stream of all sorts": Stream(
+        [HI, TOLD], before=sets((USAGE, TOOK), (OPERATION, "chat"), (DEPLOYMENT, GPT))
+    ),
+    "a stream of a tier": Stream(
+        [{**HI, "service_tier": "flex"}, TOLD], before=sets((USAGE, TEXT), (ATTEMPTS, (tried(),)))
+    ),
+    "a stream of the usual tier": Stream(
+        [{**HI, "service_tier": "default"}, TOLD],
+        before=sets((USAGE, TEXT), (ATTEMPTS, (tried(),))),
+    ),
+    "a stream that breaks off": Stream(
+        [HI, {"error": {"code": "broken", "message": "no"}}],
+        before=sets((USAGE, TEXT), (ATTEMPTS, (tried(),))),
+    ),
+    "a stream that failed": Stream(
+        [HI, TOLD],
+        before=sets((USAGE, TEXT), (ATTEMPTS, (tried(),)), (FAILURE, InternalError("no"))),
+    ),
+    "a stream after another attempt": Stream(
+        [HI, TOLD],
+        before=sets((USAGE, TEXT), (ATTEMPTS, (tried(status=500, error_code="x"), tried()))),
+    ),
+    "a stream without a price": Stream(
+        [HI, TOLD], before=sets((USAGE, TEXT), (ATTEMPTS, (tried(provider="unheard"),)))
+    ),
+    "a stream that says more than the app": Stream(
+        [HI, {**TOLD, "usage": {"prompt_tokens": 7, "completion_tokens": 1, "x": 2}}],
+        before=sets((USAGE, TEXT), (ATTEMPTS, (tried(),))),
+    ),
+    "a stream that alone says its usage": Stream([HI, TOLD]),
 }
 
 
@@ -188,7 +234,9 @@ async def test_the_journal_on_disk_has_the_rows_of_any_journal(
 ) -> None:
     """It gets bytes, others get rows, and a ledger is waited for: they are the same rows."""
     app, notes, ledger, journal = CASES[case], Notes(), Notes(), FileJournal(tmp_path)
-    plain = {**HELLO, "stream": case == "a stream"}
+    plain: dict[str, Any] = {**HELLO, "stream": case.startswith("a stream")}
+    if plain["stream"] and case != "a stream":
+        plain["stream_options"] = {"include_usage": True}
     tagged = {**plain, "metadata": {"team": "blue"}}
     options: dict[str, Any] = {"prices": PRICES, "wall_clock": lambda: 1_795_250_000.123456}
     spent, told = [], []
@@ -198,7 +246,7 @@ async def test_the_journal_on_disk_has_the_rows_of_any_journal(
         inside = As(layer, **principal)
         # What is asked for the second time is known.
         answers = [await ask(inside, document) for document in (tagged, plain, plain, plain)]
-        told.append([dict(answer.headers).get(b"x-cost") for answer in answers])
+        told.append([(dict(one.headers).get(b"x-cost"), one.body) for one in answers])
         (status,) = await store.spent([demand_of(plenty, "")])
         spent.append((status.spent, status.reserved))
     assert 0 == journal.open_intents

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from asgi_llm.stores._journal_format import pack_ids
 from asgi_llm.stores._journal_rows import ONE_ROW, PackedJournal, pack_result, pack_shared
+from asgi_llm.stores._journal_short import ShortCall
 from asgi_llm.stores.ledger import LedgerRow
 from asgi_llm.types import Usage
 from tests.stores.ledger.rows import make_row
 
-__all__ = ["ending_of", "head_of", "ids_of", "intend", "make_short", "settle"]
+__all__ = ["call_of", "ending_of", "head_of", "intend", "make_short", "settle"]
 
 
 def make_short(number: int, **fields: Any) -> LedgerRow:
@@ -22,8 +22,10 @@ def make_short(number: int, **fields: Any) -> LedgerRow:
     return make_row(f"row_{number:032x}", **{**values, **fields})
 
 
-def ids_of(row: LedgerRow) -> bytes:
-    return pack_ids(row.id, row.request_id)
+def call_of(row: LedgerRow) -> ShortCall:
+    """What it has for its own, as far as it is known before the call."""
+    tokens_in = row.usage.input_uncached
+    return ShortCall(row.id, row.request_id, _microseconds(row), row.streamed, tokens_in)
 
 
 def head_of(row: LedgerRow) -> bytes:
@@ -54,29 +56,13 @@ def _microseconds(row: LedgerRow) -> int:
 
 def intend(journal: PackedJournal, row: LedgerRow) -> None:
     """Its intent."""
-    journal.intend_short(
-        row.id,
-        ids_of(row),
-        _microseconds(row),
-        row.streamed,
-        row.usage.input_uncached,
-        head_of(row),
-        ending_of(row),
-    )
+    journal.intend_short(call_of(row), head_of(row), ending_of(row))
 
 
 def settle(journal: PackedJournal, row: LedgerRow) -> None:
     """Its outcome."""
-    latency: Any = row.latency_seconds
-    journal.settle_short(
-        row.id,
-        ids_of(row),
-        _microseconds(row),
-        row.streamed,
-        row.usage.input_uncached,
-        row.usage.output_text,
-        latency,
-        row.time_to_first_token_seconds,
-        head_of(row),
-        ending_of(row),
-    )
+    call = call_of(row)
+    call.tokens_out = row.usage.output_text
+    call.latency_seconds = row.latency_seconds
+    call.first_seconds = row.time_to_first_token_seconds
+    journal.settle_short(call, head_of(row), ending_of(row))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,6 @@ from asgi_llm.stores._journal_format import (
     SPAN_BYTES,
     encode_rows,
     pack,
-    pack_ids,
 )
 from asgi_llm.stores._journal_lane import lanes_of, segment_path, segments_of
 from asgi_llm.stores._journal_writer import Sync
@@ -206,27 +206,6 @@ def test_the_format_before_is_read(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("row", "request_id"),
-    [
-        ("row_1", f"req_{1:032x}"),
-        (f"row_{1:032x}", "of the client"),
-        (f"row_{1:032x}", ""),
-        ("ü" * 36, f"req_{1:032x}"),
-        (f"row_{1:032x}", "é" + "a" * 35),
-    ],
-)
-def test_ids_of_other_forms_are_told(row: str, request_id: str) -> None:
-    """They have no short form, and whoever asks gives them in the long one."""
-    assert b"" == pack_ids(row, request_id)
-
-
-def test_ids_that_are_no_text_are_told() -> None:
-    """By the error that long forms know as well."""
-    with pytest.raises(ValueError):
-        pack_ids("\ud800" * 36, "a" * 36)
-
-
 def test_what_no_short_record_holds_is_written_in_full(tmp_path: Path) -> None:
     """A count of more than 32 bits, and what is shared by nobody because it is too long."""
     journal = FileJournal(tmp_path)
@@ -328,6 +307,37 @@ def test_outcomes_that_wait_in_memory_are_written_first(tmp_path: Path) -> None:
     assert (0, 4) == (journal.unwritten_rows, journal.pending_rows)
     assert rows == drain(journal)
     journal.close()
+
+
+def test_threads_write_one_lane(tmp_path: Path) -> None:
+    """Whoever writes in between, or reads: each row is there, whole and once."""
+    journal = FileJournal(tmp_path, max_segment_bytes=16384, fsync="never")
+    rows = [make_short(number) for number in range(1200)]
+    got: list[LedgerRow] = []
+    errors: list[BaseException] = []
+
+    def write(mine: list[LedgerRow]) -> None:
+        try:
+            for place, row in enumerate(mine):
+                intend(journal, row)
+                if place % 7:
+                    settle(journal, row)
+                else:
+                    journal.settle((row,), intent=row.id)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(rows[part::4],)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        got += drain(journal, 50)
+    got += drain(journal, 50)
+    assert [] == errors
+    assert rows == sorted(got, key=lambda row: row.id)
+    assert (0, 0) == (journal.pending_rows, journal.open_intents)
+    journal.close()
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_unknown_rows_are_estimates(tmp_path: Path) -> None:

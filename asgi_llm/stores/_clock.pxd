@@ -1,0 +1,1 @@
+cpdef double read_clock(object clock) except? -1

@@ -1,0 +1,1 @@
+cpdef Py_ssize_t measure_texts(object messages)
