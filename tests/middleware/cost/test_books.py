@@ -31,6 +31,10 @@ PRICE = {"targets": None, "provider": "openai", "unknown": "flag", "service_tier
 LOGGER = logging.getLogger(__name__)
 
 
+class OwnJournal(FileJournal):
+    """A journal that takes rows as bytes, and is not ours."""
+
+
 def make_books(journal: FileJournal, store: MemoryBudgets) -> Books:
     calls = BudgetCalls(
         store,
@@ -57,9 +61,15 @@ def make_books(journal: FileJournal, store: MemoryBudgets) -> Books:
     ],
     ids=["ours", "longer", "not ascii", "another form", "no text"],
 )
-async def test_every_id_is_the_rows(id: str, request_id: str, tmp_path: Path) -> None:
-    """Of an intent whose worker dies, and of the usual outcome; and budgets are settled."""
-    store, journal = MemoryBudgets(), FileJournal(tmp_path / "live")
+@pytest.mark.parametrize("kind_of_journal", [FileJournal, OwnJournal])
+async def test_every_id_is_the_rows(
+    id: str, request_id: str, kind_of_journal: type[FileJournal], tmp_path: Path
+) -> None:
+    """Of an intent whose worker dies, and of the usual outcome; and budgets are settled.
+
+    So it is with a journal of somebody's own, which is asked as the protocol has it.
+    """
+    store, journal = MemoryBudgets(), kind_of_journal(tmp_path / "live")
     books = make_books(journal, store)
     options: dict[str, Any] = PRICE
     kind = Kind(None, "/v1/chat/completions", "gpt-4o", {}, Pricer(PRICES, **options))
