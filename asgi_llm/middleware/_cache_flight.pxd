@@ -2,6 +2,7 @@ cimport cython
 
 from asgi_llm.middleware._cache_answer cimport AnswerHead
 from asgi_llm.middleware._cache_request cimport CacheRequest
+from asgi_llm.stores.cache_memory cimport KeptAnswer
 
 
 cdef class Flight:
@@ -12,7 +13,8 @@ cdef class Flight:
     cdef readonly Py_ssize_t followers
     cdef readonly Py_ssize_t joined
     cdef readonly AnswerHead head
-    cdef readonly object answer
+    cdef object _answer
+    cdef KeptAnswer _kept
     cdef readonly double age_seconds
     cdef readonly bint over
     cdef public bint looking
@@ -27,6 +29,8 @@ cdef class Flight:
     cpdef object feed(self, chunk, max_bytes)
     cpdef object body(self)
     cpdef object finish(self, answer, double age_seconds=*)
+    cpdef object finish_with(self, KeptAnswer kept)
+    cdef object _show_all(self)
     cdef object _drop(self, max_bytes)
     cdef object _wake(self)
 

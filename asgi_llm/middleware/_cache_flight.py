@@ -12,6 +12,7 @@ from asgi_llm import _sse
 from asgi_llm.middleware._cache_answer import AnswerHead
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.stores.cache import StoredAnswer
+from asgi_llm.stores.cache_memory import KeptAnswer
 
 __all__ = ["Departure", "Flight", "Flights"]
 
@@ -35,7 +36,6 @@ class Flight:
         failures: Flights for the same answer, in a row before this one, of which nothing came.
         followers: How many wait for it now.
         head: Its start; None till it began.
-        answer: What came of it, once it is over; None: nothing that can be shared.
         age_seconds: Of ``answer``.
         over: Whether it is.
         looking: Whether it is still being looked for in the store, which takes no time to speak of.
@@ -44,12 +44,13 @@ class Flight:
     """
 
     __slots__ = (
+        "_answer",
         "_dropped",
+        "_kept",
         "_size",
         "_visible",
         "_waiting",
         "age_seconds",
-        "answer",
         "failures",
         "followers",
         "head",
@@ -75,7 +76,8 @@ class Flight:
         self.followers = 0
         self.joined = 0
         self.head: AnswerHead | None = None
-        self.answer: StoredAnswer | None = None
+        self._answer: StoredAnswer | None = None
+        self._kept: KeptAnswer | None = None
         self.age_seconds = 0.0
         self.over = False
         self.looking = False
@@ -85,6 +87,11 @@ class Flight:
         self._size = 0
         self._visible = 0
         self._waiting: list[asyncio.Future[None]] | None = None
+
+    @property
+    def answer(self) -> StoredAnswer | None:
+        """What came of it, once it is over; None: nothing that can be shared."""
+        return self._answer if self._kept is None else self._kept.answer
 
     @property
     def has_begun(self) -> bool:
@@ -119,12 +126,24 @@ class Flight:
         if self.over:
             return
         self.over = True
-        self.answer = answer
+        self._answer = answer
         if age_seconds:
             self.age_seconds = age_seconds
         if self.followers:
-            self._visible = self._dropped + len(self.parts or ())
-            self._wake()
+            self._show_all()
+
+    def finish_with(self, kept: KeptAnswer) -> None:
+        """It is over, and ``kept`` came of it."""
+        if self.over:
+            return
+        self.over = True
+        self._kept = kept
+        if self.followers:
+            self._show_all()
+
+    def _show_all(self) -> None:
+        self._visible = self._dropped + len(self.parts or ())
+        self._wake()
 
     def begin(self) -> None:
         """The store does not have it: it is being made."""
@@ -212,7 +231,7 @@ class Flights:
         if (
             flight is None
             or flight.too_long
-            or (flight.over and flight.answer is None)
+            or (flight.over and flight._answer is None and flight._kept is None)
             or flight.loop is not get_running_loop()
         ):
             return None

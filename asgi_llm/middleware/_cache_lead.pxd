@@ -1,12 +1,13 @@
 cimport cython
 
-from asgi_llm.middleware._cache_answer cimport AnswerHead, Verdict, judge_answer, read_head
+from asgi_llm.middleware._cache_answer cimport AnswerHead, judge_answer, read_head
 from asgi_llm.middleware._cache_counts cimport CacheCounts
 from asgi_llm.middleware._cache_flight cimport Flight, Flights
+from asgi_llm.middleware._cache_plain cimport values_of
 from asgi_llm.middleware._cache_request cimport CacheRequest
 from asgi_llm.middleware._cache_settings cimport ExactSettings
 from asgi_llm.state cimport State
-from asgi_llm.stores.cache_memory cimport MemoryCache
+from asgi_llm.stores.cache_memory cimport KeptAnswer, MemoryCache
 
 
 @cython.final
@@ -25,6 +26,11 @@ cdef class LedAnswer(Flight):
     cdef object _send
     cdef State _state
 
+    cdef object _set_off(
+        self, ExactSettings settings, CacheRequest request, key, data, scope, receive, send,
+        State state
+    )
+
     cpdef object end(self)
 
     @cython.locals(told=dict, headers=list, head=AnswerHead)
@@ -33,7 +39,7 @@ cdef class LedAnswer(Flight):
     cdef object _record(self, AnswerHead head, bytes chunk, message)
 
     @cython.locals(settings=ExactSettings, request=CacheRequest)
-    cpdef Verdict _judge(self, AnswerHead head, bytes body)
+    cpdef KeptAnswer _judge(self, AnswerHead head, bytes body)
 
     @cython.locals(settings=ExactSettings)
-    cdef object _settle(self, Verdict verdict)
+    cdef object _settle(self, KeptAnswer judged)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from math import inf
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_llm._traceback import describe
-from asgi_llm.middleware._cache_answer import AnswerHead, Verdict, judge_answer, read_head
+from asgi_llm.middleware._cache_answer import AnswerHead, judge_answer, read_head
 from asgi_llm.middleware._cache_controls import NO_CONTROLS
 from asgi_llm.middleware._cache_flight import Flight
+from asgi_llm.middleware._cache_plain import values_of
 from asgi_llm.middleware._cache_replay import LARGE_BYTES, MISS, MISS_HEADER, told_headers
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.middleware._cache_settings import ExactSettings
 from asgi_llm.state import CACHE_STATUS, State
 from asgi_llm.stores.cache import StoredAnswer
+from asgi_llm.stores.cache_memory import KeptAnswer
 
 __all__ = ["LedAnswer"]
 
@@ -68,6 +69,19 @@ class LedAnswer(Flight):
     )
 
     def __init__(
+        self,
+        settings: ExactSettings,
+        request: CacheRequest,
+        key: bytes,
+        data: bytes,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        state: State,
+    ) -> None:
+        self._set_off(settings, request, key, data, scope, receive, send, state)
+
+    def _set_off(
         self,
         settings: ExactSettings,
         request: CacheRequest,
@@ -162,7 +176,7 @@ class LedAnswer(Flight):
             if (
                 head is None
                 or head.tells_of_caches
-                or self._state.values.get(CACHE_STATUS) is not MISS
+                or values_of(self._state).get(CACHE_STATUS) is not MISS
             ):
                 headers = told_headers(message, self._state)
             else:
@@ -208,7 +222,7 @@ class LedAnswer(Flight):
         self._settle(await asyncio.to_thread(self._judge, head, body))
         await self._send_with_followers(message)
 
-    def _judge(self, head: AnswerHead, body: bytes) -> Verdict | None:
+    def _judge(self, head: AnswerHead, body: bytes) -> KeptAnswer | None:
         settings, request = self._settings, self.request
         fresh_seconds, keep_seconds = settings.ttl_seconds, settings.keep_seconds
         if request.controls is not NO_CONTROLS:
@@ -217,21 +231,20 @@ class LedAnswer(Flight):
                 fresh_seconds, keep_seconds = told, told + settings.longest_stale_seconds
         return judge_answer(request, head, body, self._state, fresh_seconds, keep_seconds)
 
-    def _settle(self, verdict: Verdict | None) -> None:
+    def _settle(self, judged: KeptAnswer | None) -> None:
         """Keep what came, where that takes no waiting: before the client has it."""
-        if verdict is None:
+        if judged is None:
             self.finish(None)
             return
-        answer = verdict.answer
         controls = self.request.controls
-        if verdict.may_be_stored and (controls is NO_CONTROLS or controls.stores):
+        if judged.may_be_stored and (controls is NO_CONTROLS or controls.stores):
             settings = self._settings
             settings.counts.writes += 1
             if settings.memory is None:
-                self.kept = answer
+                self.kept = judged.answer
             else:
-                settings.memory.put(self._key, answer, 0.0, inf, verdict.size)
-        self.finish(answer)
+                settings.memory.keep(self._key, judged)
+        self.finish_with(judged)
 
 
 async def _done() -> None:

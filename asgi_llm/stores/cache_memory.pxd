@@ -3,12 +3,30 @@ cimport cython
 
 @cython.final
 @cython.no_gc
-@cython.freelist(64)
-cdef class _Kept:
-    cdef readonly object answer
+cdef class KeptAnswer:
+    cdef object _answer
+    cdef readonly bytes body
+    cdef readonly object operation
+    cdef readonly object scope
+    cdef readonly object model
+    cdef readonly double fresh_seconds
+    cdef readonly double keep_seconds
+    cdef readonly bint is_stream
+    cdef readonly bint tells_usage
+    cdef readonly bint may_be_stored
+    cdef readonly tuple headers
+    cdef readonly object namespace
+    cdef readonly object written_by
+    cdef readonly object provider
+    cdef readonly object response_model
+    cdef readonly object usage
     cdef readonly double made_at
     cdef readonly double gone_at
-    cdef long long size
+    cdef readonly long long size
+
+
+@cython.locals(kept=KeptAnswer)
+cpdef KeptAnswer keep_answer(answer)
 
 
 cdef int _ENTRY_BYTES
@@ -26,30 +44,35 @@ cpdef long long entry_size(
 
 
 cdef class MemoryCache:
-    cdef object _max_bytes
-    cdef object _most_of_one
+    cdef double _max_bytes
+    cdef double _most_of_one
     cdef object _clock
     cdef object _kept
     cdef long long _bytes
     cdef double _checked_until
+    cdef double _now
     cdef long long _hits
     cdef long long _misses
     cdef long long _writes
     cdef long long _evictions
 
-    @cython.locals(kept=_Kept, now=cython.double)
+    @cython.locals(kept=KeptAnswer)
     cpdef object look(self, key)
 
-    @cython.locals(
-        made_at=cython.double, now=cython.double, gone_at=cython.double,
-        keeps=cython.double, kept=_Kept,
-    )
-    cpdef object put(self, key, answer, double age_seconds=*, double keep_seconds=*, long long size=*)
+    @cython.locals(kept=KeptAnswer, now=cython.double)
+    cpdef KeptAnswer find(self, key)
 
-    @cython.locals(kept=_Kept)
+    cpdef double age(self, KeptAnswer kept) except? -1
+
+    cpdef object put(self, key, answer, double age_seconds=*, double keep_seconds=*)
+
+    @cython.locals(now=cython.double)
+    cpdef object keep(self, key, KeptAnswer kept, double age_seconds=*, double keep_seconds=*)
+
+    @cython.locals(kept=KeptAnswer)
     cdef object _drop(self, key)
 
-    @cython.locals(kept=_Kept)
+    @cython.locals(kept=KeptAnswer)
     cdef object _drop_oldest(self, double now)
 
     cdef object _make_room(self)

@@ -18,8 +18,9 @@ from asgi_llm.stores.cache import (
     Selection,
     StoredAnswer,
 )
+from asgi_llm.types import Usage
 
-__all__ = ["MemoryCache", "answer_size", "entry_size"]
+__all__ = ["KeptAnswer", "MemoryCache", "answer_size", "entry_size", "keep_answer"]
 
 MIB: Final = 1024 * 1024
 
@@ -33,14 +34,104 @@ _PURGED_AT_ONCE: Final = 4096
 _WIDE: Final = 4
 
 
-class _Kept:
-    # Filled by whoever makes one: compiled, a call of the class would take longer than all of that.
-    __slots__ = ("answer", "gone_at", "made_at", "size")
+class KeptAnswer:
+    """An answer as it is kept here: what a ``StoredAnswer`` has, and since when and how long.
 
-    answer: StoredAnswer
-    made_at: float
+    Attributes:
+        made_at: When, by the store's clock.
+        gone_at: When it runs out.
+        size: ``answer_size`` of it.
+        may_be_stored: Of an answer that is not in a store yet. False: it may be handed to those who
+            asked the same at the same time, and no later.
+    """
+
+    # Filled by whoever makes one: compiled, a call of the class would take longer than all of that.
+    __slots__ = (
+        "_answer",
+        "body",
+        "fresh_seconds",
+        "gone_at",
+        "headers",
+        "is_stream",
+        "keep_seconds",
+        "made_at",
+        "may_be_stored",
+        "model",
+        "namespace",
+        "operation",
+        "provider",
+        "response_model",
+        "scope",
+        "size",
+        "tells_usage",
+        "usage",
+        "written_by",
+    )
+
+    _answer: StoredAnswer | None
+    body: bytes
+    fresh_seconds: float
     gone_at: float
+    headers: tuple[tuple[bytes, bytes], ...]
+    is_stream: bool
+    keep_seconds: float
+    made_at: float
+    may_be_stored: bool
+    model: str
+    namespace: str
+    operation: str
+    provider: str | None
+    response_model: str | None
+    scope: str
     size: int
+    tells_usage: bool
+    usage: Usage | None
+    written_by: str | None
+
+    @property
+    def answer(self) -> StoredAnswer:
+        """It as all stores have it."""
+        if self._answer is None:
+            self._answer = StoredAnswer(
+                body=self.body,
+                operation=self.operation,
+                scope=self.scope,
+                model=self.model,
+                fresh_seconds=self.fresh_seconds,
+                keep_seconds=self.keep_seconds,
+                is_stream=self.is_stream,
+                tells_usage=self.tells_usage,
+                headers=self.headers,
+                namespace=self.namespace,
+                written_by=self.written_by,
+                provider=self.provider,
+                response_model=self.response_model,
+                usage=self.usage,
+            )
+        return self._answer
+
+
+def keep_answer(answer: StoredAnswer) -> KeptAnswer:
+    """``answer`` as it is kept here."""
+    kept = KeptAnswer.__new__(KeptAnswer)
+    kept._answer = answer
+    kept.body = answer.body
+    kept.operation = answer.operation
+    kept.scope = answer.scope
+    kept.model = answer.model
+    kept.fresh_seconds = answer.fresh_seconds
+    kept.keep_seconds = answer.keep_seconds
+    kept.is_stream = answer.is_stream
+    kept.tells_usage = answer.tells_usage
+    kept.headers = answer.headers
+    kept.namespace = answer.namespace
+    kept.written_by = answer.written_by
+    kept.provider = answer.provider
+    kept.response_model = answer.response_model
+    kept.usage = answer.usage
+    kept.size = answer_size(answer)
+    kept.may_be_stored = True
+    return kept
 
 
 def answer_size(answer: StoredAnswer) -> int:
@@ -107,10 +198,12 @@ class MemoryCache:
         self._max_bytes = max_bytes
         self._most_of_one = max_bytes // 8
         self._clock = clock
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._kept: OrderedDict[bytes, KeptAnswer] = OrderedDict()
         self._bytes = 0
         # The least recently used does not run out before this.
         self._checked_until = -inf
+        # When something was found last.
+        self._now = -inf
         self._hits = self._misses = self._writes = self._evictions = 0
 
     def __len__(self) -> int:
@@ -119,17 +212,28 @@ class MemoryCache:
 
     def look(self, key: bytes) -> Found | None:
         """What ``get`` does for one key, for who need not wait for it."""
-        kept: _Kept | None = self._kept.get(key)
+        kept = self.find(key)
+        if kept is None:
+            return None
+        return Found(kept.answer, max(0.0, self._now - kept.made_at))
+
+    def find(self, key: bytes) -> KeptAnswer | None:
+        """What ``look`` gives, as it is kept; ``age`` then tells how old it is."""
+        kept: KeptAnswer | None = self._kept.get(key)
         if kept is not None:
-            now = self._clock()
+            now = self._now = self._clock()
             if now < kept.gone_at:
                 self._kept.move_to_end(key)
                 self._checked_until = -inf
                 self._hits += 1
-                return Found(kept.answer, max(0.0, now - kept.made_at))
+                return kept
             self._drop(key)
         self._misses += 1
         return None
+
+    def age(self, kept: KeptAnswer) -> float:
+        """How old what has just been found is, in seconds, at least 0."""
+        return max(0.0, self._now - kept.made_at)
 
     def put(
         self,
@@ -137,7 +241,6 @@ class MemoryCache:
         answer: StoredAnswer,
         age_seconds: float = 0.0,
         keep_seconds: float = inf,
-        size: int = 0,
     ) -> None:
         """What ``set`` does for one key, for who need not wait for it.
 
@@ -146,32 +249,27 @@ class MemoryCache:
             answer: To be kept.
             age_seconds: How old it is already.
             keep_seconds: The most that it is kept from now on.
-            size: ``answer_size`` of it; 0: it is not known.
         """
+        self.keep(key, keep_answer(answer), age_seconds, keep_seconds)
+
+    def keep(
+        self, key: bytes, kept: KeptAnswer, age_seconds: float = 0.0, keep_seconds: float = inf
+    ) -> None:
+        """What ``put`` does, with an answer as it is kept here. It is the store's from then on."""
         all_kept = self._kept
         if key in all_kept:
             self._drop(key)
-        if not size:
-            size = answer_size(answer)
-        if size > self._most_of_one:
+        if kept.size > self._most_of_one:
             return
-        made_at = now = self._clock()
-        keeps = answer.keep_seconds
-        gone_at = now + keeps
-        if age_seconds or keep_seconds < keeps:
-            made_at -= age_seconds
-            gone_at = min(gone_at - age_seconds, now + keep_seconds)
+        now = self._clock()
         if now >= self._checked_until:
             self._drop_oldest(now)
-        kept = _Kept.__new__(_Kept)
-        kept.answer = answer
-        kept.made_at = made_at
-        kept.gone_at = gone_at
-        kept.size = size
+        kept.made_at = now - age_seconds
+        kept.gone_at = min(kept.made_at + kept.keep_seconds, now + keep_seconds)
         all_kept[key] = kept
         self._writes += 1
-        self._bytes = total = self._bytes + size
-        if total > self._max_bytes:
+        self._bytes += kept.size
+        if self._bytes > self._max_bytes:
             self._make_room()
 
     async def get(self, keys: Sequence[bytes]) -> list[Found | None]:
@@ -249,14 +347,14 @@ class MemoryCache:
         self._checked_until = -inf
 
     def _drop(self, key: bytes) -> None:
-        kept: _Kept = self._kept.pop(key)
+        kept: KeptAnswer = self._kept.pop(key)
         self._bytes -= kept.size
         self._checked_until = -inf
 
     def _drop_oldest(self, now: float) -> None:
         """Let go of the least recently used, if it has run out."""
         for oldest in self._kept:
-            kept: _Kept = self._kept[oldest]
+            kept: KeptAnswer = self._kept[oldest]
             if now >= kept.gone_at:
                 self._drop(oldest)
             else:
