@@ -7,16 +7,18 @@ import types
 from collections.abc import Coroutine, Generator, Mapping
 from functools import partial
 from types import MethodType
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from starlette.types import Message, Receive, Scope
 
 from asgi_llm import errors
+from asgi_llm._first_step import Begun, first_step
 from asgi_llm.state import SCOPE_KEY, State
 
 __all__ = [
     "ArrivingBody",
     "BufferedBody",
+    "check_and_take",
     "check_length",
     "go_on",
     "read_body",
@@ -25,7 +27,8 @@ __all__ = [
 
 T = TypeVar("T")
 
-_NOTHING = object()
+_MOST_DIGITS: Final = 19
+_POWERS_OF_TEN: Final = tuple([10**digits for digits in range(_MOST_DIGITS)])
 
 
 class BufferedBody:
@@ -135,18 +138,36 @@ def take_body(receive: Receive, max_bytes: int) -> bytes | ArrivingBody | None:
 
     An ``ArrivingBody``: it is not. None: the client has left. See ``BufferedBody.read``.
     """
+    buffered = _buffered(receive, max_bytes)
+    return _first_message(receive, max_bytes) if buffered is None else buffered
+
+
+def check_and_take(scope: Scope, receive: Receive, max_bytes: int) -> bytes | ArrivingBody | None:
+    """``check_length`` and ``take_body``: what a layer outside has read, that one has checked."""
+    buffered = _buffered(receive, max_bytes)
+    if buffered is not None:
+        return buffered
+    check_length(scope, max_bytes)
+    return _first_message(receive, max_bytes)
+
+
+def _buffered(receive: Receive, max_bytes: int) -> bytes | None:
+    """The body that a layer of ours has read."""
     if type(receive) is MethodType:
         read = receive.__self__
-        if type(read) is BufferedBody and (data := read.take()) is not None:
-            if len(data) > max_bytes:
+        if type(read) is BufferedBody:
+            body = read
+            data = body.take()
+            if data is not None and len(data) > max_bytes:
                 raise _too_large(max_bytes)
             return data
-    first = _First()
-    arriving = first.take(receive)
-    waits_for = next(arriving.__await__(), _NOTHING)
-    if waits_for is not _NOTHING:
-        return ArrivingBody(_drain_from(arriving, waits_for, first, receive, max_bytes))
-    message = first.message
+    return None
+
+
+def _first_message(receive: Receive, max_bytes: int) -> bytes | ArrivingBody | None:
+    message = first_step(receive())
+    if type(message) is Begun:
+        return ArrivingBody(_drain_from(message, receive, max_bytes))
     if message["type"] != "http.request":
         return None
     if message.get("more_body", False):
@@ -182,9 +203,14 @@ def check_length(scope: Scope, max_bytes: int) -> None:
         # Every layer asks, and this is made once. What a body really has is counted in any case.
         headers = state.headers
         announced = headers.get(b"content-length")
-        if announced is None or (
-            announced.isdigit()
-            and int(announced[:19]) <= max_bytes
+        if announced is None:
+            return
+        digits = len(announced)
+        # Fewer digits than the cap has, as a rule.
+        if (
+            digits < _MOST_DIGITS
+            and _POWERS_OF_TEN[digits] <= max_bytes
+            and announced.isdigit()
             and b"transfer-encoding" not in headers
         ):
             return
@@ -204,28 +230,9 @@ def check_length(scope: Scope, max_bytes: int) -> None:
         )
 
 
-class _First:
-    """The first message of a body, once it is there."""
-
-    __slots__ = ("message",)
-
-    message: Message
-
-    async def take(self, receive: Receive) -> None:
-        # What it gave back would come out of a single step in an exception, at several times the
-        # cost.
-        self.message = await receive()
-
-
-async def _drain_from(
-    arriving: Coroutine[Any, Any, None],
-    waits_for: Any,
-    first: _First,
-    receive: Receive,
-    max_bytes: int,
-) -> bytes | None:
-    await go_on(arriving, waits_for)
-    return await _drain(first.message, receive, max_bytes)
+async def _drain_from(begun: Begun, receive: Receive, max_bytes: int) -> bytes | None:
+    message = await go_on(begun.coroutine, begun.waits_for)
+    return await _drain(message, receive, max_bytes)
 
 
 async def _drain(message: Message, receive: Receive, max_bytes: int) -> bytes | None:

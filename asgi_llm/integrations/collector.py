@@ -7,7 +7,7 @@ from typing import Final
 
 __all__ = ["ease_collector"]
 
-_THRESHOLDS: Final = (10_000, 50, 100)
+_THRESHOLDS: Final = (50_000, 20, 50)
 """New objects until the youngest are searched; that, so often, until those a little older are; and
 that until all are."""
 

@@ -14,7 +14,8 @@ from urllib.parse import unquote_to_bytes
 from starlette.types import Message, Receive, Scope, Send
 
 from asgi_llm import _json
-from asgi_llm._asgi import check_length, read_body, route_path, send_error
+from asgi_llm._asgi import route_path, send_error
+from asgi_llm._body import ArrivingBody, check_and_take
 from asgi_llm._semconv import Operation
 from asgi_llm.errors import (
     ConfigurationError,
@@ -216,8 +217,10 @@ class ProviderApp:
             await self._upload(operation, scope, receive, send, state)
             return None
         _require_json(state.headers)
-        check_length(scope, self._max_body_bytes)
-        body = await read_body(receive, self._max_body_bytes, self._body_timeout)
+        # A coroutine to ask for what is there already would cost as much as all else about it.
+        body = check_and_take(scope, receive, self._max_body_bytes)
+        if isinstance(body, ArrivingBody):
+            body = await body.whole(self._body_timeout)
         if body is None:
             return None
         document = validate(operation, state.document(body))

@@ -30,6 +30,7 @@ LEVELS: dict[str, int] = {
     "state": 1,
     "_asgi": 1,
     "_body": 1,
+    "_first_step": 1,
     "_sse": 1,
     "_json": 1,
     "wire": 2,
