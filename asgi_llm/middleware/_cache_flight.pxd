@@ -21,6 +21,7 @@ cdef class Flight:
     cdef readonly bint too_long
     cdef readonly bint whole
     cdef Py_ssize_t _dropped
+    cdef bint _given
     cdef Py_ssize_t _size
     cdef Py_ssize_t _visible
     cdef list _waiting

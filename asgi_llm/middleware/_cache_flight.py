@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import get_running_loop
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from starlette.types import Message, Receive
@@ -46,6 +47,7 @@ class Flight:
     __slots__ = (
         "_answer",
         "_dropped",
+        "_given",
         "_kept",
         "_size",
         "_visible",
@@ -84,6 +86,7 @@ class Flight:
         self.too_long = False
         self.whole = False
         self._dropped = 0
+        self._given = False
         self._size = 0
         self._visible = 0
         self._waiting: list[asyncio.Future[None]] | None = None
@@ -171,6 +174,10 @@ class Flight:
             return None
         start, end = place - self._dropped, self._visible - self._dropped
         return b"".join((self.parts or ())[start:end]), self._visible
+
+    def receive(self) -> Awaitable[Message]:
+        """The ``receive`` for the app that makes it."""
+        raise TypeError("this one has no app")
 
     def change(self) -> asyncio.Future[None]:
         """Done when something has happened. It must not be awaited from another loop."""

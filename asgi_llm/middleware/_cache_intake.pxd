@@ -24,7 +24,7 @@ cdef class Intake:
     cdef object _cacheable
     cdef bint _client_controls
     cdef object _max_ttl
-    cdef object _max_body_bytes
+    cdef Py_ssize_t _max_body_bytes
     cdef Py_ssize_t _most_plain_bytes
     cdef int _rule
     cdef object _body_timeout

@@ -100,15 +100,8 @@ class Intake:
         self._most_plain_bytes = min(int(max_body_bytes), _LARGEST)
         self._body_timeout = body_timeout_seconds
 
-    def take(
-        self, scope: Scope, receive: Receive, send: Send
-    ) -> LedAnswer | Awaitable[None] | None:
-        """Begin a request.
-
-        Returns:
-            A ``LedAnswer``: the app is to be called for it, and it ends with that. Else what
-            is to be awaited; None: nothing.
-        """
+    def take(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Begin a request; it ends with what is to be awaited."""
         told = scope if type(scope) is dict else dict(scope)
         if told["type"] != "http" or told["method"] != "POST":
             return self._settings.app(scope, receive, send)
@@ -133,8 +126,8 @@ class Intake:
         except LLMError as error:
             return _refuse(error, send, state)
         if data is None:
-            return None
-        if isinstance(data, ArrivingBody):
+            return _leave()
+        if type(data) is ArrivingBody:
             return self._wait(data, path, controls, scope, receive, send, state)
         return self._begin(data, path, controls, scope, receive, send, state)
 
@@ -156,14 +149,7 @@ class Intake:
             return
         if data is None:
             return
-        begun = self._begin(data, path, controls, scope, receive, send, state)
-        if not isinstance(begun, LedAnswer):
-            await begun
-            return
-        try:
-            await self._settings.app(begun.scope, begun.receive, begun.send)
-        finally:
-            begun.end()
+        await self._begin(data, path, controls, scope, receive, send, state)
 
     def _begin(
         self,
@@ -174,8 +160,8 @@ class Intake:
         receive: Receive,
         send: Send,
         state: State,
-    ) -> LedAnswer | Awaitable[None]:
-        """A request whose body is there. See ``take``."""
+    ) -> Awaitable[None]:
+        """A request whose body is there."""
         request = self._read(path, data, scope, state, controls)
         if request is None:
             if controls.only_cached:
@@ -204,8 +190,7 @@ class Intake:
                 led._set_off(settings, request, key, data, scope, receive, send, state)
                 settings.counts.misses += 1
                 state.set(CACHE_STATUS, MISS)
-                settings.flights.begin(key, led)
-                return led
+                return led.run()
         return ExactLookup(settings, request, key, scope, data, receive, send, state).run(found)
 
     def _read(
@@ -250,6 +235,10 @@ class Intake:
         self._settings.counts.bypasses += 1
         state.set(CACHE_STATUS, _BYPASS)
         return self._settings.app(scope, receive, ToldAnswer(send, state))
+
+
+async def _leave() -> None:
+    """The client has left."""
 
 
 def _refuse(error: LLMError, send: Send, state: State) -> Awaitable[None]:

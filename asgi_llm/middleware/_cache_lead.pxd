@@ -2,6 +2,7 @@ cimport cython
 
 from asgi_llm.middleware._cache_answer cimport AnswerHead, judge_answer, read_head
 from asgi_llm.middleware._cache_counts cimport CacheCounts
+from asgi_llm.middleware._cache_drive cimport drive, hand_on
 from asgi_llm.middleware._cache_flight cimport Flight, Flights
 from asgi_llm.middleware._cache_plain cimport values_of
 from asgi_llm.middleware._cache_request cimport CacheRequest
@@ -16,7 +17,6 @@ cdef class LedAnswer(Flight):
     cdef readonly object kept
     cdef public bint has_left
     cdef readonly bint failed
-    cdef bint _given
     cdef bint _has_stale
     cdef AnswerHead _recorded
     cdef ExactSettings _settings
@@ -31,7 +31,10 @@ cdef class LedAnswer(Flight):
         State state
     )
 
-    cpdef object end(self)
+    cpdef object receive(self)
+
+    @cython.locals(settings=ExactSettings, flights=Flights)
+    cpdef object run(self)
 
     @cython.locals(told=dict, headers=list, head=AnswerHead)
     cpdef object send(self, message)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from asgi_llm._traceback import describe
 from asgi_llm.middleware._cache_answer import AnswerHead, judge_answer, read_head
 from asgi_llm.middleware._cache_controls import NO_CONTROLS
+from asgi_llm.middleware._cache_drive import drive, hand_on
 from asgi_llm.middleware._cache_flight import Flight
 from asgi_llm.middleware._cache_plain import values_of
 from asgi_llm.middleware._cache_replay import LARGE_BYTES, MISS, MISS_HEADER, told_headers
@@ -54,7 +55,6 @@ class LedAnswer(Flight):
 
     __slots__ = (
         "_data",
-        "_given",
         "_has_stale",
         "_key",
         "_receive",
@@ -97,7 +97,6 @@ class LedAnswer(Flight):
         self.kept: StoredAnswer | None = None
         self.has_left = False
         self.failed = False
-        self._given = False
         self._has_stale = False
         self._recorded: AnswerHead | None = None
         self._settings = settings
@@ -107,9 +106,17 @@ class LedAnswer(Flight):
         self._send = send
         self._state = state
 
-    def end(self) -> None:
-        """Whatever came of it, it is over, and nobody can follow it any more."""
-        self._settings.flights.end(self._key, self)
+    def run(self) -> Awaitable[None]:
+        """Let the app answer. Whatever comes of that, then nobody can follow it any more."""
+        settings = self._settings
+        flights = settings.flights
+        flights.begin(self._key, self)
+        try:
+            running = settings.app(self.scope, self.receive, self.send)
+        except BaseException:
+            flights.end(self._key, self)
+            raise
+        return drive(running, flights, self._key, self)
 
     async def run_or_fail(self, app: ASGIApp) -> None:
         """Run ``app``. If it fails before it has begun to answer, nobody but ``failed`` says so."""
@@ -122,11 +129,11 @@ class LedAnswer(Flight):
             self.failed = True
             logger.warning("an old answer is served, since the app failed:\n%s", describe(error))
 
-    async def receive(self) -> Message:
+    def receive(self) -> Awaitable[Message]:
         """The ``receive`` for the app."""
-        if not self._given:
-            self._given = True
-            return {"type": "http.request", "body": self._data, "more_body": False}
+        return self._next_message() if self._given else hand_on(self, self._data)
+
+    async def _next_message(self) -> Message:
         if self.has_left:
             await self.until_deserted()
             return {"type": "http.disconnect"}

@@ -9,7 +9,6 @@ be written in another way, texts that are not Unicode, and whatever is no JSON.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from hashlib import sha256 as _sha256
@@ -106,8 +105,41 @@ cdef extern from *:
     static int asgi_llm_has_sha(void) { return 0; }
     static void asgi_llm_sha(const unsigned char *data, size_t length, unsigned char *out) {}
     #endif
+
+    /* The first byte of a text that is not simply a character of it: quotes, backslashes, control
+       characters, and all that is not ASCII. */
+    static const unsigned char *asgi_llm_odd(const unsigned char *at, const unsigned char *end) {
+    #if (defined(__x86_64__) || defined(__amd64__)) && (defined(__GNUC__) || defined(__clang__))
+        while (end - at >= 16) {
+            __m128i part = _mm_loadu_si128((const __m128i *)at);
+            /* As signed numbers those from 0x80 on are below 0x20, too. */
+            int found = _mm_movemask_epi8(_mm_or_si128(
+                _mm_or_si128(_mm_cmpeq_epi8(part, _mm_set1_epi8(0x22)),
+                             _mm_cmpeq_epi8(part, _mm_set1_epi8(0x5C))),
+                _mm_cmplt_epi8(part, _mm_set1_epi8(0x20))));
+            if (found) return at + __builtin_ctz((unsigned int)found);
+            at += 16;
+        }
+    #else
+        while (end - at >= 8) {
+            const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+            uint64_t word, quote, back;
+            memcpy(&word, at, 8);
+            quote = word ^ (ones * 0x22);
+            back = word ^ (ones * 0x5C);
+            if ((((word - ones * 0x20) & ~word) | ((quote - ones) & ~quote)
+                 | ((back - ones) & ~back) | word) & high) break;
+            at += 8;
+        }
+    #endif
+        while (at < end && *at >= 0x20 && *at != 0x22 && *at != 0x5C && *at < 0x80) at++;
+        return at;
+    }
     """
     bint asgi_llm_has_sha() noexcept nogil
+    const unsigned char* _odd "asgi_llm_odd"(
+        const unsigned char* at, const unsigned char* end
+    ) noexcept nogil
     void asgi_llm_sha(const unsigned char* data, size_t length, unsigned char* out) noexcept nogil
 
 
@@ -156,32 +188,9 @@ cdef enum:
     MOST_DEPTH = 48
     ROOM = 6144
 
-cdef uint64_t _ONES = 0x0101010101010101
-cdef uint64_t _HIGH = 0x8080808080808080
-
 
 cdef inline const byte* _spaces(const byte* at, const byte* end) noexcept nogil:
     while at < end and (at[0] == 32 or at[0] == 10 or at[0] == 13 or at[0] == 9):
-        at += 1
-    return at
-
-
-cdef const byte* _odd(const byte* at, const byte* end) noexcept nogil:
-    """The first byte of a text that is not simply a character of it."""
-    cdef uint64_t word, quote, back
-    while end - at >= 8:
-        memcpy(&word, at, 8)
-        quote = word ^ (_ONES * 0x22)
-        back = word ^ (_ONES * 0x5C)
-        if (
-            ((word - _ONES * 0x20) & ~word)
-            | ((quote - _ONES) & ~quote)
-            | ((back - _ONES) & ~back)
-            | word
-        ) & _HIGH:
-            break
-        at += 8
-    while at < end and at[0] >= 0x20 and at[0] != 0x22 and at[0] != 0x5C and at[0] < 0x80:
         at += 1
     return at
 
