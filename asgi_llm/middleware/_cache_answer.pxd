@@ -3,7 +3,7 @@ cimport cython
 from asgi_llm.middleware._cache_plain cimport peek_answer, values_of
 from asgi_llm.middleware._cache_request cimport CacheRequest
 from asgi_llm.state cimport State
-from asgi_llm.stores.cache_memory cimport KeptAnswer, entry_size
+from asgi_llm.stores._kept_answer cimport KeptAnswer, entry_size
 
 
 cdef int _PASSED_OVER
@@ -37,7 +37,7 @@ cdef int _ENDS_BADLY
 
 
 @cython.locals(
-    said=dict, found=cython.int, told=cython.int, ends_well=cython.bint, kept=KeptAnswer,
+    said=dict, found=cython.int, told=cython.int, may_be_stored=cython.bint, kept=KeptAnswer,
 )
 cpdef KeptAnswer judge_answer(
     CacheRequest request, AnswerHead head, body, State state, double fresh_seconds,

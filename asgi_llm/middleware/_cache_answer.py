@@ -21,8 +21,8 @@ from asgi_llm.state import (
     USAGE,
     State,
 )
+from asgi_llm.stores._kept_answer import KeptAnswer, entry_size
 from asgi_llm.stores.cache import JSON_HEADERS, StoredAnswer
-from asgi_llm.stores.cache_memory import KeptAnswer, entry_size
 from asgi_llm.types import Usage
 from asgi_llm.wire.usage import PlainUsage, usage_from_openai
 
@@ -226,8 +226,22 @@ def judge_answer(
         keep_seconds: For ``StoredAnswer``.
     """
     said = values_of(state)
-    if FAILURE in said:
-        return None
+    principal = said.get(PRINCIPAL)
+    report = said.get(CACHE_STATUS)
+    provider = model = usage = deployment = None
+    may_be_stored = head.may_be_stored and (report is None or report.status != "hit")
+    # Often nothing else has been said of the request.
+    if len(said) > (principal is not None) + (report is not None):
+        if FAILURE in said:
+            return None
+        usage = said.get(USAGE)
+        model = said.get(RESPONSE_MODEL)
+        deployment = said.get(DEPLOYMENT)
+        if deployment is not None:
+            provider = deployment.provider
+            model = model or deployment.model
+        if UNCACHEABLE in said:
+            may_be_stored = False
     if head.is_stream:
         found = _read_stream(body)
     else:
@@ -235,24 +249,8 @@ def judge_answer(
         found = told if told >= 0 else read_whole(body, request.operation == "embeddings")
     if found < 0:
         return None
-    provider = None
-    model = said.get(RESPONSE_MODEL)
-    deployment = said.get(DEPLOYMENT)
-    if deployment is not None:
-        provider = deployment.provider
-        model = model or deployment.model
-    principal = said.get(PRINCIPAL)
     written_by = None if principal is None else principal.key_id or principal.user_id
     namespace = "" if request.controls is NO_CONTROLS else request.controls.namespace
-    ends_well = False
-    if found < _ENDS_BADLY:
-        report = said.get(CACHE_STATUS)
-        ends_well = (
-            head.may_be_stored
-            and head.is_stream == request.streams
-            and UNCACHEABLE not in said
-            and (report is None or report.status != "hit")
-        )
     kept = KeptAnswer.__new__(KeptAnswer)
     kept._answer = None
     kept.body = body
@@ -268,8 +266,8 @@ def judge_answer(
     kept.written_by = written_by
     kept.provider = provider
     kept.response_model = model
-    kept.usage = said.get(USAGE)
-    kept.may_be_stored = ends_well
+    kept.usage = usage
+    kept.may_be_stored = may_be_stored and found < _ENDS_BADLY and head.is_stream == request.streams
     kept.size = entry_size(
         body,
         head.headers,

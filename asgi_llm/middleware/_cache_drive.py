@@ -10,6 +10,7 @@ from asgi_llm.middleware._cache_flight import Flight, Flights
 
 __all__ = ["drive", "hand_on"]
 
+
 async def hand_on(flight: Flight, data: bytes) -> Message:
     """The first message of the ``receive`` of a flight: a body, to whoever awaits it first."""
     if flight._given:

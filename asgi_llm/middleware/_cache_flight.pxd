@@ -2,7 +2,7 @@ cimport cython
 
 from asgi_llm.middleware._cache_answer cimport AnswerHead
 from asgi_llm.middleware._cache_request cimport CacheRequest
-from asgi_llm.stores.cache_memory cimport KeptAnswer
+from asgi_llm.stores._kept_answer cimport KeptAnswer
 
 
 cdef class Flight:

@@ -12,8 +12,8 @@ from starlette.types import Message, Receive
 from asgi_llm import _sse
 from asgi_llm.middleware._cache_answer import AnswerHead
 from asgi_llm.middleware._cache_request import CacheRequest
+from asgi_llm.stores._kept_answer import KeptAnswer
 from asgi_llm.stores.cache import StoredAnswer
-from asgi_llm.stores.cache_memory import KeptAnswer
 
 __all__ = ["Departure", "Flight", "Flights"]
 

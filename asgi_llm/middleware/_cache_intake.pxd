@@ -9,6 +9,7 @@ from asgi_llm.middleware._cache_request cimport CacheRequest, digest_request, re
 from asgi_llm.middleware._cache_scope cimport Partitioner
 from asgi_llm.middleware._cache_settings cimport ExactSettings
 from asgi_llm.state cimport State
+from asgi_llm.stores._kept_answer cimport KeptAnswer
 from asgi_llm.stores.cache_memory cimport MemoryCache
 
 
@@ -32,7 +33,10 @@ cdef class Intake:
     @cython.locals(headers=dict, told=dict)
     cpdef object take(self, scope, receive, send)
 
-    @cython.locals(request=CacheRequest, settings=ExactSettings, memory=MemoryCache, led=LedAnswer)
+    @cython.locals(
+        request=CacheRequest, settings=ExactSettings, memory=MemoryCache, led=LedAnswer,
+        kept=KeptAnswer, age=cython.double,
+    )
     cdef object _begin(self, data, path, controls, scope, receive, send, State state)
 
     @cython.locals(request=CacheRequest, said=dict, is_of_items=cython.bint)

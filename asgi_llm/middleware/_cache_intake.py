@@ -20,7 +20,7 @@ from asgi_llm.middleware._cache_controls import (
     not_cached,
     read_controls,
 )
-from asgi_llm.middleware._cache_exact import ExactLookup, is_plain_hit, serve_hit
+from asgi_llm.middleware._cache_exact import ExactLookup, serve
 from asgi_llm.middleware._cache_lead import LedAnswer
 from asgi_llm.middleware._cache_plain import are_plain_headers, read_bytes, values_of
 from asgi_llm.middleware._cache_replay import MISS, ToldAnswer
@@ -38,6 +38,7 @@ from asgi_llm.middleware._cache_scope import Partitioner
 from asgi_llm.middleware._cache_settings import ExactSettings
 from asgi_llm.middleware._model_access import check_unseen_model
 from asgi_llm.state import CACHE_STATUS, DEPLOYMENT, FAILURE, PRINCIPAL, SCOPE_KEY, State, enter
+from asgi_llm.stores.cache import Found
 from asgi_llm.types import CacheReport, Document
 
 __all__ = ["Intake"]
@@ -127,7 +128,7 @@ class Intake:
             return _refuse(error, send, state)
         if data is None:
             return _leave()
-        if type(data) is ArrivingBody:
+        if isinstance(data, ArrivingBody):
             return self._wait(data, path, controls, scope, receive, send, state)
         return self._begin(data, path, controls, scope, receive, send, state)
 
@@ -177,9 +178,19 @@ class Intake:
             if path == _EMBEDDINGS:
                 # Those are looked up item by item.
                 pass
-            elif (found := memory.look(key)) is not None:
-                if is_plain_hit(found, request):
-                    return serve_hit(settings, found, request, send, state)
+            elif (kept := memory.find(key)) is not None:
+                age = memory.age(kept)
+                if (
+                    age <= kept.fresh_seconds
+                    and (controls is NO_CONTROLS or controls.allow(age))
+                    and kept.is_stream == request.streams
+                    and (not kept.is_stream or kept.tells_usage == request.tells_usage)
+                ):
+                    # It can be served as it is, and no more is to be done.
+                    return serve(
+                        settings, kept.answer, kept.body, send, state, request.streams, age
+                    )
+                found = Found(kept.answer, age)
             elif (
                 settings.shares
                 and (controls is NO_CONTROLS or controls.shares)

@@ -8,7 +8,8 @@ from asgi_llm.middleware._cache_plain cimport values_of
 from asgi_llm.middleware._cache_request cimport CacheRequest
 from asgi_llm.middleware._cache_settings cimport ExactSettings
 from asgi_llm.state cimport State
-from asgi_llm.stores.cache_memory cimport KeptAnswer, MemoryCache
+from asgi_llm.stores._kept_answer cimport KeptAnswer
+from asgi_llm.stores.cache_memory cimport MemoryCache
 
 
 @cython.final

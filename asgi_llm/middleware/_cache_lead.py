@@ -19,8 +19,8 @@ from asgi_llm.middleware._cache_replay import LARGE_BYTES, MISS, MISS_HEADER, to
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.middleware._cache_settings import ExactSettings
 from asgi_llm.state import CACHE_STATUS, State
+from asgi_llm.stores._kept_answer import KeptAnswer
 from asgi_llm.stores.cache import StoredAnswer
-from asgi_llm.stores.cache_memory import KeptAnswer
 
 __all__ = ["LedAnswer"]
 

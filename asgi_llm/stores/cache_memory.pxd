@@ -1,53 +1,14 @@
 cimport cython
 
-
-@cython.final
-@cython.no_gc
-cdef class KeptAnswer:
-    cdef object _answer
-    cdef readonly bytes body
-    cdef readonly object operation
-    cdef readonly object scope
-    cdef readonly object model
-    cdef readonly double fresh_seconds
-    cdef readonly double keep_seconds
-    cdef readonly bint is_stream
-    cdef readonly bint tells_usage
-    cdef readonly bint may_be_stored
-    cdef readonly tuple headers
-    cdef readonly object namespace
-    cdef readonly object written_by
-    cdef readonly object provider
-    cdef readonly object response_model
-    cdef readonly object usage
-    cdef readonly double made_at
-    cdef readonly double gone_at
-    cdef readonly long long size
-
-
-@cython.locals(kept=KeptAnswer)
-cpdef KeptAnswer keep_answer(answer)
-
-
-cdef int _ENTRY_BYTES
-cdef int _PAIR_BYTES
-cdef int _WIDE
-
-
-cpdef long long answer_size(answer) except -1
-
-
-@cython.locals(letters=cython.longlong, total=cython.longlong)
-cpdef long long entry_size(
-    body, headers, scope, model, namespace, written_by, provider, response_model
-) except -1
+from asgi_llm.stores._kept_answer cimport KeptAnswer, answer_size, keep_answer
+from asgi_llm.stores._recent cimport RecentTable
 
 
 cdef class MemoryCache:
     cdef double _max_bytes
     cdef double _most_of_one
     cdef object _clock
-    cdef object _kept
+    cdef RecentTable _kept
     cdef long long _bytes
     cdef double _checked_until
     cdef double _now

@@ -4,173 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
 from asgi_llm.errors import ConfigurationError
-from asgi_llm.stores.cache import (
-    JSON_HEADERS,
-    CacheStatistics,
-    Claim,
-    Found,
-    Selection,
-    StoredAnswer,
-)
-from asgi_llm.types import Usage
+from asgi_llm.stores._kept_answer import KeptAnswer, answer_size, keep_answer
+from asgi_llm.stores._recent import RecentTable
+from asgi_llm.stores.cache import CacheStatistics, Claim, Found, Selection, StoredAnswer
 
-__all__ = ["KeptAnswer", "MemoryCache", "answer_size", "entry_size", "keep_answer"]
+__all__ = ["MemoryCache", "answer_size"]
 
 MIB: Final = 1024 * 1024
 
-# What an answer takes besides its texts: the objects themselves and their heads, a key of 32 bytes,
-# a place in an ordered dictionary and its hash table (twice, while that grows). Measured, and
-# rounded up.
-_ENTRY_BYTES: Final = 1000
-_PAIR_BYTES: Final = 132
 _PURGED_AT_ONCE: Final = 4096
-# Of a character in memory, at most.
-_WIDE: Final = 4
-
-
-class KeptAnswer:
-    """An answer as it is kept here: what a ``StoredAnswer`` has, and since when and how long.
-
-    Attributes:
-        made_at: When, by the store's clock.
-        gone_at: When it runs out.
-        size: ``answer_size`` of it.
-        may_be_stored: Of an answer that is not in a store yet. False: it may be handed to those who
-            asked the same at the same time, and no later.
-    """
-
-    # Filled by whoever makes one: compiled, a call of the class would take longer than all of that.
-    __slots__ = (
-        "_answer",
-        "body",
-        "fresh_seconds",
-        "gone_at",
-        "headers",
-        "is_stream",
-        "keep_seconds",
-        "made_at",
-        "may_be_stored",
-        "model",
-        "namespace",
-        "operation",
-        "provider",
-        "response_model",
-        "scope",
-        "size",
-        "tells_usage",
-        "usage",
-        "written_by",
-    )
-
-    _answer: StoredAnswer | None
-    body: bytes
-    fresh_seconds: float
-    gone_at: float
-    headers: tuple[tuple[bytes, bytes], ...]
-    is_stream: bool
-    keep_seconds: float
-    made_at: float
-    may_be_stored: bool
-    model: str
-    namespace: str
-    operation: str
-    provider: str | None
-    response_model: str | None
-    scope: str
-    size: int
-    tells_usage: bool
-    usage: Usage | None
-    written_by: str | None
-
-    @property
-    def answer(self) -> StoredAnswer:
-        """It as all stores have it."""
-        if self._answer is None:
-            self._answer = StoredAnswer(
-                body=self.body,
-                operation=self.operation,
-                scope=self.scope,
-                model=self.model,
-                fresh_seconds=self.fresh_seconds,
-                keep_seconds=self.keep_seconds,
-                is_stream=self.is_stream,
-                tells_usage=self.tells_usage,
-                headers=self.headers,
-                namespace=self.namespace,
-                written_by=self.written_by,
-                provider=self.provider,
-                response_model=self.response_model,
-                usage=self.usage,
-            )
-        return self._answer
-
-
-def keep_answer(answer: StoredAnswer) -> KeptAnswer:
-    """``answer`` as it is kept here."""
-    kept = KeptAnswer.__new__(KeptAnswer)
-    kept._answer = answer
-    kept.body = answer.body
-    kept.operation = answer.operation
-    kept.scope = answer.scope
-    kept.model = answer.model
-    kept.fresh_seconds = answer.fresh_seconds
-    kept.keep_seconds = answer.keep_seconds
-    kept.is_stream = answer.is_stream
-    kept.tells_usage = answer.tells_usage
-    kept.headers = answer.headers
-    kept.namespace = answer.namespace
-    kept.written_by = answer.written_by
-    kept.provider = answer.provider
-    kept.response_model = answer.response_model
-    kept.usage = answer.usage
-    kept.size = answer_size(answer)
-    kept.may_be_stored = True
-    return kept
-
-
-def answer_size(answer: StoredAnswer) -> int:
-    """What an answer takes in memory, in bytes, with its place in a table. Rather too much."""
-    return entry_size(
-        answer.body,
-        answer.headers,
-        answer.scope,
-        answer.model,
-        answer.namespace,
-        answer.written_by,
-        answer.provider,
-        answer.response_model,
-    )
-
-
-def entry_size(
-    body: bytes,
-    headers: tuple[tuple[bytes, bytes], ...],
-    scope: str,
-    model: str,
-    namespace: str,
-    written_by: str | None,
-    provider: str | None,
-    response_model: str | None,
-) -> int:
-    """``answer_size`` of an answer of these parts, as ``StoredAnswer`` has them."""
-    letters = len(scope) + len(model) + len(namespace)
-    if written_by is not None:
-        letters += len(written_by)
-    if provider is not None:
-        letters += len(provider)
-    if response_model is not None:
-        letters += len(response_model)
-    total = _ENTRY_BYTES + len(body) + _WIDE * letters
-    if headers is not JSON_HEADERS:
-        for name, value in headers:
-            total += _PAIR_BYTES + len(name) + len(value)
-    return total
 
 
 class MemoryCache:
@@ -198,7 +45,7 @@ class MemoryCache:
         self._max_bytes = max_bytes
         self._most_of_one = max_bytes // 8
         self._clock = clock
-        self._kept: OrderedDict[bytes, KeptAnswer] = OrderedDict()
+        self._kept = RecentTable()
         self._bytes = 0
         # The least recently used does not run out before this.
         self._checked_until = -inf
@@ -219,11 +66,11 @@ class MemoryCache:
 
     def find(self, key: bytes) -> KeptAnswer | None:
         """What ``look`` gives, as it is kept; ``age`` then tells how old it is."""
-        kept: KeptAnswer | None = self._kept.get(key)
+        kept = self._kept.get(key)
         if kept is not None:
             now = self._now = self._clock()
             if now < kept.gone_at:
-                self._kept.move_to_end(key)
+                self._kept.use(key, kept)
                 self._checked_until = -inf
                 self._hits += 1
                 return kept
@@ -257,7 +104,7 @@ class MemoryCache:
     ) -> None:
         """What ``put`` does, with an answer as it is kept here. It is the store's from then on."""
         all_kept = self._kept
-        if key in all_kept:
+        if all_kept.get(key) is not None:
             self._drop(key)
         if kept.size > self._most_of_one:
             return
@@ -266,7 +113,7 @@ class MemoryCache:
             self._drop_oldest(now)
         kept.made_at = now - age_seconds
         kept.gone_at = min(kept.made_at + kept.keep_seconds, now + keep_seconds)
-        all_kept[key] = kept
+        all_kept.add(key, kept)
         self._writes += 1
         self._bytes += kept.size
         if self._bytes > self._max_bytes:
@@ -306,7 +153,7 @@ class MemoryCache:
 
     async def delete(self, keys: Sequence[bytes]) -> int:
         """Forget the answers of ``keys``; how many there were."""
-        there = [key for key in keys if key in self._kept]
+        there = [key for key in keys if self._kept.get(key) is not None]
         for key in there:
             self._drop(key)
         return len(there)
@@ -315,7 +162,7 @@ class MemoryCache:
         """Forget the answers that are meant; how many there were."""
         now = self._clock()
         purged = 0
-        for place, key in enumerate(list(self._kept)):
+        for place, key in enumerate(self._kept.keys()):
             if place % _PURGED_AT_ONCE == _PURGED_AT_ONCE - 1:
                 # Other requests go on in between.
                 await asyncio.sleep(0)
@@ -347,22 +194,26 @@ class MemoryCache:
         self._checked_until = -inf
 
     def _drop(self, key: bytes) -> None:
-        kept: KeptAnswer = self._kept.pop(key)
+        kept = self._kept.remove(key)
         self._bytes -= kept.size
         self._checked_until = -inf
 
     def _drop_oldest(self, now: float) -> None:
         """Let go of the least recently used, if it has run out."""
-        for oldest in self._kept:
-            kept: KeptAnswer = self._kept[oldest]
-            if now >= kept.gone_at:
-                self._drop(oldest)
-            else:
-                self._checked_until = kept.gone_at
-            break
+        oldest = self._kept.oldest()
+        if oldest is None:
+            return
+        kept = self._kept.get(oldest)
+        if kept is None or now >= kept.gone_at:
+            self._drop(oldest)
+        else:
+            self._checked_until = kept.gone_at
 
     def _make_room(self) -> None:
         """Let go of the least recently used until all fit."""
         while self._bytes > self._max_bytes:
-            self._drop(next(iter(self._kept)))
+            oldest = self._kept.oldest()
+            if oldest is None:
+                return
+            self._drop(oldest)
             self._evictions += 1
