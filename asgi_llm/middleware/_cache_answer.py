@@ -253,6 +253,7 @@ def judge_answer(
     namespace = "" if request.controls is NO_CONTROLS else request.controls.namespace
     kept = KeptAnswer.__new__(KeptAnswer)
     kept._answer = None
+    kept.report = None
     kept.body = body
     kept.operation = request.operation
     kept.scope = request.partition

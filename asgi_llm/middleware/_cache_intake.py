@@ -23,7 +23,7 @@ from asgi_llm.middleware._cache_controls import (
 from asgi_llm.middleware._cache_exact import ExactLookup, serve
 from asgi_llm.middleware._cache_lead import LedAnswer
 from asgi_llm.middleware._cache_plain import are_plain_headers, read_bytes, values_of
-from asgi_llm.middleware._cache_replay import MISS, ToldAnswer
+from asgi_llm.middleware._cache_replay import MISS, ToldAnswer, replay_kept
 from asgi_llm.middleware._cache_request import (
     CACHED_ROUTES,
     CacheRequest,
@@ -187,6 +187,8 @@ class Intake:
                     and (not kept.is_stream or kept.tells_usage == request.tells_usage)
                 ):
                     # It can be served as it is, and no more is to be done.
+                    if not kept.is_stream or not settings.event_seconds:
+                        return replay_kept(send, state, kept, settings.counts, age)
                     return serve(
                         settings, kept.answer, kept.body, send, state, request.streams, age
                     )

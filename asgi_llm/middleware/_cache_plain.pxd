@@ -9,3 +9,6 @@ cpdef CacheRequest read_bytes(
 cpdef int peek_answer(body) except -2
 cpdef bint are_plain_headers(State state, Py_ssize_t max_body_bytes) except -1
 cpdef dict values_of(State state)
+cpdef bytes decimal(long long number)
+cpdef object client_id_of(State state)
+cpdef object credentials_of(headers, names)

@@ -12,11 +12,21 @@ from hashlib import sha256
 from typing import Any
 
 from asgi_llm._semconv import Operation
+from asgi_llm.errors import RawHeaders
 from asgi_llm.middleware._cache_controls import CacheControls
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.state import State, StateKey
 
-__all__ = ["are_plain_headers", "digest", "peek_answer", "read_bytes", "values_of"]
+__all__ = [
+    "are_plain_headers",
+    "client_id_of",
+    "credentials_of",
+    "decimal",
+    "digest",
+    "peek_answer",
+    "read_bytes",
+    "values_of",
+]
 
 
 def digest(data: bytes) -> bytes:
@@ -87,3 +97,23 @@ def are_plain_headers(state: State, max_body_bytes: int) -> bool:
 def values_of(state: State) -> Mapping[StateKey[Any], Any]:
     """``values`` of a state."""
     return state.values
+
+
+def decimal(number: int) -> bytes:
+    """A number of at least 0 in digits."""
+    return b"%d" % number
+
+
+def client_id_of(state: State) -> str | None:
+    """``client_request_id`` of a state."""
+    return state.client_request_id
+
+
+def credentials_of(headers: RawHeaders, names: frozenset[bytes]) -> str | None:
+    """A digest over the headers of these names; None: there are none."""
+    told = [
+        b"%d:%b%d:%b" % (len(name), name, len(value), value)
+        for name, value in headers
+        if name in names
+    ]
+    return sha256(b"".join(told)).hexdigest() if told else None

@@ -16,7 +16,16 @@ from hashlib import sha256 as _sha256
 from asgi_llm.middleware._cache_request cimport CacheRequest
 from asgi_llm.state cimport State
 
-__all__ = ["are_plain_headers", "digest", "peek_answer", "read_bytes", "values_of"]
+__all__ = [
+    "are_plain_headers",
+    "client_id_of",
+    "credentials_of",
+    "decimal",
+    "digest",
+    "peek_answer",
+    "read_bytes",
+    "values_of",
+]
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* length) except NULL
@@ -1002,3 +1011,79 @@ cpdef bint are_plain_headers(State state, Py_ssize_t max_body_bytes) except -1:
 
 cpdef dict values_of(State state):
     return state._values if state._deferred is None else <dict> state.values
+
+
+cdef Py_ssize_t _digits(long long number, char* out) noexcept nogil:
+    """Write a number of at least 0; how many digits it has."""
+    cdef char reversed_digits[20]
+    cdef Py_ssize_t length = 0, place
+    while True:
+        reversed_digits[length] = <char> (48 + number % 10)
+        length += 1
+        number //= 10
+        if number == 0:
+            break
+    for place in range(length):
+        out[place] = reversed_digits[length - 1 - place]
+    return length
+
+
+cpdef bytes decimal(long long number):
+    cdef char out[20]
+    if number < 0:
+        raise ValueError("it is below 0")
+    return PyBytes_FromStringAndSize(out, _digits(number, out))
+
+
+cpdef object client_id_of(State state):
+    cdef tuple pair
+    cdef object headers = state._headers
+    if type(headers) is not list:
+        return state.client_request_id
+    for item in <list> headers:
+        if type(item) is not tuple:
+            return state.client_request_id
+        pair = <tuple> item
+        if len(pair) != 2 or type(pair[0]) is not bytes:
+            return state.client_request_id
+        if PyBytes_GET_SIZE(pair[0]) == 12 and (
+            memcmp(PyBytes_AS_STRING(pair[0]), b"x-request-id", 12) == 0
+        ):
+            return state.client_request_id
+    return None
+
+
+cpdef object credentials_of(headers, names):
+    cdef byte room[1024]
+    cdef byte* out = room
+    cdef byte* end = room + sizeof(room)
+    cdef bytes name, value
+    cdef Py_ssize_t of_name, of_value
+    for pair in headers:
+        if pair[0] not in names:
+            continue
+        name, value = pair
+        of_name = PyBytes_GET_SIZE(name)
+        of_value = PyBytes_GET_SIZE(value)
+        if end - out < of_name + of_value + 48:
+            return _long_credentials(headers, names)
+        out += _digits(of_name, <char*> out)
+        out[0] = 58
+        out += 1
+        memcpy(out, PyBytes_AS_STRING(name), of_name)
+        out += of_name
+        out += _digits(of_value, <char*> out)
+        out[0] = 58
+        out += 1
+        memcpy(out, PyBytes_AS_STRING(value), of_value)
+        out += of_value
+    return _digest(room, out - room).hex() if out != room else None
+
+
+cdef object _long_credentials(headers, names):
+    told = [
+        b"%d:%b%d:%b" % (len(name), name, len(value), value)
+        for name, value in headers
+        if name in names
+    ]
+    return digest(b"".join(told)).hex()

@@ -1,3 +1,6 @@
+from asgi_llm.middleware._cache_plain cimport credentials_of
+
+
 cdef class Partitioner:
     cdef object _fields
     cdef object _find
@@ -6,3 +9,4 @@ cdef class Partitioner:
     cdef object _without
 
     cpdef object partition(self, scope, principal)
+    cdef object _of_stranger(self, scope)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection
 from typing import Final, Literal
 
 from starlette.types import Scope
 
 from asgi_llm.errors import ConfigurationError
+from asgi_llm.middleware._cache_plain import credentials_of
 from asgi_llm.state import PRINCIPAL, State
 from asgi_llm.types import Principal
 
@@ -115,14 +115,8 @@ class Partitioner:
             return None
         if self._without == "share":
             return "anonymous"
-        names = self._headers
-        digest = hashlib.sha256()
-        some = False
-        for name, value in scope["headers"]:
-            if name in names:
-                some = True
-                digest.update(b"%d:%b%d:%b" % (len(name), name, len(value), value))
-        return f"credentials:{digest.hexdigest()}" if some else "anonymous"
+        digest = credentials_of(scope["headers"], self._headers)
+        return "anonymous" if digest is None else f"credentials:{digest}"
 
 
 def author(state: State) -> str | None:

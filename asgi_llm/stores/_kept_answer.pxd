@@ -24,6 +24,7 @@ cdef class KeptAnswer:
     cdef readonly object provider
     cdef readonly object response_model
     cdef readonly object usage
+    cdef readonly object report
     cdef readonly double made_at
     cdef readonly double gone_at
     cdef readonly long long size

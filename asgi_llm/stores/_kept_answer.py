@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from asgi_llm.stores.cache import JSON_HEADERS, StoredAnswer
-from asgi_llm.types import Usage
+from asgi_llm.types import CacheReport, Usage
 
 __all__ = ["KeptAnswer", "answer_size", "entry_size", "keep_answer"]
 
@@ -27,6 +27,7 @@ class KeptAnswer:
         size: ``answer_size`` of it.
         may_be_stored: Of an answer that is not in a store yet. False: it may be handed to those who
             asked the same at the same time, and no later.
+        report: What those who are served with it are told of it, once somebody was.
     """
 
     # Filled by whoever makes one: compiled, a call of the class would take longer than all of that.
@@ -44,6 +45,7 @@ class KeptAnswer:
         "namespace",
         "operation",
         "provider",
+        "report",
         "response_model",
         "scope",
         "size",
@@ -65,6 +67,7 @@ class KeptAnswer:
     namespace: str
     operation: str
     provider: str | None
+    report: CacheReport | None
     response_model: str | None
     scope: str
     size: int
@@ -99,6 +102,7 @@ def keep_answer(answer: StoredAnswer) -> KeptAnswer:
     """``answer`` as it is kept here."""
     kept = KeptAnswer.__new__(KeptAnswer)
     kept._answer = answer
+    kept.report = None
     kept.body = answer.body
     kept.operation = answer.operation
     kept.scope = answer.scope

@@ -14,6 +14,7 @@ from asgi_llm.middleware._cache_controls import NO_CONTROLS
 from asgi_llm.middleware._cache_drive import drive, hand_on
 from asgi_llm.middleware._cache_flight import Flight, Flights
 from asgi_llm.middleware._cache_request import CacheRequest, read_request
+from asgi_llm.middleware._cache_sending import send_both
 from asgi_llm.middleware.exact_cache import ExactCacheMiddleware
 
 KEY = b"k" * 32
@@ -179,6 +180,76 @@ async def test_what_comes_after_a_body_can_be_cancelled() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+class Client:
+    """A client's ``send``, which fails or waits where that is wanted."""
+
+    def __init__(self, *, waits: bool = False, fails: bool = False) -> None:
+        self.got: list[Message] = []
+        self.goes_on = asyncio.Event()
+        self._waits = waits
+        self._fails = fails
+
+    async def send(self, message: Message) -> None:
+        self.got.append(message)
+        if self._waits:
+            await self.goes_on.wait()
+        if self._fails:
+            raise OSError("gone")
+
+
+FIRST, SECOND = {"type": "http.response.start"}, {"type": "http.response.body"}
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_two_messages_are_sent_in_order(waits: bool) -> None:
+    """The second one when the first one was sent."""
+    client = Client(waits=waits)
+    task = asyncio.create_task(coroutine(send_both(client.send, FIRST, SECOND)))
+    await asyncio.sleep(0)
+    assert ([FIRST] if waits else [FIRST, SECOND]) == client.got
+    client.goes_on.set()
+    async with asyncio.timeout(DEADLINE):
+        await task
+    assert [FIRST, SECOND] == client.got
+
+
+async def test_nothing_is_sent_after_a_failure() -> None:
+    """Nor to a client that is not waited for any more, nor by what never began."""
+    client = Client(fails=True)
+    with pytest.raises(OSError, match="gone"):
+        await send_both(client.send, FIRST, SECOND)
+    assert [FIRST] == client.got
+    client = Client(waits=True)
+    task = asyncio.create_task(coroutine(send_both(client.send, FIRST, SECOND)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [FIRST] == client.got
+    client = Client()
+    task = asyncio.create_task(coroutine(send_both(client.send, FIRST, SECOND)))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    coroutine(send_both(client.send, FIRST, SECOND)).close()
+    assert [] == client.got
+
+
+async def test_a_send_may_be_any_awaitable() -> None:
+    """Such as a future."""
+    got: list[Message] = []
+
+    def send(message: Message) -> Awaitable[None]:
+        got.append(message)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.set_result, None)
+        return future
+
+    async with asyncio.timeout(DEADLINE):
+        await send_both(send, FIRST, SECOND)
+    assert [FIRST, SECOND] == got
 
 
 def test_servers_see_a_coroutine_function() -> None:

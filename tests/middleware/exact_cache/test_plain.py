@@ -16,7 +16,15 @@ from asgi_llm.errors import InvalidRequestError
 from asgi_llm.middleware import _cache_plain
 from asgi_llm.middleware._cache_answer import read_whole
 from asgi_llm.middleware._cache_controls import NO_CONTROLS
-from asgi_llm.middleware._cache_plain import are_plain_headers, digest, peek_answer, read_bytes
+from asgi_llm.middleware._cache_plain import (
+    are_plain_headers,
+    client_id_of,
+    credentials_of,
+    decimal,
+    digest,
+    peek_answer,
+    read_bytes,
+)
 from asgi_llm.middleware._cache_request import (
     CACHED_ROUTES,
     CacheRequest,
@@ -262,6 +270,43 @@ def test_usual_answers_are_read_as_bytes(usage: Any, told: int) -> None:
 def test_plain_headers(headers: list[tuple[bytes, bytes]], plain: bool) -> None:
     """Those of plain JSON of at most so many bytes that say nothing more of it, nor to caches."""
     assert plain == are_plain_headers(State(headers), 10)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([b"authorization", b"cookie", b"host"]), st.binary(max_size=700)),
+        max_size=4,
+    )
+)
+def test_credentials_are_told_apart_by_a_digest(headers: list[tuple[bytes, bytes]]) -> None:
+    """Over their names and values with their lengths, so that none can pass for another."""
+    told = b"".join(
+        b"%d:%b%d:%b" % (len(name), name, len(value), value)
+        for name, value in headers
+        if name != b"host"
+    )
+    names = frozenset((b"authorization", b"cookie"))
+    assert (sha256(told).hexdigest() if told else None) == credentials_of(headers, names)
+
+
+@given(st.integers(0, 2**63 - 1))
+@example(0)
+@example(9)
+@example(10)
+@example(2**63 - 1)
+def test_numbers_are_written_in_digits(number: int) -> None:
+    """As Python writes them."""
+    assert b"%d" % number == decimal(number)
+
+
+@pytest.mark.parametrize("value", [b"abc", b"not sane", b"", None])
+def test_a_client_names_its_request(value: bytes | None) -> None:
+    """As the state has it."""
+    headers = [(b"host", b"x"), (b"content-type", b"application/json")]
+    if value is not None:
+        headers.append((b"x-request-id", value))
+    expected = value.decode() if value == b"abc" else None
+    assert expected == client_id_of(State(headers)) == State(headers).client_request_id
 
 
 def test_depths_are_those_of_the_parser() -> None:
