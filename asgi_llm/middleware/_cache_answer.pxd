@@ -14,6 +14,7 @@ cdef int _CONTROL
 cdef int _VARY
 cdef int _OF_CACHES
 cdef dict _MEANINGS
+cdef bint _READS_BYTES
 
 
 @cython.final

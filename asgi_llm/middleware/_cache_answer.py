@@ -9,7 +9,7 @@ import msgspec
 from asgi_llm import _sse
 from asgi_llm.errors import RawHeaders
 from asgi_llm.middleware._cache_controls import NO_CONTROLS
-from asgi_llm.middleware._cache_plain import peek_answer, values_of
+from asgi_llm.middleware._cache_plain import READS_BYTES, peek_answer, values_of
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.state import (
     CACHE_STATUS,
@@ -63,6 +63,7 @@ _MEANINGS: Final = {
     b"vary": _VARY,
 }
 
+_READS_BYTES: Final = READS_BYTES
 _GOOD_ENDS: Final = frozenset(("stop", "tool_calls", "function_call"))
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _UNREADABLE_USAGE: Final = (*_UNREADABLE, _sse.SSEError)
@@ -245,7 +246,7 @@ def judge_answer(
     if head.is_stream:
         found = _read_stream(body)
     else:
-        told = peek_answer(body)
+        told = peek_answer(body) if _READS_BYTES else -1
         found = told if told >= 0 else read_whole(body, request.operation == "embeddings")
     if found < 0:
         return None

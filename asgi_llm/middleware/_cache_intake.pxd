@@ -40,7 +40,7 @@ cdef class Intake:
     )
     cdef object _begin(self, data, path, controls, scope, receive, send, State state)
 
-    @cython.locals(request=CacheRequest, said=dict, is_of_items=cython.bint)
+    @cython.locals(request=CacheRequest, said=dict, told=dict, is_of_items=cython.bint)
     cdef CacheRequest _read(self, path, data, scope, State state, controls)
 
     cdef object _bypass(self, scope, receive, send, State state)

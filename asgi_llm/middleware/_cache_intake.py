@@ -22,7 +22,7 @@ from asgi_llm.middleware._cache_controls import (
 )
 from asgi_llm.middleware._cache_exact import ExactLookup, serve
 from asgi_llm.middleware._cache_lead import LedAnswer
-from asgi_llm.middleware._cache_plain import are_plain_headers, read_bytes, values_of
+from asgi_llm.middleware._cache_plain import READS_BYTES, are_plain_headers, read_bytes, values_of
 from asgi_llm.middleware._cache_replay import MISS, ToldAnswer, replay_kept
 from asgi_llm.middleware._cache_request import (
     CACHED_ROUTES,
@@ -46,7 +46,7 @@ __all__ = ["Intake"]
 _EMBEDDINGS: Final = "/v1/embeddings"
 _LARGEST: Final = 2**31 - 1
 # Which documents may be stored: every one, those for which ``is_deterministic`` is true, or those
-# that a function picks, which has to see them.
+# that a function picks, which has to see them (and all, where they are not read as bytes).
 _ALL: Final = 0
 _STEADY: Final = 1
 _OTHER: Final = 2
@@ -92,9 +92,9 @@ class Intake:
         self._settings = settings
         self._partitioner = partitioner
         self._cacheable = cacheable
-        self._rule = (
-            _ALL if cacheable is is_any else _STEADY if cacheable is is_deterministic else _OTHER
-        )
+        self._rule = _OTHER
+        if READS_BYTES and cacheable in (is_any, is_deterministic):
+            self._rule = _ALL if cacheable is is_any else _STEADY
         self._client_controls = client_controls
         self._max_ttl = max_ttl_seconds
         self._max_body_bytes = max_body_bytes
@@ -210,7 +210,8 @@ class Intake:
         self, path: str, data: bytes, scope: Scope, state: State, controls: CacheControls
     ) -> CacheRequest | None:
         """The request as caches see it; None: it is not looked up."""
-        query = scope.get("query_string", b"")
+        told = scope if type(scope) is dict else dict(scope)
+        query = told.get("query_string", b"")
         said = values_of(state)
         principal = said.get(PRINCIPAL)
         partition = self._partitioner.partition(scope, principal)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from asgi_llm._semconv import Operation
 from asgi_llm.errors import RawHeaders
@@ -18,15 +18,21 @@ from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.state import State, StateKey
 
 __all__ = [
+    "READS_BYTES",
     "are_plain_headers",
     "client_id_of",
     "credentials_of",
     "decimal",
     "digest",
+    "lengths_of",
     "peek_answer",
     "read_bytes",
     "values_of",
 ]
+
+
+READS_BYTES: Final = False
+"""Whether ``read_bytes`` and ``peek_answer`` ever read anything."""
 
 
 def digest(data: bytes) -> bytes:
@@ -109,8 +115,19 @@ def client_id_of(state: State) -> str | None:
     return state.client_request_id
 
 
-def credentials_of(headers: RawHeaders, names: frozenset[bytes]) -> str | None:
-    """A digest over the headers of these names; None: there are none."""
+def lengths_of(names: frozenset[bytes]) -> int:
+    """A number with a bit for each length below 63 that a name has."""
+    return sum({1 << len(name) for name in names if len(name) < 63})
+
+
+def credentials_of(headers: RawHeaders, names: frozenset[bytes], lengths: int) -> str | None:
+    """A digest over the headers of these names; None: there are none.
+
+    Args:
+        headers: Of a request.
+        names: In lower case.
+        lengths: ``lengths_of`` the names.
+    """
     told = [
         b"%d:%b%d:%b" % (len(name), name, len(value), value)
         for name, value in headers

@@ -17,11 +17,13 @@ from asgi_llm.middleware._cache_request cimport CacheRequest
 from asgi_llm.state cimport State
 
 __all__ = [
+    "READS_BYTES",
     "are_plain_headers",
     "client_id_of",
     "credentials_of",
     "decimal",
     "digest",
+    "lengths_of",
     "peek_answer",
     "read_bytes",
     "values_of",
@@ -151,6 +153,8 @@ cdef extern from *:
     ) noexcept nogil
     void asgi_llm_sha(const unsigned char* data, size_t length, unsigned char* out) noexcept nogil
 
+
+READS_BYTES = True
 
 cdef bint _HAS_SHA = asgi_llm_has_sha()
 
@@ -1053,17 +1057,21 @@ cpdef object client_id_of(State state):
     return None
 
 
-cpdef object credentials_of(headers, names):
+def lengths_of(names):
+    return sum({1 << len(name) for name in names if len(name) < 63})
+
+
+cpdef object credentials_of(headers, names, unsigned long long lengths):
     cdef byte room[1024]
     cdef byte* out = room
     cdef byte* end = room + sizeof(room)
     cdef bytes name, value
     cdef Py_ssize_t of_name, of_value
     for pair in headers:
-        if pair[0] not in names:
-            continue
         name, value = pair
         of_name = PyBytes_GET_SIZE(name)
+        if (of_name < 63 and not (lengths >> of_name) & 1) or name not in names:
+            continue
         of_value = PyBytes_GET_SIZE(value)
         if end - out < of_name + of_value + 48:
             return _long_credentials(headers, names)

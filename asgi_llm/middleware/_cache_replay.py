@@ -248,7 +248,11 @@ def replay_kept(
     if report is None:
         report = hit_report(kept.answer, "exact")
         kept.report = report
-    counts.note_hit(report)
+        kept.input_tokens = 0 if report.usage is None else report.usage.input_tokens
+        kept.output_tokens = 0 if report.usage is None else report.usage.output_tokens
+    counts.hits += 1
+    counts.saved_input_tokens += kept.input_tokens
+    counts.saved_output_tokens += kept.output_tokens
     state.set(CACHE_STATUS, report)
     body = kept.body
     streams = kept.is_stream

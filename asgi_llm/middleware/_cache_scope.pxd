@@ -5,6 +5,7 @@ cdef class Partitioner:
     cdef object _fields
     cdef object _find
     cdef object _headers
+    cdef unsigned long long _lengths
     cdef bint _shared
     cdef object _without
 

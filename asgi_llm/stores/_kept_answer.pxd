@@ -25,6 +25,8 @@ cdef class KeptAnswer:
     cdef readonly object response_model
     cdef readonly object usage
     cdef readonly object report
+    cdef readonly object input_tokens
+    cdef readonly object output_tokens
     cdef readonly double made_at
     cdef readonly double gone_at
     cdef readonly long long size

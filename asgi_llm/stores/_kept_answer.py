@@ -28,6 +28,8 @@ class KeptAnswer:
         may_be_stored: Of an answer that is not in a store yet. False: it may be handed to those who
             asked the same at the same time, and no later.
         report: What those who are served with it are told of it, once somebody was.
+        input_tokens: Of that.
+        output_tokens: Of that.
     """
 
     # Filled by whoever makes one: compiled, a call of the class would take longer than all of that.
@@ -37,6 +39,7 @@ class KeptAnswer:
         "fresh_seconds",
         "gone_at",
         "headers",
+        "input_tokens",
         "is_stream",
         "keep_seconds",
         "made_at",
@@ -44,6 +47,7 @@ class KeptAnswer:
         "model",
         "namespace",
         "operation",
+        "output_tokens",
         "provider",
         "report",
         "response_model",
@@ -59,6 +63,7 @@ class KeptAnswer:
     fresh_seconds: float
     gone_at: float
     headers: tuple[tuple[bytes, bytes], ...]
+    input_tokens: int
     is_stream: bool
     keep_seconds: float
     made_at: float
@@ -66,6 +71,7 @@ class KeptAnswer:
     model: str
     namespace: str
     operation: str
+    output_tokens: int
     provider: str | None
     report: CacheReport | None
     response_model: str | None

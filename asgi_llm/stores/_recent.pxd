@@ -12,7 +12,7 @@ cdef class RecentTable:
     cpdef object add(self, key, KeptAnswer kept)
     cpdef KeptAnswer remove(self, key)
     cpdef object oldest(self)
-    cpdef list keys(self)
+    cpdef list in_order(self)
     cpdef object clear(self)
     cdef void _append(self, KeptAnswer kept) noexcept
     cdef void _unlink(self, KeptAnswer kept) noexcept

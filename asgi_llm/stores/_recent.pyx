@@ -45,7 +45,7 @@ cdef class RecentTable:
     cpdef object oldest(self):
         return None if self._oldest == NULL else (<KeptAnswer> self._oldest)._key
 
-    cpdef list keys(self):
+    cpdef list in_order(self):
         cdef list found = []
         cdef void* at = self._oldest
         while at != NULL:

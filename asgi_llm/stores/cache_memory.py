@@ -111,12 +111,16 @@ class MemoryCache:
         now = self._clock()
         if now >= self._checked_until:
             self._drop_oldest(now)
-        kept.made_at = now - age_seconds
-        kept.gone_at = min(kept.made_at + kept.keep_seconds, now + keep_seconds)
+        if age_seconds or keep_seconds < kept.keep_seconds:
+            kept.made_at = now - age_seconds
+            kept.gone_at = min(kept.made_at + kept.keep_seconds, now + keep_seconds)
+        else:
+            kept.made_at = now
+            kept.gone_at = now + kept.keep_seconds
         all_kept.add(key, kept)
         self._writes += 1
-        self._bytes += kept.size
-        if self._bytes > self._max_bytes:
+        self._bytes = total = self._bytes + kept.size
+        if total > self._max_bytes:
             self._make_room()
 
     async def get(self, keys: Sequence[bytes]) -> list[Found | None]:
@@ -162,7 +166,7 @@ class MemoryCache:
         """Forget the answers that are meant; how many there were."""
         now = self._clock()
         purged = 0
-        for place, key in enumerate(self._kept.keys()):
+        for place, key in enumerate(self._kept.in_order()):
             if place % _PURGED_AT_ONCE == _PURGED_AT_ONCE - 1:
                 # Other requests go on in between.
                 await asyncio.sleep(0)
