@@ -1,8 +1,9 @@
 cimport cython
 
+from asgi_llm.middleware._cache_plain cimport peek_answer, values_of
 from asgi_llm.middleware._cache_request cimport CacheRequest
 from asgi_llm.state cimport State
-from asgi_llm.stores.cache_memory cimport entry_size
+from asgi_llm.stores._kept_answer cimport KeptAnswer, entry_size
 
 
 cdef int _PASSED_OVER
@@ -13,6 +14,7 @@ cdef int _CONTROL
 cdef int _VARY
 cdef int _OF_CACHES
 cdef dict _MEANINGS
+cdef bint _READS_BYTES
 
 
 @cython.final
@@ -23,14 +25,6 @@ cdef class AnswerHead:
     cdef readonly bint tells_of_caches
 
 
-@cython.final
-@cython.freelist(8)
-cdef class Verdict:
-    cdef readonly object answer
-    cdef readonly bint may_be_stored
-    cdef readonly long long size
-
-
 @cython.locals(
     kept=list, may_be_stored=cython.bint, tells_of_caches=cython.bint, meaning=cython.int,
     is_stream=cython.bint,
@@ -38,10 +32,25 @@ cdef class Verdict:
 cpdef AnswerHead read_head(status, headers)
 
 
-@cython.locals(said=dict, tells_usage=cython.bint, ends_well=cython.bint, verdict=Verdict)
-cpdef Verdict judge_answer(
-    CacheRequest request, AnswerHead head, body, State state, fresh_seconds, keep_seconds
+cdef int _NO_ANSWER
+cdef int _TELLS_USAGE
+cdef int _ENDS_BADLY
+
+
+@cython.locals(
+    said=dict, found=cython.int, told=cython.int, may_be_stored=cython.bint, kept=KeptAnswer,
 )
+cpdef KeptAnswer judge_answer(
+    CacheRequest request, AnswerHead head, body, State state, double fresh_seconds,
+    double keep_seconds
+)
+
+
+@cython.locals(ends_well=cython.bint, tells_usage=cython.bint)
+cpdef int read_whole(body, bint is_embedding) except -2
+
+
+cdef int _found(bint ends_well, bint tells_usage) except -2
 
 
 cdef bint _all_end_well(list choices) except -1

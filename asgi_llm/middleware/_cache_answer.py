@@ -9,6 +9,7 @@ import msgspec
 from asgi_llm import _sse
 from asgi_llm.errors import RawHeaders
 from asgi_llm.middleware._cache_controls import NO_CONTROLS
+from asgi_llm.middleware._cache_plain import READS_BYTES, peek_answer, values_of
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.state import (
     CACHE_STATUS,
@@ -20,12 +21,12 @@ from asgi_llm.state import (
     USAGE,
     State,
 )
+from asgi_llm.stores._kept_answer import KeptAnswer, entry_size
 from asgi_llm.stores.cache import JSON_HEADERS, StoredAnswer
-from asgi_llm.stores.cache_memory import entry_size
 from asgi_llm.types import Usage
 from asgi_llm.wire.usage import PlainUsage, usage_from_openai
 
-__all__ = ["CACHE_HEADERS", "AnswerHead", "Verdict", "judge_answer", "read_head", "usage_of"]
+__all__ = ["CACHE_HEADERS", "AnswerHead", "judge_answer", "read_head", "read_whole", "usage_of"]
 
 KEPT_HEADERS: Final = frozenset((b"content-type", b"x-provider", b"x-model", b"x-translation-loss"))
 """Headers of an answer that those who get it from a cache get too. What is about one request alone
@@ -62,6 +63,7 @@ _MEANINGS: Final = {
     b"vary": _VARY,
 }
 
+_READS_BYTES: Final = READS_BYTES
 _GOOD_ENDS: Final = frozenset(("stop", "tool_calls", "function_call"))
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _UNREADABLE_USAGE: Final = (*_UNREADABLE, _sse.SSEError)
@@ -97,24 +99,6 @@ _JSON: Final = b"application/json"
 _PLAIN: Final = AnswerHead(False, JSON_HEADERS, True, False)
 
 
-class Verdict:
-    """What became of an answer that is complete.
-
-    Attributes:
-        answer: It.
-        may_be_stored: False: it may be handed to those who asked the same at the same time, and no
-            later.
-        size: ``answer_size`` of it.
-    """
-
-    # Filled by who makes one: compiled, a call of the class would take longer than all of that.
-    __slots__ = ("answer", "may_be_stored", "size")
-
-    answer: StoredAnswer
-    may_be_stored: bool
-    size: int
-
-
 def read_head(status: int, headers: RawHeaders) -> AnswerHead | None:
     """Read the start of an answer; None: it is no answer that a cache could serve."""
     if status != 200:
@@ -124,6 +108,11 @@ def read_head(status: int, headers: RawHeaders) -> AnswerHead | None:
     may_be_stored = True
     tells_of_caches = False
     for name, value in headers:
+        if name == b"content-length":
+            continue
+        if name == b"content-type" and media is None and kept is None and value == _JSON:
+            media = value
+            continue
         found = _MEANINGS.get(name)
         if found is None:
             name = name.lower()
@@ -222,7 +211,7 @@ def judge_answer(
     state: State,
     fresh_seconds: float,
     keep_seconds: float,
-) -> Verdict | None:
+) -> KeptAnswer | None:
     """Judge an answer that was sent to its end; None: it is an error, or not whole.
 
     It may be kept if every choice ended by itself (``stop``, ``tool_calls``): not where it was cut
@@ -237,73 +226,51 @@ def judge_answer(
         fresh_seconds: For ``StoredAnswer``.
         keep_seconds: For ``StoredAnswer``.
     """
-    said = state.values
-    if FAILURE in said:
-        return None
-    if head.is_stream:
-        read = _read_stream(body)
-        if read is None:
-            return None
-        ends_well, tells_usage = read
-    else:
-        peek: _WholePeek | _Peek
-        try:
-            peek = whole = _peek_whole(body)
-            tells_usage = whole.usage is not None
-        except msgspec.ValidationError:
-            try:
-                peek = other = _peek(body)
-            except _UNREADABLE:
-                return None
-            tells_usage = other.usage is not _ABSENT and bytes(other.usage) != b"null"
-        except _UNREADABLE:
-            return None
-        if peek.error is not None:
-            return None
-        ends_well = False
-        choices = peek.choices
-        if choices:
-            ends_well = _all_end_well(choices)
-        elif request.operation != "embeddings":
-            # Those are kept by item, by who knows the items.
-            return None
-    provider = None
-    model = said.get(RESPONSE_MODEL)
-    deployment = said.get(DEPLOYMENT)
-    if deployment is not None:
-        provider = deployment.provider
-        model = model or deployment.model
+    said = values_of(state)
     principal = said.get(PRINCIPAL)
+    report = said.get(CACHE_STATUS)
+    provider = model = usage = deployment = None
+    may_be_stored = head.may_be_stored and (report is None or report.status != "hit")
+    # Often nothing else has been said of the request.
+    if len(said) > (principal is not None) + (report is not None):
+        if FAILURE in said:
+            return None
+        usage = said.get(USAGE)
+        model = said.get(RESPONSE_MODEL)
+        deployment = said.get(DEPLOYMENT)
+        if deployment is not None:
+            provider = deployment.provider
+            model = model or deployment.model
+        if UNCACHEABLE in said:
+            may_be_stored = False
+    if head.is_stream:
+        found = _read_stream(body)
+    else:
+        told = peek_answer(body) if _READS_BYTES else -1
+        found = told if told >= 0 else read_whole(body, request.operation == "embeddings")
+    if found < 0:
+        return None
     written_by = None if principal is None else principal.key_id or principal.user_id
     namespace = "" if request.controls is NO_CONTROLS else request.controls.namespace
-    answer = StoredAnswer(
-        body=body,
-        operation=request.operation,
-        scope=request.partition,
-        model=request.model,
-        fresh_seconds=fresh_seconds,
-        keep_seconds=keep_seconds,
-        is_stream=head.is_stream,
-        tells_usage=tells_usage,
-        headers=head.headers,
-        namespace=namespace,
-        written_by=written_by,
-        provider=provider,
-        response_model=model,
-        usage=said.get(USAGE),
-    )
-    if ends_well:
-        report = said.get(CACHE_STATUS)
-        ends_well = (
-            head.may_be_stored
-            and head.is_stream == request.streams
-            and UNCACHEABLE not in said
-            and (report is None or report.status != "hit")
-        )
-    verdict = Verdict.__new__(Verdict)
-    verdict.answer = answer
-    verdict.may_be_stored = ends_well
-    verdict.size = entry_size(
+    kept = KeptAnswer.__new__(KeptAnswer)
+    kept._answer = None
+    kept.report = None
+    kept.body = body
+    kept.operation = request.operation
+    kept.scope = request.partition
+    kept.model = request.model
+    kept.fresh_seconds = fresh_seconds
+    kept.keep_seconds = keep_seconds
+    kept.is_stream = head.is_stream
+    kept.tells_usage = (found & _TELLS_USAGE) != 0
+    kept.headers = head.headers
+    kept.namespace = namespace
+    kept.written_by = written_by
+    kept.provider = provider
+    kept.response_model = model
+    kept.usage = usage
+    kept.may_be_stored = may_be_stored and found < _ENDS_BADLY and head.is_stream == request.streams
+    kept.size = entry_size(
         body,
         head.headers,
         request.partition,
@@ -313,7 +280,43 @@ def judge_answer(
         provider,
         model,
     )
-    return verdict
+    return kept
+
+
+# What is found of an answer: below 0, it is none.
+_NO_ANSWER: Final = -1
+_TELLS_USAGE: Final = 1
+_ENDS_BADLY: Final = 2
+
+
+def read_whole(body: bytes, is_embedding: bool) -> int:
+    """What is found of an answer that is one document."""
+    peek: _WholePeek | _Peek
+    try:
+        peek = whole = _peek_whole(body)
+        tells_usage = whole.usage is not None
+    except msgspec.ValidationError:
+        try:
+            peek = other = _peek(body)
+        except _UNREADABLE:
+            return _NO_ANSWER
+        tells_usage = other.usage is not _ABSENT and bytes(other.usage) != b"null"
+    except _UNREADABLE:
+        return _NO_ANSWER
+    if peek.error is not None:
+        return _NO_ANSWER
+    if peek.choices:
+        ends_well = _all_end_well(peek.choices)
+    elif is_embedding:
+        # Those are kept by item, by who knows the items.
+        ends_well = False
+    else:
+        return _NO_ANSWER
+    return _found(ends_well, tells_usage)
+
+
+def _found(ends_well: bool, tells_usage: bool) -> int:
+    return (0 if ends_well else _ENDS_BADLY) | (_TELLS_USAGE if tells_usage else 0)
 
 
 def _all_end_well(choices: list[_Choice]) -> bool:
@@ -365,24 +368,24 @@ def _usage_in_stream(body: bytes) -> Usage | None:
     return None
 
 
-def _read_stream(body: bytes) -> tuple[bool, bool] | None:
-    """Whether all choices ended well, and whether it tells the usage; None: no whole stream."""
+def _read_stream(body: bytes) -> int:
+    """What is found of an answer that is a stream."""
     decoder = _sse.Decoder(max_event_bytes=max(1, len(body)))
     try:
         events = [*decoder.feed(body), *decoder.close()]
     except _sse.SSEError:
-        return None
+        return _NO_ANSWER
     if not events or not events[-1].done:
-        return None
+        return _NO_ANSWER
     ended: dict[int, bool] = {}
     tells_usage = has_recording = False
     for event in events[:-1]:
         try:
             peek = _peek(event.data)
         except _UNREADABLE:
-            return None
+            return _NO_ANSWER
         if peek.error is not None:
-            return None
+            return _NO_ANSWER
         if not tells_usage:
             tells_usage = (
                 peek.usage is not _ABSENT and bytes(peek.usage) != b"null"
@@ -396,5 +399,5 @@ def _read_stream(body: bytes) -> tuple[bool, bool] | None:
             elif choice.index not in ended:
                 ended[choice.index] = False
     if not ended:
-        return None
-    return not has_recording and all(ended.values()), tells_usage
+        return _NO_ANSWER
+    return _found(not has_recording and all(ended.values()), tells_usage)

@@ -22,49 +22,33 @@ from asgi_llm.middleware._cache_settings import ExactSettings
 from asgi_llm.state import CACHE_STATUS, FAILURE, State, enter
 from asgi_llm.stores.cache import Found, StoredAnswer
 
-__all__ = ["ExactLookup", "is_plain_hit", "serve_hit"]
+__all__ = ["ExactLookup", "serve"]
 
 _FIRST_PAUSE_SECONDS: Final = 0.01
 _LONGEST_PAUSE_SECONDS: Final = 0.1
 _SLOWER: Final = 1.5
 
 
-def is_plain_hit(found: Found, request: CacheRequest) -> bool:
-    """Whether ``found`` can be served as it is, and no more is to be done."""
-    answer = found.answer
-    return (
-        found.age_seconds <= answer.fresh_seconds
-        and request.controls.allow(found.age_seconds)
-        and answer.is_stream == request.streams
-        and (not answer.is_stream or answer.tells_usage == request.tells_usage)
-    )
-
-
-def serve_hit(
-    settings: ExactSettings, found: Found, request: CacheRequest, send: Send, state: State
-) -> Awaitable[None]:
-    """Serve a plain hit."""
-    return _serve(
-        settings,
-        found.answer,
-        found.answer.body,
-        send,
-        state,
-        streams=request.streams,
-        age_seconds=found.age_seconds,
-    )
-
-
-def _serve(
+def serve(
     settings: ExactSettings,
     answer: StoredAnswer,
     body: bytes,
     send: Send,
     state: State,
-    *,
     streams: bool,
     age_seconds: float,
 ) -> Awaitable[None]:
+    """Serve what was stored.
+
+    Args:
+        settings: Of the layer.
+        answer: From the store.
+        body: It, in the form that is wanted.
+        send: The client's.
+        state: Of the request.
+        streams: Whether the client wants events.
+        age_seconds: Of the answer.
+    """
     report = hit_report(answer, "exact")
     settings.counts.note_hit(report)
     return replay(
@@ -214,14 +198,14 @@ class ExactLookup:
         return True
 
     async def _serve(self, answer: StoredAnswer, body: bytes, age_seconds: float) -> None:
-        await _serve(
+        await serve(
             self._settings,
             answer,
             body,
             self._send,
             self._state,
-            streams=self._request.streams,
-            age_seconds=age_seconds,
+            self._request.streams,
+            age_seconds,
         )
 
     async def _share(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import get_running_loop
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from starlette.types import Message, Receive
@@ -11,6 +12,7 @@ from starlette.types import Message, Receive
 from asgi_llm import _sse
 from asgi_llm.middleware._cache_answer import AnswerHead
 from asgi_llm.middleware._cache_request import CacheRequest
+from asgi_llm.stores._kept_answer import KeptAnswer
 from asgi_llm.stores.cache import StoredAnswer
 
 __all__ = ["Departure", "Flight", "Flights"]
@@ -35,7 +37,6 @@ class Flight:
         failures: Flights for the same answer, in a row before this one, of which nothing came.
         followers: How many wait for it now.
         head: Its start; None till it began.
-        answer: What came of it, once it is over; None: nothing that can be shared.
         age_seconds: Of ``answer``.
         over: Whether it is.
         looking: Whether it is still being looked for in the store, which takes no time to speak of.
@@ -44,12 +45,14 @@ class Flight:
     """
 
     __slots__ = (
+        "_answer",
         "_dropped",
+        "_given",
+        "_kept",
         "_size",
         "_visible",
         "_waiting",
         "age_seconds",
-        "answer",
         "failures",
         "followers",
         "head",
@@ -75,16 +78,23 @@ class Flight:
         self.followers = 0
         self.joined = 0
         self.head: AnswerHead | None = None
-        self.answer: StoredAnswer | None = None
+        self._answer: StoredAnswer | None = None
+        self._kept: KeptAnswer | None = None
         self.age_seconds = 0.0
         self.over = False
         self.looking = False
         self.too_long = False
         self.whole = False
         self._dropped = 0
+        self._given = False
         self._size = 0
         self._visible = 0
         self._waiting: list[asyncio.Future[None]] | None = None
+
+    @property
+    def answer(self) -> StoredAnswer | None:
+        """What came of it, once it is over; None: nothing that can be shared."""
+        return self._answer if self._kept is None else self._kept.answer
 
     @property
     def has_begun(self) -> bool:
@@ -119,12 +129,24 @@ class Flight:
         if self.over:
             return
         self.over = True
-        self.answer = answer
+        self._answer = answer
         if age_seconds:
             self.age_seconds = age_seconds
         if self.followers:
-            self._visible = self._dropped + len(self.parts or ())
-            self._wake()
+            self._show_all()
+
+    def finish_with(self, kept: KeptAnswer) -> None:
+        """It is over, and ``kept`` came of it."""
+        if self.over:
+            return
+        self.over = True
+        self._kept = kept
+        if self.followers:
+            self._show_all()
+
+    def _show_all(self) -> None:
+        self._visible = self._dropped + len(self.parts or ())
+        self._wake()
 
     def begin(self) -> None:
         """The store does not have it: it is being made."""
@@ -152,6 +174,10 @@ class Flight:
             return None
         start, end = place - self._dropped, self._visible - self._dropped
         return b"".join((self.parts or ())[start:end]), self._visible
+
+    def receive(self) -> Awaitable[Message]:
+        """The ``receive`` for the app that makes it."""
+        raise TypeError("this one has no app")
 
     def change(self) -> asyncio.Future[None]:
         """Done when something has happened. It must not be awaited from another loop."""
@@ -212,7 +238,7 @@ class Flights:
         if (
             flight is None
             or flight.too_long
-            or (flight.over and flight.answer is None)
+            or (flight.over and flight._answer is None and flight._kept is None)
             or flight.loop is not get_running_loop()
         ):
             return None

@@ -139,7 +139,7 @@ async def _relay(flight: Flight, send: Send, state: State, departure: Departure)
             in_its_form=True,
             cache_type="exact",
             age_seconds=0.0,
-            length=None,
+            length=-1,
         )
     )
     place = 0

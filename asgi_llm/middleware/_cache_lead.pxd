@@ -1,11 +1,14 @@
 cimport cython
 
-from asgi_llm.middleware._cache_answer cimport AnswerHead, Verdict, judge_answer, read_head
+from asgi_llm.middleware._cache_answer cimport AnswerHead, judge_answer, read_head
 from asgi_llm.middleware._cache_counts cimport CacheCounts
+from asgi_llm.middleware._cache_drive cimport drive, hand_on
 from asgi_llm.middleware._cache_flight cimport Flight, Flights
+from asgi_llm.middleware._cache_plain cimport values_of
 from asgi_llm.middleware._cache_request cimport CacheRequest
 from asgi_llm.middleware._cache_settings cimport ExactSettings
 from asgi_llm.state cimport State
+from asgi_llm.stores._kept_answer cimport KeptAnswer
 from asgi_llm.stores.cache_memory cimport MemoryCache
 
 
@@ -15,7 +18,6 @@ cdef class LedAnswer(Flight):
     cdef readonly object kept
     cdef public bint has_left
     cdef readonly bint failed
-    cdef bint _given
     cdef bint _has_stale
     cdef AnswerHead _recorded
     cdef ExactSettings _settings
@@ -25,7 +27,15 @@ cdef class LedAnswer(Flight):
     cdef object _send
     cdef State _state
 
-    cpdef object end(self)
+    cdef object _set_off(
+        self, ExactSettings settings, CacheRequest request, key, data, scope, receive, send,
+        State state
+    )
+
+    cpdef object receive(self)
+
+    @cython.locals(settings=ExactSettings, flights=Flights)
+    cpdef object run(self)
 
     @cython.locals(told=dict, headers=list, head=AnswerHead)
     cpdef object send(self, message)
@@ -33,7 +43,7 @@ cdef class LedAnswer(Flight):
     cdef object _record(self, AnswerHead head, bytes chunk, message)
 
     @cython.locals(settings=ExactSettings, request=CacheRequest)
-    cpdef Verdict _judge(self, AnswerHead head, bytes body)
+    cpdef KeptAnswer _judge(self, AnswerHead head, bytes body)
 
     @cython.locals(settings=ExactSettings)
-    cdef object _settle(self, Verdict verdict)
+    cdef object _settle(self, KeptAnswer judged)

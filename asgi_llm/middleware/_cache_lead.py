@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from math import inf
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_llm._traceback import describe
-from asgi_llm.middleware._cache_answer import AnswerHead, Verdict, judge_answer, read_head
+from asgi_llm.middleware._cache_answer import AnswerHead, judge_answer, read_head
 from asgi_llm.middleware._cache_controls import NO_CONTROLS
+from asgi_llm.middleware._cache_drive import drive, hand_on
 from asgi_llm.middleware._cache_flight import Flight
+from asgi_llm.middleware._cache_plain import values_of
 from asgi_llm.middleware._cache_replay import LARGE_BYTES, MISS, MISS_HEADER, told_headers
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.middleware._cache_settings import ExactSettings
 from asgi_llm.state import CACHE_STATUS, State
+from asgi_llm.stores._kept_answer import KeptAnswer
 from asgi_llm.stores.cache import StoredAnswer
 
 __all__ = ["LedAnswer"]
@@ -53,7 +55,6 @@ class LedAnswer(Flight):
 
     __slots__ = (
         "_data",
-        "_given",
         "_has_stale",
         "_key",
         "_receive",
@@ -78,12 +79,24 @@ class LedAnswer(Flight):
         send: Send,
         state: State,
     ) -> None:
+        self._set_off(settings, request, key, data, scope, receive, send, state)
+
+    def _set_off(
+        self,
+        settings: ExactSettings,
+        request: CacheRequest,
+        key: bytes,
+        data: bytes,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        state: State,
+    ) -> None:
         self._set_out(request)
         self.scope = scope
         self.kept: StoredAnswer | None = None
         self.has_left = False
         self.failed = False
-        self._given = False
         self._has_stale = False
         self._recorded: AnswerHead | None = None
         self._settings = settings
@@ -93,9 +106,17 @@ class LedAnswer(Flight):
         self._send = send
         self._state = state
 
-    def end(self) -> None:
-        """Whatever came of it, it is over, and nobody can follow it any more."""
-        self._settings.flights.end(self._key, self)
+    def run(self) -> Awaitable[None]:
+        """Let the app answer. Whatever comes of that, then nobody can follow it any more."""
+        settings = self._settings
+        flights = settings.flights
+        flights.begin(self._key, self)
+        try:
+            running = settings.app(self.scope, self.receive, self.send)
+        except BaseException:
+            flights.end(self._key, self)
+            raise
+        return drive(running, flights, self._key, self)
 
     async def run_or_fail(self, app: ASGIApp) -> None:
         """Run ``app``. If it fails before it has begun to answer, nobody but ``failed`` says so."""
@@ -108,11 +129,11 @@ class LedAnswer(Flight):
             self.failed = True
             logger.warning("an old answer is served, since the app failed:\n%s", describe(error))
 
-    async def receive(self) -> Message:
+    def receive(self) -> Awaitable[Message]:
         """The ``receive`` for the app."""
-        if not self._given:
-            self._given = True
-            return {"type": "http.request", "body": self._data, "more_body": False}
+        return self._next_message() if self._given else hand_on(self, self._data)
+
+    async def _next_message(self) -> Message:
         if self.has_left:
             await self.until_deserted()
             return {"type": "http.disconnect"}
@@ -162,7 +183,7 @@ class LedAnswer(Flight):
             if (
                 head is None
                 or head.tells_of_caches
-                or self._state.values.get(CACHE_STATUS) is not MISS
+                or values_of(self._state).get(CACHE_STATUS) is not MISS
             ):
                 headers = told_headers(message, self._state)
             else:
@@ -208,7 +229,7 @@ class LedAnswer(Flight):
         self._settle(await asyncio.to_thread(self._judge, head, body))
         await self._send_with_followers(message)
 
-    def _judge(self, head: AnswerHead, body: bytes) -> Verdict | None:
+    def _judge(self, head: AnswerHead, body: bytes) -> KeptAnswer | None:
         settings, request = self._settings, self.request
         fresh_seconds, keep_seconds = settings.ttl_seconds, settings.keep_seconds
         if request.controls is not NO_CONTROLS:
@@ -217,21 +238,20 @@ class LedAnswer(Flight):
                 fresh_seconds, keep_seconds = told, told + settings.longest_stale_seconds
         return judge_answer(request, head, body, self._state, fresh_seconds, keep_seconds)
 
-    def _settle(self, verdict: Verdict | None) -> None:
+    def _settle(self, judged: KeptAnswer | None) -> None:
         """Keep what came, where that takes no waiting: before the client has it."""
-        if verdict is None:
+        if judged is None:
             self.finish(None)
             return
-        answer = verdict.answer
         controls = self.request.controls
-        if verdict.may_be_stored and (controls is NO_CONTROLS or controls.stores):
+        if judged.may_be_stored and (controls is NO_CONTROLS or controls.stores):
             settings = self._settings
             settings.counts.writes += 1
             if settings.memory is None:
-                self.kept = answer
+                self.kept = judged.answer
             else:
-                settings.memory.put(self._key, answer, 0.0, inf, verdict.size)
-        self.finish(answer)
+                settings.memory.keep(self._key, judged)
+        self.finish_with(judged)
 
 
 async def _done() -> None:

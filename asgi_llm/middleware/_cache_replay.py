@@ -12,9 +12,13 @@ from starlette.types import Message, Send
 from asgi_llm import _sse
 from asgi_llm._asgi import RawHeaders
 from asgi_llm.middleware._cache_answer import CACHE_HEADERS, usage_of
+from asgi_llm.middleware._cache_counts import CacheCounts
 from asgi_llm.middleware._cache_fold import fold_stream, unfold_answer
+from asgi_llm.middleware._cache_plain import client_id_of, decimal
 from asgi_llm.middleware._cache_request import CacheRequest
+from asgi_llm.middleware._cache_sending import send_both
 from asgi_llm.state import CACHE_STATUS, State
+from asgi_llm.stores._kept_answer import KeptAnswer
 from asgi_llm.stores.cache import StoredAnswer
 from asgi_llm.types import CacheReport, Usage
 from asgi_llm.wire.usage import usage_to_openai
@@ -28,6 +32,7 @@ __all__ = [
     "answer_body",
     "hit_report",
     "replay",
+    "replay_kept",
     "start_message",
     "told_headers",
 ]
@@ -142,12 +147,11 @@ def _with_usage(body: bytes, usage: Usage) -> bytes | None:
 def start_message(
     state: State,
     headers: tuple[tuple[bytes, bytes], ...],
-    *,
     streams: bool,
     in_its_form: bool,
     cache_type: CacheType,
     age_seconds: float,
-    length: int | None,
+    length: int,
 ) -> Message:
     """The start of an answer out of a cache.
 
@@ -158,7 +162,7 @@ def start_message(
         in_its_form: Whether the answer was made in this form: it then keeps its content type.
         cache_type: Which cache had it.
         age_seconds: How old it is.
-        length: Of the body, where it is known.
+        length: Of the body; below 0: it is not known.
     """
     out: RawHeaders = list(headers)
     if not in_its_form:
@@ -166,15 +170,15 @@ def start_message(
         out.append(_STREAM if streams else _JSON)
     if streams:
         out += _OF_STREAMS
-    elif length is not None:
-        out.append((b"content-length", b"%d" % length))
+    elif length >= 0:
+        out.append((b"content-length", decimal(length)))
     out.append((b"x-request-id", state.request_id.encode()))
-    client_id = state.client_request_id
+    client_id = client_id_of(state)
     if client_id is not None:
         out.append((b"x-client-request-id", client_id.encode()))
     out.append(_HIT)
     out.append(_TYPES[cache_type])
-    out.append((b"age", b"%d" % age_seconds))
+    out.append((b"age", decimal(int(age_seconds))))
     return {"type": "http.response.start", "status": 200, "headers": out}
 
 
@@ -210,11 +214,11 @@ async def replay(
         start_message(
             state,
             answer.headers,
-            streams=streams,
-            in_its_form=answer.is_stream == streams,
-            cache_type=report.type or "exact",
-            age_seconds=age_seconds,
-            length=None if streams else len(body),
+            streams,
+            answer.is_stream == streams,
+            report.type or "exact",
+            age_seconds,
+            -1 if streams else len(body),
         )
     )
     if streams and event_seconds > 0:
@@ -226,6 +230,38 @@ async def replay(
             last = raw
         body = last
     await send({"type": "http.response.body", "body": body})
+
+
+def replay_kept(
+    send: Send, state: State, kept: KeptAnswer, counts: CacheCounts, age_seconds: float
+) -> Awaitable[None]:
+    """Answer a request at once with what was kept, as it is, and count that.
+
+    Args:
+        send: The client's.
+        state: Of the request.
+        kept: What the cache had.
+        counts: Of the layer.
+        age_seconds: How old it is, at least 0.
+    """
+    report = kept.report
+    if report is None:
+        report = hit_report(kept.answer, "exact")
+        kept.report = report
+        kept.input_tokens = 0 if report.usage is None else report.usage.input_tokens
+        kept.output_tokens = 0 if report.usage is None else report.usage.output_tokens
+    counts.hits += 1
+    counts.saved_input_tokens += kept.input_tokens
+    counts.saved_output_tokens += kept.output_tokens
+    state.set(CACHE_STATUS, report)
+    body = kept.body
+    streams = kept.is_stream
+    length = -1 if streams else len(body)
+    return send_both(
+        send,
+        start_message(state, kept.headers, streams, True, "exact", age_seconds, length),
+        {"type": "http.response.body", "body": body},
+    )
 
 
 def told_headers(message: Message, state: State) -> RawHeaders:

@@ -4,6 +4,7 @@ cimport cython
 @cython.final
 @cython.freelist(64)
 cdef class CacheRequest:
+    cdef readonly object key
     cdef readonly object operation
     cdef readonly object route
     cdef readonly object query

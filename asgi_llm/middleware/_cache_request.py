@@ -21,8 +21,10 @@ __all__ = [
     "cache_rule",
     "canonical",
     "digest_request",
+    "is_any",
     "is_deterministic",
     "is_json",
+    "name_of",
     "read_request",
 ]
 
@@ -54,7 +56,7 @@ class CacheRequest:
         operation: What is asked for.
         route: One of ``CACHED_ROUTES``.
         query: Of the URL.
-        document: What was sent.
+        document: What was sent; empty where that was read as bytes alone, for its ``key``.
         model: As the client named it.
         streams: Whether the client wants events.
         tells_usage: Whether the client wants to be told the usage: always, but in a stream that
@@ -62,12 +64,16 @@ class CacheRequest:
         partition: Who shares.
         controls: What the client says of caching.
         deployment: Where it will be called, if a layer further out has said so.
+
+    Attributes:
+        key: ``digest_request`` of it, if that is known.
     """
 
     __slots__ = (
         "controls",
         "deployment",
         "document",
+        "key",
         "model",
         "operation",
         "partition",
@@ -100,6 +106,7 @@ class CacheRequest:
         self.partition = partition
         self.controls = controls
         self.deployment = deployment
+        self.key: bytes | None = None
 
 
 _sorted_json: Callable[[Any], bytes] = msgspec.json.Encoder(order="deterministic").encode
@@ -192,8 +199,13 @@ def read_request(
         tells_usage,
         partition,
         controls,
-        "" if deployment is None else f"{deployment.provider}/{deployment.model}",
+        "" if deployment is None else name_of(deployment),
     )
+
+
+def name_of(deployment: Deployment) -> str:
+    """A deployment as it is in the digest."""
+    return f"{deployment.provider}/{deployment.model}"
 
 
 def is_json(headers: Mapping[bytes, bytes]) -> bool:
@@ -236,12 +248,13 @@ def cache_rule(when: CacheWhen) -> Callable[[Document], bool]:
     if when == "deterministic":
         return is_deterministic
     if when == "always":
-        return _always
+        return is_any
     raise ConfigurationError(
         f"cache_when must be deterministic, always or a function, not {when!r}",
         param="cache_when",
     )
 
 
-def _always(document: Document) -> bool:
+def is_any(document: Document) -> bool:
+    """That of every document."""
     return True

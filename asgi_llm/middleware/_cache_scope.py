@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection
 from typing import Final, Literal
 
 from starlette.types import Scope
 
 from asgi_llm.errors import ConfigurationError
+from asgi_llm.middleware._cache_plain import credentials_of, lengths_of
 from asgi_llm.state import PRINCIPAL, State
 from asgi_llm.types import Principal
 
@@ -69,7 +69,7 @@ class Partitioner:
         ConfigurationError: An option is wrong; ``param`` names it.
     """
 
-    __slots__ = ("_fields", "_find", "_headers", "_shared", "_without")
+    __slots__ = ("_fields", "_find", "_headers", "_lengths", "_shared", "_without")
 
     def __init__(
         self,
@@ -94,6 +94,7 @@ class Partitioner:
         self._fields = () if callable(scope) or self._shared else _FALLBACK[scope]
         self._without = without_principal
         self._headers = frozenset(name.lower().encode("latin-1") for name in credential_headers)
+        self._lengths = lengths_of(self._headers)
 
     def partition(self, scope: Scope, principal: Principal | None) -> str | None:
         """The partition's name, as ``organization:acme``; None: the request is not cached."""
@@ -115,14 +116,8 @@ class Partitioner:
             return None
         if self._without == "share":
             return "anonymous"
-        names = self._headers
-        digest = hashlib.sha256()
-        some = False
-        for name, value in scope["headers"]:
-            if name in names:
-                some = True
-                digest.update(b"%d:%b%d:%b" % (len(name), name, len(value), value))
-        return f"credentials:{digest.hexdigest()}" if some else "anonymous"
+        digest = credentials_of(scope["headers"], self._headers, self._lengths)
+        return "anonymous" if digest is None else f"credentials:{digest}"
 
 
 def author(state: State) -> str | None:

@@ -15,7 +15,6 @@ from asgi_llm.middleware._cache_calls import CacheCalls
 from asgi_llm.middleware._cache_counts import CacheCounts
 from asgi_llm.middleware._cache_flight import Flights
 from asgi_llm.middleware._cache_intake import Intake
-from asgi_llm.middleware._cache_lead import LedAnswer
 from asgi_llm.middleware._cache_refresh import Refreshes
 from asgi_llm.middleware._cache_request import CacheWhen, cache_rule
 from asgi_llm.middleware._cache_scope import (
@@ -208,11 +207,4 @@ class ExactCacheMiddleware:
         await self._settings.refreshes.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = self._take(scope, receive, send)
-        if isinstance(begun, LedAnswer):
-            try:
-                await self.app(begun.scope, begun.receive, begun.send)
-            finally:
-                begun.end()
-        elif begun is not None:
-            await begun
+        await self._take(scope, receive, send)

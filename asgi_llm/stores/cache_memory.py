@@ -4,82 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
 from asgi_llm.errors import ConfigurationError
-from asgi_llm.stores.cache import (
-    JSON_HEADERS,
-    CacheStatistics,
-    Claim,
-    Found,
-    Selection,
-    StoredAnswer,
-)
+from asgi_llm.stores._kept_answer import KeptAnswer, answer_size, keep_answer
+from asgi_llm.stores._recent import RecentTable
+from asgi_llm.stores.cache import CacheStatistics, Claim, Found, Selection, StoredAnswer
 
-__all__ = ["MemoryCache", "answer_size", "entry_size"]
+__all__ = ["MemoryCache", "answer_size"]
 
 MIB: Final = 1024 * 1024
 
-# What an answer takes besides its texts: the objects themselves and their heads, a key of 32 bytes,
-# a place in an ordered dictionary and its hash table (twice, while that grows). Measured, and
-# rounded up.
-_ENTRY_BYTES: Final = 1000
-_PAIR_BYTES: Final = 132
 _PURGED_AT_ONCE: Final = 4096
-# Of a character in memory, at most.
-_WIDE: Final = 4
-
-
-class _Kept:
-    # Filled by whoever makes one: compiled, a call of the class would take longer than all of that.
-    __slots__ = ("answer", "gone_at", "made_at", "size")
-
-    answer: StoredAnswer
-    made_at: float
-    gone_at: float
-    size: int
-
-
-def answer_size(answer: StoredAnswer) -> int:
-    """What an answer takes in memory, in bytes, with its place in a table. Rather too much."""
-    return entry_size(
-        answer.body,
-        answer.headers,
-        answer.scope,
-        answer.model,
-        answer.namespace,
-        answer.written_by,
-        answer.provider,
-        answer.response_model,
-    )
-
-
-def entry_size(
-    body: bytes,
-    headers: tuple[tuple[bytes, bytes], ...],
-    scope: str,
-    model: str,
-    namespace: str,
-    written_by: str | None,
-    provider: str | None,
-    response_model: str | None,
-) -> int:
-    """``answer_size`` of an answer of these parts, as ``StoredAnswer`` has them."""
-    letters = len(scope) + len(model) + len(namespace)
-    if written_by is not None:
-        letters += len(written_by)
-    if provider is not None:
-        letters += len(provider)
-    if response_model is not None:
-        letters += len(response_model)
-    total = _ENTRY_BYTES + len(body) + _WIDE * letters
-    if headers is not JSON_HEADERS:
-        for name, value in headers:
-            total += _PAIR_BYTES + len(name) + len(value)
-    return total
 
 
 class MemoryCache:
@@ -107,10 +45,12 @@ class MemoryCache:
         self._max_bytes = max_bytes
         self._most_of_one = max_bytes // 8
         self._clock = clock
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._kept = RecentTable()
         self._bytes = 0
         # The least recently used does not run out before this.
         self._checked_until = -inf
+        # When something was found last.
+        self._now = -inf
         self._hits = self._misses = self._writes = self._evictions = 0
 
     def __len__(self) -> int:
@@ -119,17 +59,28 @@ class MemoryCache:
 
     def look(self, key: bytes) -> Found | None:
         """What ``get`` does for one key, for who need not wait for it."""
-        kept: _Kept | None = self._kept.get(key)
+        kept = self.find(key)
+        if kept is None:
+            return None
+        return Found(kept.answer, max(0.0, self._now - kept.made_at))
+
+    def find(self, key: bytes) -> KeptAnswer | None:
+        """What ``look`` gives, as it is kept; ``age`` then tells how old it is."""
+        kept = self._kept.get(key)
         if kept is not None:
-            now = self._clock()
+            now = self._now = self._clock()
             if now < kept.gone_at:
-                self._kept.move_to_end(key)
+                self._kept.use(key, kept)
                 self._checked_until = -inf
                 self._hits += 1
-                return Found(kept.answer, max(0.0, now - kept.made_at))
+                return kept
             self._drop(key)
         self._misses += 1
         return None
+
+    def age(self, kept: KeptAnswer) -> float:
+        """How old what has just been found is, in seconds, at least 0."""
+        return max(0.0, self._now - kept.made_at)
 
     def put(
         self,
@@ -137,7 +88,6 @@ class MemoryCache:
         answer: StoredAnswer,
         age_seconds: float = 0.0,
         keep_seconds: float = inf,
-        size: int = 0,
     ) -> None:
         """What ``set`` does for one key, for who need not wait for it.
 
@@ -146,31 +96,30 @@ class MemoryCache:
             answer: To be kept.
             age_seconds: How old it is already.
             keep_seconds: The most that it is kept from now on.
-            size: ``answer_size`` of it; 0: it is not known.
         """
+        self.keep(key, keep_answer(answer), age_seconds, keep_seconds)
+
+    def keep(
+        self, key: bytes, kept: KeptAnswer, age_seconds: float = 0.0, keep_seconds: float = inf
+    ) -> None:
+        """What ``put`` does, with an answer as it is kept here. It is the store's from then on."""
         all_kept = self._kept
-        if key in all_kept:
+        if all_kept.get(key) is not None:
             self._drop(key)
-        if not size:
-            size = answer_size(answer)
-        if size > self._most_of_one:
+        if kept.size > self._most_of_one:
             return
-        made_at = now = self._clock()
-        keeps = answer.keep_seconds
-        gone_at = now + keeps
-        if age_seconds or keep_seconds < keeps:
-            made_at -= age_seconds
-            gone_at = min(gone_at - age_seconds, now + keep_seconds)
+        now = self._clock()
         if now >= self._checked_until:
             self._drop_oldest(now)
-        kept = _Kept.__new__(_Kept)
-        kept.answer = answer
-        kept.made_at = made_at
-        kept.gone_at = gone_at
-        kept.size = size
-        all_kept[key] = kept
+        if age_seconds or keep_seconds < kept.keep_seconds:
+            kept.made_at = now - age_seconds
+            kept.gone_at = min(kept.made_at + kept.keep_seconds, now + keep_seconds)
+        else:
+            kept.made_at = now
+            kept.gone_at = now + kept.keep_seconds
+        all_kept.add(key, kept)
         self._writes += 1
-        self._bytes = total = self._bytes + size
+        self._bytes = total = self._bytes + kept.size
         if total > self._max_bytes:
             self._make_room()
 
@@ -208,7 +157,7 @@ class MemoryCache:
 
     async def delete(self, keys: Sequence[bytes]) -> int:
         """Forget the answers of ``keys``; how many there were."""
-        there = [key for key in keys if key in self._kept]
+        there = [key for key in keys if self._kept.get(key) is not None]
         for key in there:
             self._drop(key)
         return len(there)
@@ -217,7 +166,7 @@ class MemoryCache:
         """Forget the answers that are meant; how many there were."""
         now = self._clock()
         purged = 0
-        for place, key in enumerate(list(self._kept)):
+        for place, key in enumerate(self._kept.in_order()):
             if place % _PURGED_AT_ONCE == _PURGED_AT_ONCE - 1:
                 # Other requests go on in between.
                 await asyncio.sleep(0)
@@ -249,22 +198,26 @@ class MemoryCache:
         self._checked_until = -inf
 
     def _drop(self, key: bytes) -> None:
-        kept: _Kept = self._kept.pop(key)
+        kept = self._kept.remove(key)
         self._bytes -= kept.size
         self._checked_until = -inf
 
     def _drop_oldest(self, now: float) -> None:
         """Let go of the least recently used, if it has run out."""
-        for oldest in self._kept:
-            kept: _Kept = self._kept[oldest]
-            if now >= kept.gone_at:
-                self._drop(oldest)
-            else:
-                self._checked_until = kept.gone_at
-            break
+        oldest = self._kept.oldest()
+        if oldest is None:
+            return
+        kept = self._kept.get(oldest)
+        if kept is None or now >= kept.gone_at:
+            self._drop(oldest)
+        else:
+            self._checked_until = kept.gone_at
 
     def _make_room(self) -> None:
         """Let go of the least recently used until all fit."""
         while self._bytes > self._max_bytes:
-            self._drop(next(iter(self._kept)))
+            oldest = self._kept.oldest()
+            if oldest is None:
+                return
+            self._drop(oldest)
             self._evictions += 1

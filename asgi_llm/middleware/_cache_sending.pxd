@@ -1,0 +1,1 @@
+cpdef object send_both(send, first, second)
