@@ -230,6 +230,12 @@ class WordScan:
                         if code <= _A_QUESTION:
                             break
                     low = letters
+                    if not code:
+                        # As most words end.
+                        room.words[count] = self._find(low, high, data, begin, at, shift)
+                        count += 1
+                        at += 1
+                        shift = low = high = 0
                     continue
                 if shift < _BITS:
                     high |= code << (shift - 64)
@@ -260,11 +266,7 @@ class WordScan:
                     if not self._is_mark(text, start, end, stop):
                         continue
                     mark = self._quote
-                    if (
-                        at < stop
-                        and text[at] == _DOT
-                        and (end == start or text[end - 1] != _SPACE)
-                    ):
+                    if at < stop and text[at] == _DOT and (end == start or text[end - 1] != _SPACE):
                         at += 1
                 elif code == _AN_END:
                     mark = self._sentence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ascii_of", "join_two"]
+__all__ = ["ascii_of", "is_ascii", "join_two"]
 
 
 def ascii_of(text: str, most: int) -> bytes | None:
@@ -28,3 +28,8 @@ def join_two(first: str, last: str, near: int, most: int) -> bytes | None:
     if len(first) > near:
         end = first[max(0, first.rfind(" ", 0, -near)) :]
     return ascii_of(f"{first}\n{end}{start}\n{last}", most)
+
+
+def is_ascii(data: bytes) -> bool:
+    """Whether all of a text is ASCII."""
+    return data.isascii()

@@ -1,9 +1,9 @@
 """Texts as the bytes that are looked at, where these are plain ASCII."""
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcpy
 
-__all__ = ["ascii_of", "join_two"]
+__all__ = ["ascii_of", "is_ascii", "join_two"]
 
 
 cdef extern from "Python.h":
@@ -58,3 +58,24 @@ cpdef bytes join_two(str first, str last, Py_ssize_t near, Py_ssize_t most):
     out[0] = 10
     memcpy(out + 1, two, of_two)
     return data
+
+
+cpdef bint is_ascii(bytes data) except -1:
+    """Whether all of a text is ASCII."""
+    cdef const char* at
+    cdef const char* end
+    cdef unsigned long long eight
+    if data is None:
+        raise TypeError("data must be bytes")
+    at = PyBytes_AS_STRING(data)
+    end = at + PyBytes_GET_SIZE(data)
+    while end - at >= 8:
+        memcpy(&eight, at, 8)
+        if eight & 0x8080808080808080ULL:
+            return False
+        at += 8
+    while at < end:
+        if at[0] & 0x80:
+            return False
+        at += 1
+    return True

@@ -1,7 +1,7 @@
 cimport cython
 
 from asgi_llm.guards._injection_scan cimport Ceiling
-from asgi_llm.middleware._guard_lines cimport ascii_of, join_two
+from asgi_llm.middleware._guard_lines cimport ascii_of, is_ascii, join_two
 
 cdef Py_ssize_t _MOST
 cdef tuple _OF_TWO
@@ -40,4 +40,4 @@ cdef class PanelLook:
 
 
 @cython.locals(number=Py_ssize_t)
-cdef str _role_of(object chain, list roles)
+cdef str _role_of(object chain, object roles)

@@ -10,7 +10,7 @@ from asgi_llm._optional import require
 from asgi_llm.guards._injection_scan import Ceiling
 from asgi_llm.guards._pattern_set import to_match
 from asgi_llm.guards.patterns import SHORTEST_RUN, PatternGuard
-from asgi_llm.middleware._guard_lines import ascii_of, join_two
+from asgi_llm.middleware._guard_lines import ascii_of, is_ascii, join_two
 from asgi_llm.middleware._guard_views import RUN
 
 __all__ = ["NEAR_BORDER", "Judged", "PanelLook", "QuickLook", "chains_among", "join_near"]
@@ -161,8 +161,8 @@ class PanelLook:
         return "unknown" if data is None else self.judge_line(data)
 
     def judge_line(self, data: bytes) -> Judged:
-        """The same of a text in ASCII."""
-        if len(data) > _MOST:
+        """The same of a text as UTF-8."""
+        if len(data) > _MOST or not is_ascii(data):
             return "unknown"
         hits = self._match(data)
         if not hits:
@@ -206,9 +206,7 @@ class PanelLook:
         if self._disguised in hits:
             return "unknown"
         for hit in hits:
-            if self._owners[hit] is not None and not self._is_quiet(
-                hit, data, texts, roles, known
-            ):
+            if self._owners[hit] is not None and not self._is_quiet(hit, data, texts, roles, known):
                 # It may have been in a text that the guard does not look at.
                 return self._judge_by_role(texts, roles, known)
         return "clean"
@@ -341,7 +339,7 @@ def join_near(texts: Iterable[str]) -> str:
     )
 
 
-def _role_of(chain: Sequence[int], roles: list[str]) -> str:
+def _role_of(chain: Sequence[int], roles: Sequence[str]) -> str:
     """Whose texts are read as one; those of several are nobody's."""
     if chain is _OF_TWO[0]:
         return roles[0] if roles[0] == roles[1] else ""

@@ -8,7 +8,8 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from asgi_llm.middleware._guard_checks import Asked, Notes
-from asgi_llm.middleware._guard_rules import Panel, Panels
+from asgi_llm.middleware._guard_panel import Panel
+from asgi_llm.middleware._guard_rules import Panels
 from asgi_llm.middleware._guard_texts import Text
 from asgi_llm.middleware._guard_threads import Threads
 from asgi_llm.middleware._guard_vault import Placeholders, Vault
@@ -52,11 +53,16 @@ class Settings:
 
 
 class Guards:
-    """What all requests of a layer share."""
+    """What all requests of a layer share.
+
+    Attributes:
+        every_input: The guards of all requests; None: they differ, or those of the answers do.
+        every_output: Those of all answers.
+    """
 
     __slots__ = (
-        "app", "body_timeout_seconds", "enforce", "input", "max_body_bytes", "output", "parallel",
-        "settings",
+        "app", "body_timeout_seconds", "enforce", "every_input", "every_output", "input",
+        "max_body_bytes", "output", "parallel", "paths", "settings",
     )  # fmt: skip
 
     def __init__(
@@ -68,12 +74,16 @@ class Guards:
         settings: Settings,
         parallel: bool,
         enforce: bool,
+        paths: frozenset[str],
         max_body_bytes: int,
         body_timeout_seconds: float,
     ) -> None:
         self.app = app
         self.input = input
         self.output = output
+        self.every_input = None if output.every is None else input.every
+        self.every_output = output.every
+        self.paths = paths
         self.settings = settings
         self.parallel = parallel
         self.enforce = enforce
@@ -120,7 +130,7 @@ class Guarded:
         self.settings = guards.settings
         self.state = state
         self.path = path
-        self.panel = NOBODY
+        self.panel: Panel = NOBODY
         self.document: Document | None = None
         self.notes_if_any: Notes | None = None
         self.vault_if_any: Vault | None = None
