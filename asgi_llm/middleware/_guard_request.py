@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from asgi_llm import _json
 from asgi_llm._asgi import route_path, send_error
-from asgi_llm._body import ArrivingBody, BufferedBody, check_length, take_body
+from asgi_llm._body import ArrivingBody, BufferedBody, check_and_take
 from asgi_llm.errors import InvalidRequestError, LLMError
 from asgi_llm.middleware._guard_answer import GuardedAnswer
 from asgi_llm.middleware._guard_chat import list_simple_texts, read_simple_request
@@ -90,8 +90,7 @@ class GuardedRequest(Guarded):
         """Read the body and judge it, where it is there already, as most are."""
         most = self.guards.max_body_bytes
         try:
-            check_length(self._scope, most)
-            taken = take_body(self._receive, most)
+            taken = check_and_take(self._scope, self._receive, most)
             if type(taken) is ArrivingBody:
                 self._arriving = taken
                 return
