@@ -230,16 +230,18 @@ async def test_a_client_that_has_left(kind: str) -> None:
 class Waited:
     """What can be awaited, and is no coroutine."""
 
-    def __init__(self, steps: Callable[[], Generator[Any, Any, None]]) -> None:
-        self._steps = steps
+    def __init__(self, begin: Callable[[], Generator[Any, Any, None]]) -> None:
+        self._begin = begin
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return self._steps()
+        return self._begin()
 
 
-@types.coroutine
-def one_step() -> Generator[Any, Any, None]:
+def steps() -> Generator[Any, Any, None]:
     yield
+
+
+one_step = types.coroutine(steps)
 
 
 @pytest.mark.parametrize("kind", ["object", "generator", "future", "iterator"])
@@ -250,7 +252,7 @@ async def test_a_send_that_gives_any_awaitable(kind: str) -> None:
     def send(message: Message) -> Awaitable[None]:
         sent.append(message)
         if kind == "object":
-            return Waited(one_step)
+            return Waited(steps)
         if kind == "generator":
             return one_step()
         if kind == "iterator":
