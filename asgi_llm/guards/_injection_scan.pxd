@@ -37,7 +37,7 @@ cdef class WordScan:
         count=Py_ssize_t, shift=Py_ssize_t, begin=Py_ssize_t, end=Py_ssize_t,
         at=Py_ssize_t, low="unsigned long long", high="unsigned long long",
         code="unsigned long long", letters="unsigned long long",
-        following=int, mark=int,
+        following=int, mark=int, slot=Py_ssize_t,
     )
     cdef Py_ssize_t _read(
         self, bytes data, Py_ssize_t start, Py_ssize_t stop, Room room
@@ -48,6 +48,7 @@ cdef class WordScan:
     ) noexcept
     @cython.locals(
         mixed="unsigned long long", first=Py_ssize_t, behind=Py_ssize_t, slot=Py_ssize_t, info=int,
+        place=Py_ssize_t,
     )
     cdef int _find(
         self, unsigned long long low, unsigned long long high, bytes data, Py_ssize_t begin,

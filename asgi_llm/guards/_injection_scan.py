@@ -231,8 +231,12 @@ class WordScan:
                             break
                     low = letters
                     if not code:
-                        # As most words end.
-                        room.words[count] = self._find(low, high, data, begin, at, shift)
+                        # As most words end, and as most are found.
+                        slot = (((low * _ODD) & _ALL) >> _TO_SET) * (_WAYS * _KNOWN)
+                        if self._known[slot] == low and self._known[slot + 1] == high == 0:
+                            room.words[count] = self._known[slot + 2]
+                        else:
+                            room.words[count] = self._find(low, high, data, begin, at, shift)
                         count += 1
                         at += 1
                         shift = low = high = 0
@@ -303,7 +307,15 @@ class WordScan:
         slot = first
         while slot < behind:
             if self._known[slot] == low and self._known[slot + 1] == high:
-                return self._known[slot + 2]
+                info = self._known[slot + 2]
+                if slot > first:
+                    # What is used stays.
+                    for place in range(3):
+                        self._known[slot + place] = self._known[first + place]
+                    self._known[first] = low
+                    self._known[first + 1] = high
+                    self._known[first + 2] = info
+                return info
             slot += _KNOWN
         info = self._resolve_in(data, begin, end)
         slot = behind - 1

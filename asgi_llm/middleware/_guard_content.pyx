@@ -7,10 +7,27 @@ is. Any other is decoded, which tells what it is.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from libc.string cimport memcmp, memcpy, strlen
 
+from sys import byteorder
+
 from asgi_llm.middleware._guard_simple import read_simple_answer
 from asgi_llm.middleware._guard_texts import LEAST_LONG_NUMBER, LONGEST_WORD
 
 __all__ = ["content_of"]
+
+
+cdef extern from *:
+    """
+    #if defined(_MSC_VER)
+    #include <intrin.h>
+    static __inline int __builtin_ctzll(unsigned long long x) {
+        unsigned long at; _BitScanForward64(&at, x); return (int)at;
+    }
+    #endif
+    """
+    int __builtin_ctzll(unsigned long long) nogil
+
+
+cdef bint IS_LITTLE = byteorder == "little"
 
 
 cdef enum Kind:
@@ -97,23 +114,32 @@ cdef Py_ssize_t _string(Reading* r) noexcept nogil:
     """The length of a string that says what it looks like, which then ends before us; -1: none."""
     cdef const unsigned char* begin
     cdef unsigned char char
-    cdef unsigned long long eight, quote, escape
+    cdef unsigned long long eight, quote, escape, found
     if not _take(r, 34):
         return -1
     begin = r.at
-    # Eight at once, as long as none of them is one of these. A bit that is carried over can only
-    # stop this too early.
+    # Eight at once. Of the bytes with a bit set the lowest one is one of these for sure: what
+    # others borrow or carry comes from there.
     while r.end - r.at >= 8:
         memcpy(&eight, r.at, 8)
         quote, escape = eight ^ 0x2222222222222222ULL, eight ^ 0x5C5C5C5C5C5C5C5CULL
-        if 0x8080808080808080ULL & (
+        found = 0x8080808080808080ULL & (
             eight
             | (eight - 0x2020202020202020ULL)
             | (eight + 0x0101010101010101ULL)
             | (quote - 0x0101010101010101ULL)
             | (escape - 0x0101010101010101ULL)
-        ):
-            break
+        )
+        if found:
+            # The lowest byte is the first one on all processors but very few; there each is
+            # looked at below.
+            if not IS_LITTLE:
+                break
+            r.at += __builtin_ctzll(found) >> 3
+            if r.at[0] != 34:
+                return -1
+            r.at += 1
+            return r.at - begin - 1
         r.at += 8
     while r.at < r.end:
         char = r.at[0]

@@ -241,7 +241,9 @@ def steps() -> Generator[Any, Any, None]:
     yield
 
 
-one_step = types.coroutine(steps)
+@types.coroutine
+def one_step() -> Generator[Any, Any, None]:
+    yield from steps()
 
 
 @pytest.mark.parametrize("kind", ["object", "generator", "future", "iterator"])
