@@ -11,6 +11,10 @@ cdef bytes _JSON
 cdef Py_ssize_t _MEDIA_LENGTH, _CODING_LENGTH
 
 
+@cython.locals(answer=GuardedAnswer)
+cpdef GuardedAnswer to_answer(Guarded guarded, object send)
+
+
 @cython.final
 @cython.freelist(64)
 cdef class GuardedAnswer:
@@ -22,6 +26,7 @@ cdef class GuardedAnswer:
     cdef Py_ssize_t _size
     cdef public bint wants_retry
 
+    cdef object _set_up(self, Guarded guarded, object send)
     @cython.locals(stream=GuardedStream, held=tuple)
     cdef object _take_now(self, dict message)
     @cython.locals(length=Py_ssize_t, is_coded=bint, guarded=Guarded, panel=Panel, known=bytes)

@@ -1,7 +1,7 @@
 cimport cython
 
 from asgi_llm._body cimport ArrivingBody, BufferedBody, check_and_take
-from asgi_llm.middleware._guard_answer cimport GuardedAnswer
+from asgi_llm.middleware._guard_answer cimport GuardedAnswer, to_answer
 from asgi_llm.middleware._guard_chat cimport read_simple_request
 from asgi_llm.middleware._guard_panel cimport Panel
 from asgi_llm.middleware._guard_quick cimport PanelLook

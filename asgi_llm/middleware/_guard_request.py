@@ -12,7 +12,7 @@ from asgi_llm import _json
 from asgi_llm._asgi import route_path, send_error
 from asgi_llm._body import ArrivingBody, BufferedBody, check_and_take
 from asgi_llm.errors import InvalidRequestError, LLMError
-from asgi_llm.middleware._guard_answer import GuardedAnswer
+from asgi_llm.middleware._guard_answer import GuardedAnswer, to_answer
 from asgi_llm.middleware._guard_chat import list_simple_texts, read_simple_request
 from asgi_llm.middleware._guard_checks import Notes
 from asgi_llm.middleware._guard_outcome import publish, refusal, verdict_header
@@ -55,7 +55,9 @@ def begin(guards: Guards, scope: Scope, receive: Receive, send: Send) -> Guarded
     if path not in guards.paths:
         return None
     scope, state = enter(scope)
-    request = GuardedRequest(guards, state, path)
+    # For an object of its own an __init__ is a long way around.
+    request = GuardedRequest.__new__(GuardedRequest)
+    request._set_up(guards, state, path)
     request._scope, request._receive, request._send = scope, receive, send
     request._arriving = request._body = request._data = request._failure = None
     request._input = request._judged = request._sending = None
@@ -104,7 +106,7 @@ class GuardedRequest(Guarded):
             return
         if self._judged == "clean" and not self.panel.retries:
             self._body = BufferedBody(data, self._receive)
-            self._sending = GuardedAnswer(self, self._send)
+            self._sending = to_answer(self, self._send)
 
     def go(self) -> Awaitable[None]:
         """Have the request answered, once it may be."""

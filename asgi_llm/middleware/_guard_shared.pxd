@@ -29,3 +29,5 @@ cdef class Guarded:
     cdef public State state
     cdef public Panel panel
     cdef public object document, notes_if_any, vault_if_any
+
+    cdef object _set_up(self, Guards guards, State state, str path)

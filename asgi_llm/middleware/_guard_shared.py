@@ -97,16 +97,11 @@ NOBODY: Final = Panel((), (), None)
 class Guarded:
     """What the answers to one request share. Most of it is made when it is first asked for.
 
-    Args:
+    Attributes:
         guards: Of the layer.
+        settings: Of the layer.
         state: Of the request.
         path: Its route.
-
-    Attributes:
-        guards: As given.
-        settings: Of the layer.
-        state: As given.
-        path: As given.
         panel: The guards of the answers.
         document: The request, where it is one.
         notes_if_any: What was noted so far; None: nothing was looked at closely.
@@ -125,7 +120,7 @@ class Guarded:
         "vault_if_any",
     )
 
-    def __init__(self, guards: Guards, state: State, path: str) -> None:
+    def _set_up(self, guards: Guards, state: State, path: str) -> None:
         self.guards = guards
         self.settings = guards.settings
         self.state = state
