@@ -206,7 +206,7 @@ class GuardedAnswer:
             if length == _MEDIA_LENGTH:
                 if known == b"content-type" and type(value) is bytes and value == _JSON:
                     media = _JSON
-                elif known.lower() == b"content-type":
+                elif known[0] in b"cC" and known.lower() == b"content-type":
                     media = bytes(value).lower()
             elif length == _CODING_LENGTH and known.lower() == b"content-encoding":
                 is_coded = is_coded or bytes(value).lower() != b"identity"
