@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import log2, sqrt
 from typing import Final, NamedTuple
 
-__all__ = ["GROUPS", "IS_COMPILED", "STEMS", "Limits", "WordScan"]
+__all__ = ["GROUPS", "IS_COMPILED", "STEMS", "Ceiling", "Limits", "WordScan"]
 
 IS_COMPILED: Final = not __file__.endswith((".py", ".pyc"))
 
@@ -35,21 +35,29 @@ _OTHER_ODD: Final = 0xC2B2AE3D27D4EB4F
 _COLUMNS: Final = 4
 _NEVER: Final = -(1 << 30)
 _LATEST: Final = 1 << 29
-_KEPT_ROOM: Final = 1 << 16
+_KEPT_ROOM: Final = 1 << 15
+
+_KNOWN: Final = 4
 
 _SPACE: Final = 32
-_NEWLINE: Final = 10
-_EXCLAMATION: Final = 33
-_DOUBLE: Final = 34
 _SINGLE: Final = 39
 _DOT: Final = 46
 _COLON: Final = 58
-_QUESTION: Final = 63
 
+# What a byte is: nothing, one of these, or a letter.
+_A_DOT: Final = 1
+_A_SINGLE: Final = 2
+_AN_END: Final = 3
+_A_DOUBLE: Final = 4
+_A_QUESTION: Final = 5
 _LETTERS: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_@$" + bytes(range(128, 256)))
-# Each letter as a small one; 0 for what ends a word, and for what may do so.
+_MARKS: Final = {
+    _DOT: _A_DOT, _SINGLE: _A_SINGLE, 10: _AN_END, 33: _AN_END, 34: _A_DOUBLE, 63: _A_QUESTION,
+}  # fmt: skip
+# Each letter as a small one; of what ends a word, or may do so, what it is.
 _CODES: Final = bytes(
-    code + 32 if 65 <= code <= 90 else code if code in _LETTERS else 0 for code in range(256)
+    code + 32 if 65 <= code <= 90 else code if code in _LETTERS else _MARKS.get(code, 0)
+    for code in range(256)
 )
 
 
@@ -79,6 +87,16 @@ class Limits(NamedTuple):
     reach: int
 
 
+class Room:
+    """Where the words of a text are put, and the sums up to each."""
+
+    __slots__ = ("sums", "words")
+
+    def __init__(self, size: int) -> None:
+        self.words = array("i", bytes(4 * size))
+        self.sums = array("q", bytes(8 * 3 * size))
+
+
 class WordScan:
     """The linear model as tables.
 
@@ -95,10 +113,10 @@ class WordScan:
     """
 
     __slots__ = (
-        "_bias_of_guided", "_bias_of_injection", "_bias_of_jailbreak", "_bits", "_doubling",
-        "_first_group", "_first_pair", "_highs", "_infos", "_keys", "_lows", "_memory",
-        "_most", "_now", "_question", "_quote", "_reach", "_resolve", "_room", "_rows",
-        "_sentence", "_shares", "_short", "_spans", "_sums", "_touched",
+        "_bias_of_guided", "_bias_of_injection", "_bias_of_jailbreak", "_bits", "_first_group",
+        "_first_pair", "_keys", "_known", "_less", "_longest", "_memory", "_most_touched", "_now",
+        "_question", "_quote", "_reach", "_resolve", "_room", "_rows", "_sentence", "_shares",
+        "_slots", "_spans", "_touched",
     )  # fmt: skip
 
     def __init__(
@@ -122,9 +140,15 @@ class WordScan:
             "d",
             [0.001 * sqrt(limits.few / max(n, limits.few)) for n in range(max(limits.spans) + 1)],
         )
-        self._short = limits.short
-        self._doubling = limits.doubling
-        self._most = limits.most
+        # How much more is needed, by the number of words, up to where it is the most.
+        less = [0.0] * (limits.short + 1)
+        most = 0.0
+        while most < limits.most:
+            most = min(limits.doubling * log2(len(less) / limits.short), limits.most)
+            less.append(most)
+        self._less = array("d", less)
+        self._longest = len(less) - 1
+        self._most_touched = len(limits.touched) - 1
         self._memory = limits.memory
         self._reach = limits.reach
         # Rows of the last place and three weights: of stems, of pairs by their slot, of classes.
@@ -132,6 +156,7 @@ class WordScan:
         while size < 2 * len(pairs):
             size *= 2
         self._bits = 65 - size.bit_length()
+        self._slots = size - 1
         self._first_pair = last_stem + 1
         self._first_group = self._first_pair + size
         count = self._first_group + 2 * GROUPS * GROUPS
@@ -148,12 +173,10 @@ class WordScan:
             self._put(self._first_pair + slot, weights)
         for group, weights in groups.items():
             self._put(self._first_group + group, weights)
-        # The words that came before: sets of a few each, the last one first.
-        self._lows = array("Q", bytes(8 * _SETS * _WAYS))
-        self._highs = array("Q", bytes(8 * _SETS * _WAYS))
-        self._infos = array("i", bytes(4 * _SETS * _WAYS))
-        self._room: array[int] | None = array("i", bytes(4 * 4096))
-        self._sums = array("q", bytes(8 * 4096))
+        # The words that came before: sets of a few each, the last one first. Of each word two
+        # numbers, and what is known of it.
+        self._known = array("Q", bytes(8 * _SETS * _WAYS * _KNOWN))
+        self._room: Room | None = Room(4096)
 
     def _put(self, row: int, weights: Sequence[int]) -> None:
         for place in range(3):
@@ -170,29 +193,29 @@ class WordScan:
         Args:
             data: As UTF-8; beyond ASCII as ``prepare`` gives it.
         """
+        return self.highest_of_part(data, 0, len(data))
+
+    def highest_of_part(self, data: bytes, start: int, stop: int) -> float:
+        """The same of the part of ``data`` that is from ``start`` to ``stop``."""
         # Other threads may come in between while a word is looked up that is new.
         room = self._room
         self._room = None
-        if room is None or len(room) < len(data) + 1:
-            room = array("i", bytes(4 * (len(data) + 64)))
-        count = self._read(data, room)
-        sums = self._sums
-        if len(sums) < 3 * count + 3:
-            sums = array("q", bytes(8 * (3 * count + 64)))
-        highest = self._judge(room, sums, count)
-        if len(room) <= _KEPT_ROOM:
+        if room is None or len(room.words) <= stop - start:
+            room = Room(stop - start + 64)
+        count = self._read(data, start, stop, room)
+        highest = self._judge(room, count)
+        if len(room.words) <= _KEPT_ROOM:
             self._room = room
-            self._sums = sums
         return highest
 
-    def _read(self, data: bytes, room: array[int]) -> int:
-        """Put the numbers of all words into ``room``; how many there are."""
+    def _read(self, data: bytes, start: int, stop: int, room: Room) -> int:
+        """Put the numbers of all words of a part into ``room``; how many there are."""
         text, codes = data, _CODES
-        length = len(data)
-        count = shift = low = high = begin = end = at = 0
-        while at < length:
+        count = shift = low = high = begin = end = 0
+        at = start
+        while at < stop:
             code = codes[text[at]]
-            if code:
+            if code > _A_QUESTION:
                 if not shift:
                     begin = at
                 if shift < 64:
@@ -201,67 +224,77 @@ class WordScan:
                         letters |= code << shift
                         shift += 8
                         at += 1
-                        if at == length or shift == 64:
+                        if at == stop or shift == 64:
                             break
                         code = codes[text[at]]
-                        if not code:
+                        if code <= _A_QUESTION:
                             break
                     low = letters
+                    if not code:
+                        # As most words end, and as most are found.
+                        slot = (((low * _ODD) & _ALL) >> _TO_SET) * (_WAYS * _KNOWN)
+                        if self._known[slot] == low and self._known[slot + 1] == high == 0:
+                            room.words[count] = self._known[slot + 2]
+                        else:
+                            room.words[count] = self._find(low, high, data, begin, at, shift)
+                        count += 1
+                        at += 1
+                        shift = low = high = 0
                     continue
                 if shift < _BITS:
                     high |= code << (shift - 64)
                 shift += 8
                 at += 1
                 continue
-            char = text[at]
             end = at
             at += 1
             mark = -1
-            if char == _DOT:
-                following = text[at] if at < length else 0
-                if following == _SPACE or (
-                    following == _SINGLE and self._is_mark(text, at, length)
-                ):
+            if code:
+                if code == _A_DOT:
+                    following = text[at] if at < stop else 0
+                    if following == _SPACE or (
+                        following == _SINGLE and self._is_mark(text, start, at, stop)
+                    ):
+                        mark = self._sentence
+                    else:
+                        code = _DOT
+                        if not shift:
+                            begin = end
+                        if shift < 64:
+                            low |= code << shift
+                        elif shift < _BITS:
+                            high |= code << (shift - 64)
+                        shift += 8
+                        continue
+                elif code == _A_SINGLE:
+                    if not self._is_mark(text, start, end, stop):
+                        continue
+                    mark = self._quote
+                    if at < stop and text[at] == _DOT and (end == start or text[end - 1] != _SPACE):
+                        at += 1
+                elif code == _AN_END:
                     mark = self._sentence
+                elif code == _A_DOUBLE:
+                    mark = self._quote
                 else:
-                    code = _DOT
-                    if not shift:
-                        begin = end
-                    if shift < 64:
-                        low |= code << shift
-                    elif shift < _BITS:
-                        high |= code << (shift - 64)
-                    shift += 8
-                    continue
-            elif char == _SINGLE:
-                if not self._is_mark(text, end, length):
-                    continue
-                mark = self._quote
-                if at < length and text[at] == _DOT and (end == 0 or text[end - 1] != _SPACE):
-                    at += 1
-            elif char in (_NEWLINE, _EXCLAMATION):
-                mark = self._sentence
-            elif char == _DOUBLE:
-                mark = self._quote
-            elif char == _QUESTION:
-                mark = self._question
+                    mark = self._question
             if shift:
-                room[count] = self._find(low, high, data, begin, end, shift)
+                room.words[count] = self._find(low, high, data, begin, end, shift)
                 count += 1
                 shift = low = high = 0
             if mark >= 0:
-                room[count] = mark
+                room.words[count] = mark
                 count += 1
         if shift:
-            room[count] = self._find(low, high, data, begin, length, shift)
+            room.words[count] = self._find(low, high, data, begin, stop, shift)
             count += 1
         return count
 
-    def _is_mark(self, text: bytes, at: int, length: int) -> bool:
+    def _is_mark(self, text: bytes, start: int, at: int, stop: int) -> bool:
         """Whether a single quote opens or closes something, and is no part of a word."""
-        if at > 0 and text[at - 1] == _SPACE:
+        if at > start and text[at - 1] == _SPACE:
             return True
-        following = text[at + 1] if at + 1 < length else 0
+        following = text[at + 1] if at + 1 < stop else 0
         return following in (_SPACE, _DOT, _COLON)
 
     def _find(self, low: int, high: int, data: bytes, begin: int, end: int, bits: int) -> int:
@@ -269,30 +302,38 @@ class WordScan:
         if bits > _BITS:
             return self._resolve_in(data, begin, end)
         mixed = ((low ^ ((high * _OTHER_ODD) & _ALL)) * _ODD) & _ALL
-        first = (mixed >> _TO_SET) * _WAYS
-        for slot in range(first, first + _WAYS):
-            if self._lows[slot] == low and self._highs[slot] == high:
-                return self._infos[slot]
+        first = (mixed >> _TO_SET) * (_WAYS * _KNOWN)
+        behind = first + _WAYS * _KNOWN
+        slot = first
+        while slot < behind:
+            if self._known[slot] == low and self._known[slot + 1] == high:
+                info = self._known[slot + 2]
+                if slot > first:
+                    # What is used stays.
+                    for place in range(3):
+                        self._known[slot + place] = self._known[first + place]
+                    self._known[first] = low
+                    self._known[first + 1] = high
+                    self._known[first + 2] = info
+                return info
+            slot += _KNOWN
         info = self._resolve_in(data, begin, end)
-        slot = first + _WAYS - 1
-        while slot > first:
-            self._lows[slot] = self._lows[slot - 1]
-            self._highs[slot] = self._highs[slot - 1]
-            self._infos[slot] = self._infos[slot - 1]
+        slot = behind - 1
+        while slot >= first + _KNOWN:
+            self._known[slot] = self._known[slot - _KNOWN]
             slot -= 1
-        self._lows[first] = low
-        self._highs[first] = high
-        self._infos[first] = info
+        self._known[first] = low
+        self._known[first + 1] = high
+        self._known[first + 2] = info
         return info
 
     def _resolve_in(self, data: bytes, begin: int, end: int) -> int:
         return self._resolve(data[begin:end])
 
-    def _judge(self, room: array[int], sums: array[int], count: int) -> float:
+    def _judge(self, room: Room, count: int) -> float:
         """The highest margin of a stretch of words. Nothing of this runs other Python code."""
-        rows, keys = self._rows, self._keys
         memory, reach, bits = self._memory, self._reach, self._bits
-        slots = len(keys) - 1
+        slots = self._slots
         if self._now > _LATEST:
             self._forget()
         now = self._now + memory
@@ -305,30 +346,30 @@ class WordScan:
         # The classes that came last, and where.
         one = two = three = four = 0
         at_one = at_two = at_three = at_four = _NEVER
-        sums[0] = sums[1] = sums[2] = 0
+        room.sums[0] = room.sums[1] = room.sums[2] = 0
         for number in range(count):
             now += 1
-            info = room[number]
+            info = room.words[number]
             stem = info & _STEM
             group = info >> _SHIFT
             if stem:
                 row = stem * _COLUMNS
-                if rows[row] <= now - memory:
-                    jailbreak += rows[row + 1]
-                    injection += rows[row + 2]
-                    guided += rows[row + 3]
-                rows[row] = now
+                if self._rows[row] <= now - memory:
+                    jailbreak += self._rows[row + 1]
+                    injection += self._rows[row + 2]
+                    guided += self._rows[row + 3]
+                self._rows[row] = now
                 if before:
                     key = before << _SHIFT | stem
                     slot = ((key * _ODD) & _ALL) >> bits
-                    while keys[slot]:
-                        if keys[slot] == key:
+                    while self._keys[slot]:
+                        if self._keys[slot] == key:
                             row = (self._first_pair + slot) * _COLUMNS
-                            if rows[row] <= now - memory:
-                                jailbreak += rows[row + 1]
-                                injection += rows[row + 2]
-                                guided += rows[row + 3]
-                            rows[row] = now
+                            if self._rows[row] <= now - memory:
+                                jailbreak += self._rows[row + 1]
+                                injection += self._rows[row + 2]
+                                guided += self._rows[row + 3]
+                            self._rows[row] = now
                             break
                         slot = (slot + 1) & slots
                 if stem == quote:
@@ -350,24 +391,22 @@ class WordScan:
                     if other < 0:
                         continue
                     row = (of_groups + other * _WIDTH + group) * _COLUMNS
-                    if rows[row] <= now - memory:
-                        jailbreak += rows[row + 1]
-                        injection += rows[row + 2]
-                        guided += rows[row + 3]
-                    rows[row] = now
+                    if self._rows[row] <= now - memory:
+                        jailbreak += self._rows[row + 1]
+                        injection += self._rows[row + 2]
+                        guided += self._rows[row + 3]
+                    self._rows[row] = now
                 four, three, two, one = three, two, one, group
                 at_four, at_three, at_two, at_one = at_three, at_two, at_one, now
             row = 3 * number + 3
-            sums[row] = jailbreak
-            sums[row + 1] = injection
-            sums[row + 2] = guided
-        return self._highest(sums, count)
+            room.sums[row] = jailbreak
+            room.sums[row + 1] = injection
+            room.sums[row + 2] = guided
+        return self._highest(room, count)
 
-    def _highest(self, sums: array[int], count: int) -> float:
-        less = 0.0
-        if count > self._short:
-            less = min(self._doubling * log2(count / self._short), self._most)
-        touched = min(count, len(self._touched) - 1)
+    def _highest(self, room: Room, count: int) -> float:
+        less = self._less[min(count, self._longest)]
+        touched = min(count, self._most_touched)
         of_jailbreak = self._bias_of_jailbreak - less
         of_injection = self._bias_of_injection - less
         of_guided = self._bias_of_guided - less + self._touched[touched]
@@ -378,16 +417,35 @@ class WordScan:
             while end < count:
                 end = min(start + span, count)
                 share = self._shares[end - start]
-                margin = of_jailbreak + (sums[3 * end] - sums[3 * start]) * share
+                margin = of_jailbreak + (room.sums[3 * end] - room.sums[3 * start]) * share
                 if margin > highest:
                     highest = margin
-                margin = of_injection + (sums[3 * end + 1] - sums[3 * start + 1]) * share
+                margin = of_injection + (room.sums[3 * end + 1] - room.sums[3 * start + 1]) * share
                 if margin > highest:
                     highest = margin
-                margin = of_guided + (sums[3 * end + 2] - sums[3 * start + 2]) * share
+                margin = of_guided + (room.sums[3 * end + 2] - room.sums[3 * start + 2]) * share
                 if margin > highest:
                     highest = margin
                 start += span // 2
             if span >= count:
                 break
         return highest
+
+
+class Ceiling:
+    """What the model says of a text at most, held against what it has to say.
+
+    Args:
+        scan: Tells the one.
+        least: Less than this is nothing.
+    """
+
+    __slots__ = ("_least", "_scan")
+
+    def __init__(self, scan: WordScan, least: float) -> None:
+        self._scan = scan
+        self._least = least
+
+    def is_above(self, data: bytes, start: int, stop: int) -> bool:
+        """Whether the model says less of a part of what is ASCII, wherever it stands."""
+        return self._scan.highest_of_part(data, start, stop) < self._least

@@ -12,7 +12,7 @@ __all__ = ["PatternSet", "to_match"]
 _MEMORY_BYTES: Final = 32 * 1024 * 1024
 _LOUD: Final = r"\x{1}\x{2}scan\x{2}\x{1}"
 
-Match = Callable[[bytes], Sequence[int]]
+Match = Callable[[bytes], list[int]]
 """The numbers of the patterns that are in a text as UTF-8."""
 
 
@@ -22,7 +22,7 @@ def to_match(patterns: Any) -> Match:
     inner = getattr(patterns, "_set", None)
     if inner is not None:
         return cast("Match", inner.Match)
-    return lambda data: patterns.Match(data) or ()
+    return lambda data: list(patterns.Match(data) or ())
 
 
 class PatternSet:

@@ -19,6 +19,7 @@ from asgi_llm.guards._injection_model import Stretch, load_model
 from asgi_llm.guards._injection_override import OVERRIDE_SIGNS
 from asgi_llm.guards._injection_persona import PERSONA_SIGNS
 from asgi_llm.guards._injection_place import place_of
+from asgi_llm.guards._injection_scan import IS_COMPILED, Ceiling
 from asgi_llm.guards.base import Finding
 from asgi_llm.guards.patterns import PatternGuard, Rule, Subject
 
@@ -98,6 +99,9 @@ class InjectionGuard(PatternGuard):
             threshold=threshold,
             trigger=f"(?i){self._model.trigger}{own}",
         )
+        is_own = type(self).is_false_alarm is not InjectionGuard.is_false_alarm
+        if IS_COMPILED and not signs and not is_own:
+            self.ceiling = Ceiling(self._model.scan, self._low)
 
     def is_false_alarm(self, data: bytes) -> bool:
         """Whether no stretch of a text can reach the threshold, wherever it stands."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_llm import _sse
 from asgi_llm._asgi import send_error, stream_error
 from asgi_llm.errors import ProviderUnavailableError
+from asgi_llm.middleware._guard_both import send_both
 from asgi_llm.middleware._guard_checks import UNREADABLE, Hit
+from asgi_llm.middleware._guard_content import content_of
 from asgi_llm.middleware._guard_guarding import Blocked, Guarding
 from asgi_llm.middleware._guard_lane import Lane
 from asgi_llm.middleware._guard_outcome import publish, refusal, verdict_header
@@ -23,17 +25,23 @@ from asgi_llm.middleware._guard_sending import (
     with_length,
 )
 from asgi_llm.middleware._guard_shared import Guarded
-from asgi_llm.middleware._guard_simple import read_simple_answer
 from asgi_llm.middleware._guard_stream import GuardedStream
 from asgi_llm.middleware._guard_whole import Found
 from asgi_llm.middleware._guard_whole_answer import judge_answer
 from asgi_llm.state import FAILURE
 
-__all__ = ["GuardedAnswer"]
+__all__ = ["GuardedAnswer", "to_answer"]
 
 _JSON: Final = b"application/json"
 _MEDIA_LENGTH: Final = len("content-type")
 _CODING_LENGTH: Final = len("content-encoding")
+
+
+def to_answer(guarded: Guarded, send: Send) -> GuardedAnswer:
+    """``GuardedAnswer(guarded, send)``, in less time."""
+    answer = GuardedAnswer.__new__(GuardedAnswer)
+    answer._set_up(guarded, send)
+    return answer
 
 
 class GuardedAnswer:
@@ -74,10 +82,15 @@ class GuardedAnswer:
         gate: asyncio.Task[Found | None] | None = None,
         may_retry: bool = False,
     ) -> None:
-        self._guarded = guarded
-        self._send = send
+        self._set_up(guarded, send)
         self._gate = gate
         self._may_retry = may_retry
+
+    def _set_up(self, guarded: Guarded, send: Send) -> None:
+        self._guarded = guarded
+        self._send = send
+        self._gate = None
+        self._may_retry = False
         # Most apps send a start and one body.
         self.held: tuple[Message, ...] = ()
         self._parts: list[bytes] | None = None
@@ -104,6 +117,9 @@ class GuardedAnswer:
         return False
 
     def __call__(self, message: Message) -> Awaitable[None]:
+        return self._take_now(message if type(message) is dict else dict(message))
+
+    def _take_now(self, message: dict[str, Any]) -> Awaitable[None]:
         """Take a message; most need no more than to be held, or handed on."""
         kind = message["type"]
         stream = self._stream
@@ -125,23 +141,19 @@ class GuardedAnswer:
                     and self._guarded.notes_if_any is None
                     and not message.get("more_body", False)
                 ):
-                    if self._is_clean(message.get("body", b"")):
-                        held, self.held = self.held, ()
+                    held = self.held
+                    if len(held) == 1 and self._is_clean(message.get("body", b"")):
+                        self.held = ()
                         self._is_whole = False
-                        return self._send_all(held, message)
-                    return self._collect(message, may_be_clean=False)
+                        return send_both(self._send, held[0], message)
+                    return self._collect(message, may_be_clean=len(held) != 1)
             elif kind == "http.response.start":
-                message = self._start(message)
+                start = self._start(message)
                 if not self._is_whole:
-                    return self._send(message)
-                self.held = (message,)
+                    return self._send(start)
+                self.held = (start,)
                 return NOTHING
         return self._take(message)
-
-    async def _send_all(self, held: tuple[Message, ...], message: Message) -> None:
-        for one in held:
-            await self._send(one)
-        await self._send(message)
 
     async def _take(self, message: Message) -> None:
         if self._refused:
@@ -187,14 +199,17 @@ class GuardedAnswer:
             return self._told(message)
         media, is_coded = b"", False
         for name, value in headers:
-            length = len(name)
+            if type(name) is not bytes:
+                name = bytes(name)
+            known = name
+            length = len(known)
             if length == _MEDIA_LENGTH:
-                if name == b"content-type" and value == _JSON:
+                if known == b"content-type" and type(value) is bytes and value == _JSON:
                     media = _JSON
-                elif bytes(name).lower() == b"content-type":
+                elif known[0] in b"cC" and known.lower() == b"content-type":
                     media = bytes(value).lower()
-            elif length == _CODING_LENGTH and bytes(name).lower() == b"content-encoding":
-                is_coded = is_coded or value.lower() != b"identity"
+            elif length == _CODING_LENGTH and known.lower() == b"content-encoding":
+                is_coded = is_coded or bytes(value).lower() != b"identity"
         if media == _JSON and not is_coded:
             self._is_whole = True
             return message
@@ -277,10 +292,14 @@ class GuardedAnswer:
         """Whether a whole answer says at one look that it can go as it is."""
         guarded = self._guarded
         look = guarded.panel.look
-        if look is None or guarded.restores or len(data) > guarded.settings.max_answer_bytes:
+        if (
+            look is None
+            or (guarded.vault_if_any is not None and guarded.restores)
+            or len(data) > guarded.settings.max_answer_bytes
+        ):
             return False
-        text = read_simple_answer(data)
-        return text is not None and look.judge(text) == "clean"
+        content = content_of(data)
+        return content is not None and look.judge_line(content) == "clean"
 
     async def _collect(self, message: Message, *, may_be_clean: bool = True) -> None:
         chunk: bytes = message.get("body", b"")

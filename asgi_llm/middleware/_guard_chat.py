@@ -19,6 +19,7 @@ _NUMBER_FIELDS: Final = frozenset(
 _STREAM_OPTIONS: Final = frozenset(("include_usage",))
 _LONGEST_WORD: Final = LONGEST_WORD
 _LEAST_LONG: Final = LEAST_LONG_NUMBER
+_MOST_NEGATIVE: Final = -LEAST_LONG_NUMBER
 _SHORT_ROLE: Final = SHORT_ROLE
 
 
@@ -30,7 +31,8 @@ def read_simple_request(document: Document) -> tuple[list[str], list[str]] | Non
     messages: Any = None
     for key, value in document.items():
         if type(value) is str:
-            if key not in _WORD_FIELDS or len(value) > _LONGEST_WORD:
+            word = value
+            if key not in _WORD_FIELDS or len(word) > _LONGEST_WORD:
                 return None
         elif key == "messages":
             if type(value) is not list:
@@ -50,14 +52,18 @@ def read_simple_request(document: Document) -> tuple[list[str], list[str]] | Non
         return None
     texts: list[str] = []
     roles: list[str] = []
-    for message in messages:
-        if type(message) is not dict or len(message) != 2:
+    for one in messages:
+        if type(one) is not dict or len(one) != 2:
             return None
-        role, text = message.get("role"), message.get("content")
-        if type(role) is not str or type(text) is not str or len(role) > _LONGEST_WORD:
+        message = one
+        said, written = message.get("role"), message.get("content")
+        if type(said) is not str or type(written) is not str:
+            return None
+        role, text = said, written
+        if len(role) > _LONGEST_WORD:
             return None
         if text:
-            if text.startswith("data:"):
+            if text[0] == "d" and text.startswith("data:"):
                 return None
             texts.append(text)
             roles.append(_SHORT_ROLE.get(role, role))
@@ -67,7 +73,7 @@ def read_simple_request(document: Document) -> tuple[list[str], list[str]] | Non
 def _is_setting(value: object) -> bool:
     """Whether a value holds no text, and is no long number, which may be one."""
     if type(value) is int:
-        return -_LEAST_LONG < value < _LEAST_LONG
+        return _MOST_NEGATIVE < value < _LEAST_LONG
     return value is None or type(value) is float or type(value) is bool
 
 

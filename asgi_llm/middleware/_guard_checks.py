@@ -13,7 +13,8 @@ import msgspec
 
 from asgi_llm.errors import StoreError
 from asgi_llm.guards.base import Finding, GuardContext
-from asgi_llm.middleware._guard_rules import Panel, Rail
+from asgi_llm.middleware._guard_panel import Panel
+from asgi_llm.middleware._guard_rail import Rail
 from asgi_llm.middleware._guard_texts import Text, read_texts, system_texts
 from asgi_llm.middleware._guard_threads import Threads
 from asgi_llm.middleware._guard_views import View, is_plain, read_views

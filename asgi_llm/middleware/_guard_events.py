@@ -12,8 +12,8 @@ from asgi_llm.middleware._guard_guarding import Blocked, Guarding, LaneKey
 from asgi_llm.middleware._guard_lane import ARGUMENTS, Lane, path_of
 from asgi_llm.middleware._guard_noted import NotedTexts
 from asgi_llm.middleware._guard_now import ask_now, change_now
+from asgi_llm.middleware._guard_panel import Panel
 from asgi_llm.middleware._guard_pieces import ENVELOPE, Piece
-from asgi_llm.middleware._guard_rules import Panel
 from asgi_llm.middleware._guard_texts import Path, Text, is_structure, read_texts
 from asgi_llm.types import Document
 

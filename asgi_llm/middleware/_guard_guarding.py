@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from asgi_llm.middleware._guard_checks import Asked, Hit, Notes, Place, to_context
-from asgi_llm.middleware._guard_rules import Panel
+from asgi_llm.middleware._guard_panel import Panel
 from asgi_llm.middleware._guard_threads import Threads
 from asgi_llm.middleware._guard_vault import Vault
 

@@ -7,7 +7,7 @@ from typing import Final
 from asgi_llm.middleware._guard_checks import Place, look, look_slowly
 from asgi_llm.middleware._guard_guarding import Blocked, Guarding, LaneKey
 from asgi_llm.middleware._guard_lane import ARGUMENTS, path_of
-from asgi_llm.middleware._guard_rules import Panel
+from asgi_llm.middleware._guard_panel import Panel
 
 __all__ = ["NotedTexts"]
 

@@ -7,8 +7,10 @@ from copy import copy
 from typing import Any, Final, Literal, Protocol
 
 from asgi_llm._optional import require
+from asgi_llm.guards._injection_scan import Ceiling
 from asgi_llm.guards._pattern_set import to_match
 from asgi_llm.guards.patterns import SHORTEST_RUN, PatternGuard
+from asgi_llm.middleware._guard_lines import ascii_of, is_ascii, join_two
 from asgi_llm.middleware._guard_views import RUN
 
 __all__ = ["NEAR_BORDER", "Judged", "PanelLook", "QuickLook", "chains_among", "join_near"]
@@ -99,6 +101,7 @@ class PanelLook:
 
     __slots__ = (
         "_all",
+        "_ceilings",
         "_disguised",
         "_group_of",
         "_is_for_pieces",
@@ -120,6 +123,10 @@ class PanelLook:
         self._owners = [
             quick.guards[place] if rail is not None else None
             for place, rail in zip(quick.places, of_hits, strict=True)
+        ]
+        # What some of these guards can be asked without more ado.
+        self._ceilings: list[Ceiling | None] = [
+            None if guard is None else guard.ceiling for guard in self._owners
         ]
         self._roles = [frozenset[str]() if rail is None else rail.roles for rail in of_hits]
         self._is_for_pieces = quick.is_for_pieces
@@ -150,9 +157,13 @@ class PanelLook:
         ``clean``: nothing can be found in it. ``plain``: there is nothing in it that means anything
         else than it says. ``unknown``: it has to be looked at.
         """
-        if len(text) > _MOST or not text.isascii():
+        data = ascii_of(text, _MOST)
+        return "unknown" if data is None else self.judge_line(data)
+
+    def judge_line(self, data: bytes) -> Judged:
+        """The same of a text as UTF-8."""
+        if len(data) > _MOST or not is_ascii(data):
             return "unknown"
-        data = text.encode()
         hits = self._match(data)
         if not hits:
             return "clean"
@@ -162,8 +173,8 @@ class PanelLook:
 
     def judge_request(
         self,
-        texts: Sequence[str],
-        roles: Sequence[str],
+        texts: list[str],
+        roles: list[str],
         chains: Iterable[Sequence[int]] | None = None,
     ) -> Judged:
         """The same of all texts of a request, and of what stands across their borders.
@@ -175,40 +186,30 @@ class PanelLook:
                 ``chains_among`` all of them.
         """
         known: Sequence[Sequence[int]]
-        if chains is None and len(texts) == 2:
+        count = len(texts)
+        if chains is None and count == 2:
             known = _OF_TWO
-            text = self._in_two(texts, roles)
+            near = self._near if roles[0] == roles[1] else self._near_of_several
+            data = join_two(texts[0], texts[1], near, _MOST)
+        elif chains is None and count == 1:
+            known = ()
+            data = ascii_of(texts[0], _MOST)
         else:
-            known = list(chains_among(range(len(texts)), roles) if chains is None else chains)
+            known = list(chains_among(range(count), roles) if chains is None else chains)
             lines = [self._ends_of([texts[number] for number in chain]) for chain in known]
-            text = "\n".join([*texts, *lines])
-        if len(text) > _MOST or not text.isascii():
+            data = ascii_of("\n".join([*texts, *lines]), _MOST)
+        if data is None:
             return "unknown"
-        hits = self._match(text.encode())
+        hits = self._match(data)
         if not hits:
             return "clean"
         if self._disguised in hits:
             return "unknown"
-        asked: list[PatternGuard] = []
         for hit in hits:
-            guard = self._owners[hit]
-            if guard is not None and guard not in asked:
-                asked.append(guard)
-                if not self._is_quiet(guard, self._roles[hit], texts, roles, known):
-                    # It may have been in a text that the guard does not look at.
-                    return self._judge_by_role(texts, roles, known)
+            if self._owners[hit] is not None and not self._is_quiet(hit, data, texts, roles, known):
+                # It may have been in a text that the guard does not look at.
+                return self._judge_by_role(texts, roles, known)
         return "clean"
-
-    def _in_two(self, texts: Sequence[str], roles: Sequence[str]) -> str:
-        """All that is looked at of two texts, as most requests have."""
-        first, last = texts
-        near = self._near if roles[0] == roles[1] else self._near_of_several
-        start, end = last, first
-        if len(last) > near and (place := last.find(" ", near)) > 0:
-            start = last[:place]
-        if len(first) > near:
-            end = first[max(0, first.rfind(" ", 0, -near)) :]
-        return f"{first}\n{end}{start}\n{last}"
 
     def _ends_of(self, texts: list[str]) -> str:
         """The texts as one, as far as what stands across their borders can reach."""
@@ -229,25 +230,51 @@ class PanelLook:
 
     def _is_quiet(
         self,
-        guard: PatternGuard,
-        of_roles: frozenset[str],
-        texts: Sequence[str],
-        roles: Sequence[str],
-        chains: Iterable[Sequence[int]],
+        hit: int,
+        data: bytes,
+        texts: list[str],
+        roles: list[str],
+        chains: Sequence[Sequence[int]],
     ) -> bool:
-        """Whether a guard knows that it finds nothing in any text, nor across their borders."""
+        """Whether a rule's guard finds nothing in any text, nor across their borders, as it knows.
+
+        Args:
+            hit: The rule.
+            data: All that was looked at, the first text in front.
+            texts: As they were given.
+            roles: Whose they are.
+            chains: The orders in which they may be read as one.
+        """
+        of_roles, ceiling = self._roles[hit], self._ceilings[hit]
+        text: str
         for number in range(len(texts)):
             if of_roles and roles[number] not in of_roles:
                 continue
-            if not guard.is_false_alarm(texts[number].encode()):
+            text = texts[number]
+            if ceiling is not None:
+                if number == 0 and ceiling.is_above(data, 0, len(text)):
+                    continue
+                # Of two the other one stands at the end.
+                at = len(data) - len(text)
+                if number == 1 and chains is _OF_TWO and ceiling.is_above(data, at, len(data)):
+                    continue
+            if not self._is_false_alarm(hit, text.encode()):
                 return False
         for chain in chains:
             if of_roles and _role_of(chain, roles) not in of_roles:
                 continue
             joined = join_near([texts[number] for number in chain])
-            if not guard.is_false_alarm(joined.encode()):
+            if not self._is_false_alarm(hit, joined.encode()):
                 return False
         return True
+
+    def _is_false_alarm(self, hit: int, data: bytes) -> bool:
+        """Whether a rule's guard knows that it finds nothing in a text."""
+        ceiling = self._ceilings[hit]
+        if ceiling is not None and ceiling.is_above(data, 0, len(data)):
+            return True
+        guard = self._owners[hit]
+        return guard is None or guard.is_false_alarm(data)
 
     def _judge_by_role(
         self, texts: Sequence[str], roles: Sequence[str], chains: Iterable[Sequence[int]]
@@ -296,13 +323,9 @@ class PanelLook:
 
     def _are_false_alarms(self, hits: Sequence[int], data: bytes) -> bool:
         """Whether the guards whose rules are in a text know that they find nothing there."""
-        asked: list[PatternGuard] = []
         for hit in hits:
-            guard = self._owners[hit] if hit < self._disguised else None
-            if guard is not None and guard not in asked:
-                asked.append(guard)
-                if not guard.is_false_alarm(data):
-                    return False
+            if hit < self._disguised and not self._is_false_alarm(hit, data):
+                return False
         return True
 
 
@@ -318,6 +341,8 @@ def join_near(texts: Iterable[str]) -> str:
 
 def _role_of(chain: Sequence[int], roles: Sequence[str]) -> str:
     """Whose texts are read as one; those of several are nobody's."""
+    if chain is _OF_TWO[0]:
+        return roles[0] if roles[0] == roles[1] else ""
     role = roles[chain[0]]
     for number in chain:
         if roles[number] != role:

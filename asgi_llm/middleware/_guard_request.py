@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, cast
 
 from starlette.types import Message, Receive, Scope, Send
 
 from asgi_llm import _json
-from asgi_llm._asgi import BufferedBody, check_length, read_body, send_error
+from asgi_llm._asgi import route_path, send_error
+from asgi_llm._body import ArrivingBody, BufferedBody, check_and_take
 from asgi_llm.errors import InvalidRequestError, LLMError
-from asgi_llm.middleware._guard_answer import GuardedAnswer
+from asgi_llm.middleware._guard_answer import GuardedAnswer, to_answer
 from asgi_llm.middleware._guard_chat import list_simple_texts, read_simple_request
+from asgi_llm.middleware._guard_checks import Notes
 from asgi_llm.middleware._guard_outcome import publish, refusal, verdict_header
+from asgi_llm.middleware._guard_panel import Panel
 from asgi_llm.middleware._guard_quick import Judged
-from asgi_llm.middleware._guard_rules import Panel, Rail
-from asgi_llm.middleware._guard_shared import Guarded
+from asgi_llm.middleware._guard_rail import Rail
+from asgi_llm.middleware._guard_shared import Guarded, Guards
 from asgi_llm.middleware._guard_texts import Text, path_text, read_texts, with_texts
 from asgi_llm.middleware._guard_whole import (
     Found,
@@ -29,62 +32,159 @@ from asgi_llm.middleware._guard_whole import (
     rewrite,
 )
 from asgi_llm.middleware._limit_plan import model_of
-from asgi_llm.middleware._model_access import is_upload
-from asgi_llm.state import FAILURE, PRINCIPAL
+from asgi_llm.middleware._model_access import UPLOAD_PATHS, is_upload
+from asgi_llm.state import FAILURE, PRINCIPAL, enter
 from asgi_llm.types import Document
 from asgi_llm.wire._explain import name_kind
 from asgi_llm.wire.upload import Upload
 
-__all__ = ["GuardedRequest"]
+__all__ = ["GuardedRequest", "begin"]
 
 _ANSWERS_WITHOUT_TEXT: Final = frozenset(("/v1/embeddings", "/v1/moderations"))
 
 
+def begin(guards: Guards, scope: Scope, receive: Receive, send: Send) -> GuardedRequest | None:
+    """A request on its way, as far as it gets without any waiting; None: it is not guarded.
+
+    Raises:
+        Exception: What ``receive`` raises.
+    """
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    path = route_path(scope)
+    if path not in guards.paths:
+        return None
+    scope, state = enter(scope)
+    # For an object of its own an __init__ is a long way around.
+    request = GuardedRequest.__new__(GuardedRequest)
+    request._set_up(guards, state, path)
+    request._scope, request._receive, request._send = scope, receive, send
+    request._arriving = request._body = request._data = request._failure = None
+    request._input = request._judged = request._sending = None
+    request._open()
+    return request
+
+
 class GuardedRequest(Guarded):
-    """One request on its way through the guards."""
+    """One request on its way through the guards, from ``begin``.
 
-    __slots__ = ()
+    ``go`` is awaited, ``end`` is called in any case. In between, ``is_over`` says whether what was
+    raised is to be passed on, and ``rest`` what is left to be done where nothing was.
+    """
 
-    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check the request, have it answered, and check the answer."""
-        guards, state = self.guards, self.state
+    __slots__ = (
+        "_arriving", "_body", "_data", "_failure", "_input", "_judged", "_receive", "_scope",
+        "_send", "_sending",
+    )  # fmt: skip
+
+    _arriving: ArrivingBody | None
+    _body: BufferedBody | None
+    _data: bytes | None
+    _failure: LLMError | None
+    _input: Panel | None
+    _judged: Judged | None
+    _receive: Receive
+    _scope: Scope
+    _send: Send
+    _sending: GuardedAnswer | None
+
+    def _open(self) -> None:
+        """Read the body and judge it, where it is there already, as most are."""
+        most = self.guards.max_body_bytes
         try:
-            check_length(scope, guards.max_body_bytes)
-            data = await read_body(receive, guards.max_body_bytes, guards.body_timeout_seconds)
-            if data is None:
+            taken = check_and_take(self._scope, self._receive, most)
+            if type(taken) is ArrivingBody:
+                self._arriving = taken
                 return
-            body = BufferedBody(data, receive)
-            if is_upload(scope, self.path):
-                document, texts = None, await self._read_form(scope, data)
-                self.know_texts(texts)
-            else:
-                self.document = document = self._read(data)
-                texts = []
+            data = cast("bytes | None", taken)
+            self._data = data
+            if data is None or (self.path in UPLOAD_PATHS and is_upload(self._scope, self.path)):
+                return
+            self._judge_body(data)
         except LLMError as error:
-            state.set(FAILURE, error)
-            await send_error(send, state, error)
+            self._failure = error
             return
-        panel, of_answers = guards.input.every, guards.output.every
+        if self._judged == "clean" and not self.panel.retries:
+            self._body = BufferedBody(data, self._receive)
+            self._sending = to_answer(self, self._send)
+
+    def go(self) -> Awaitable[None]:
+        """Have the request answered, once it may be."""
+        answer, body = self._sending, self._body
+        if answer is None or body is None:
+            return self._run()
+        return self.guards.app(self._scope, body.receive, answer)
+
+    def rest(self) -> Awaitable[None] | None:
+        """What is left to be done where nothing was raised."""
+        answer = self._sending
+        return answer.let_go() if answer is not None and answer.held else None
+
+    async def is_over(self, error: Exception) -> bool:
+        """Whether what was raised is no more than that the app was refused."""
+        answer = self._sending
+        return answer is not None and await answer.is_over(error)
+
+    def end(self) -> Notes | None:
+        """Nothing more comes; what was noted."""
+        # They know each other.
+        self._sending = None
+        return self.notes_if_any
+
+    def _judge_body(self, data: bytes) -> None:
+        """Read a body that is no form, and look at it once.
+
+        Raises:
+            LLMError: It cannot be read.
+        """
+        self.document = document = self._read(data)
+        panel = self._choose(document)
+        judged: Judged | None = None if panel.rails else "clean"
+        look = panel.look
+        if look is not None and document is not None:
+            simple = read_simple_request(document)
+            if simple is not None:
+                judged = look.judge_request(simple[0], simple[1])
+        self._judged = judged
+
+    def _choose(self, document: Document | None) -> Panel:
+        """The guards of the request, which are noted as those of its answer are."""
+        guards = self.guards
+        panel, of_answers = guards.every_input, guards.every_output
         if panel is None or of_answers is None:
-            model, principal = model_of(document), state.get(PRINCIPAL)
+            model, principal = model_of(document), self.state.get(PRINCIPAL)
             panel = guards.input.choose(model, principal)
             of_answers = guards.output.choose(model, principal)
         if self.path not in _ANSWERS_WITHOUT_TEXT:
             self.panel = of_answers
-        judged: Judged | None = None if panel.rails else "clean"
-        if panel.look is not None and document is not None:
-            simple = read_simple_request(document)
-            if simple is not None:
-                judged = panel.look.judge_request(simple[0], simple[1])
-        if judged == "clean" and not self.panel.retries:
-            answer = GuardedAnswer(self, send)
-            try:
-                await guards.app(scope, body.receive, answer)
-            except Exception as error:
-                if not await answer.is_over(error):
-                    raise
-            if answer.held:
-                await answer.let_go()
+        self._input = panel
+        return panel
+
+    async def _run(self) -> None:
+        """The way of a request that comes late, or of which more is to be said."""
+        guards, scope, receive, send = self.guards, self._scope, self._receive, self._send
+        data, texts = self._data, list[Text]()
+        try:
+            if self._failure is not None:
+                raise self._failure
+            if self._arriving is not None:
+                data = await self._arriving.whole(guards.body_timeout_seconds)
+            if data is None:
+                return
+            if is_upload(scope, self.path):
+                texts = await self._read_form(scope, data)
+                self.know_texts(texts)
+                self._judged = None if self._choose(None).rails else "clean"
+            elif self._input is None:
+                self._judge_body(data)
+        except LLMError as error:
+            self.state.set(FAILURE, error)
+            await send_error(send, self.state, error)
+            return
+        body = BufferedBody(data, receive)
+        document, panel, judged = self.document, self._input, self._judged
+        if panel is None or (judged == "clean" and not self.panel.retries):
+            await GuardedAnswer(self, send).run(guards.app, scope, body.receive)
             return
         if document is not None:
             texts = list_simple_texts(document) if judged == "plain" else read_texts(document)

@@ -1,6 +1,9 @@
 cimport cython
 
+from asgi_llm.middleware._guard_panel cimport Panel
 from asgi_llm.state cimport State
+
+cdef Panel NOBODY
 
 
 @cython.final
@@ -12,6 +15,8 @@ cdef class Settings:
 @cython.final
 cdef class Guards:
     cdef public object app, input, output, max_body_bytes, body_timeout_seconds
+    cdef public Panel every_input, every_output
+    cdef public frozenset paths
     cdef public Settings settings
     cdef public bint parallel, enforce
 
@@ -22,4 +27,7 @@ cdef class Guarded:
     cdef public str path
     cdef public Settings settings
     cdef public State state
-    cdef public object panel, document, notes_if_any, vault_if_any
+    cdef public Panel panel
+    cdef public object document, notes_if_any, vault_if_any
+
+    cdef object _set_up(self, Guards guards, State state, str path)

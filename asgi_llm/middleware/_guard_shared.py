@@ -8,7 +8,8 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from asgi_llm.middleware._guard_checks import Asked, Notes
-from asgi_llm.middleware._guard_rules import Panel, Panels
+from asgi_llm.middleware._guard_panel import Panel
+from asgi_llm.middleware._guard_rules import Panels
 from asgi_llm.middleware._guard_texts import Text
 from asgi_llm.middleware._guard_threads import Threads
 from asgi_llm.middleware._guard_vault import Placeholders, Vault
@@ -52,11 +53,16 @@ class Settings:
 
 
 class Guards:
-    """What all requests of a layer share."""
+    """What all requests of a layer share.
+
+    Attributes:
+        every_input: The guards of all requests; None: they differ, or those of the answers do.
+        every_output: Those of all answers.
+    """
 
     __slots__ = (
-        "app", "body_timeout_seconds", "enforce", "input", "max_body_bytes", "output", "parallel",
-        "settings",
+        "app", "body_timeout_seconds", "enforce", "every_input", "every_output", "input",
+        "max_body_bytes", "output", "parallel", "paths", "settings",
     )  # fmt: skip
 
     def __init__(
@@ -68,12 +74,16 @@ class Guards:
         settings: Settings,
         parallel: bool,
         enforce: bool,
+        paths: frozenset[str],
         max_body_bytes: int,
         body_timeout_seconds: float,
     ) -> None:
         self.app = app
         self.input = input
         self.output = output
+        self.every_input = None if output.every is None else input.every
+        self.every_output = output.every
+        self.paths = paths
         self.settings = settings
         self.parallel = parallel
         self.enforce = enforce
@@ -87,16 +97,11 @@ NOBODY: Final = Panel((), (), None)
 class Guarded:
     """What the answers to one request share. Most of it is made when it is first asked for.
 
-    Args:
+    Attributes:
         guards: Of the layer.
+        settings: Of the layer.
         state: Of the request.
         path: Its route.
-
-    Attributes:
-        guards: As given.
-        settings: Of the layer.
-        state: As given.
-        path: As given.
         panel: The guards of the answers.
         document: The request, where it is one.
         notes_if_any: What was noted so far; None: nothing was looked at closely.
@@ -115,12 +120,12 @@ class Guarded:
         "vault_if_any",
     )
 
-    def __init__(self, guards: Guards, state: State, path: str) -> None:
+    def _set_up(self, guards: Guards, state: State, path: str) -> None:
         self.guards = guards
         self.settings = guards.settings
         self.state = state
         self.path = path
-        self.panel = NOBODY
+        self.panel: Panel = NOBODY
         self.document: Document | None = None
         self.notes_if_any: Notes | None = None
         self.vault_if_any: Vault | None = None

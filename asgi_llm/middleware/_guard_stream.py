@@ -9,8 +9,8 @@ from asgi_llm.middleware._guard_events import CONTENT, GuardedEvents
 from asgi_llm.middleware._guard_frame import Frame, read_frame
 from asgi_llm.middleware._guard_guarding import Guarding
 from asgi_llm.middleware._guard_lane import WORTH_SPLITTING, Lane
+from asgi_llm.middleware._guard_panel import Panel
 from asgi_llm.middleware._guard_pieces import Piece, read_simple_chunk, refusal_events
-from asgi_llm.middleware._guard_rules import Panel
 
 __all__ = ["GuardedStream"]
 

@@ -17,8 +17,9 @@ from asgi_llm.middleware._guard_checks import (
     together,
 )
 from asgi_llm.middleware._guard_edits import Span, apply_edits, plan_edits
+from asgi_llm.middleware._guard_panel import Panel
 from asgi_llm.middleware._guard_quick import NEAR_BORDER, chains_among
-from asgi_llm.middleware._guard_rules import Panel, Rail
+from asgi_llm.middleware._guard_rail import Rail
 from asgi_llm.middleware._guard_texts import Text, path_text
 from asgi_llm.middleware._guard_threads import Threads
 from asgi_llm.middleware._guard_vault import Vault

@@ -11,7 +11,7 @@ from asgi_llm import _json
 from asgi_llm.middleware._guard_checks import Asked, Place, to_context
 from asgi_llm.middleware._guard_guarding import Blocked
 from asgi_llm.middleware._guard_outcome import without_echoes
-from asgi_llm.middleware._guard_rules import Panel
+from asgi_llm.middleware._guard_panel import Panel
 from asgi_llm.middleware._guard_shared import Guarded
 from asgi_llm.middleware._guard_texts import Text, path_text, read_texts, with_texts
 from asgi_llm.middleware._guard_threads import Threads

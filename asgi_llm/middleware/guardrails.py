@@ -11,17 +11,17 @@ from typing import Final, Literal
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from asgi_llm._asgi import route_path
 from asgi_llm._tasks import finish
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.guards.base import Guard
-from asgi_llm.middleware._guard_request import GuardedRequest
-from asgi_llm.middleware._guard_rules import Guardrail, Panels, read_rules
+from asgi_llm.middleware._guard_rail import Guardrail
+from asgi_llm.middleware._guard_request import GuardedRequest, begin
+from asgi_llm.middleware._guard_rules import Panels, read_rules
 from asgi_llm.middleware._guard_shared import Guards, Settings
 from asgi_llm.middleware._guard_threads import Threads
 from asgi_llm.middleware._guard_vault import Placeholders
 from asgi_llm.middleware._model_access import INFERENCE_PATHS
-from asgi_llm.state import PRINCIPAL, enter
+from asgi_llm.state import PRINCIPAL
 from asgi_llm.types import Principal, Verdict
 
 __all__ = ["AuditRecord", "Guardrail", "GuardrailsMiddleware"]
@@ -142,7 +142,6 @@ class GuardrailsMiddleware:
         self._audit = audit
         self._audit_timeout = audit_timeout_seconds
         self._threads = Threads(threads)
-        self._paths = frozenset(inference_paths)
         self._guards = Guards(
             app=app,
             input=self._input,
@@ -160,6 +159,7 @@ class GuardrailsMiddleware:
             ),
             parallel=parallel,
             enforce=not observe,
+            paths=frozenset(inference_paths),
             max_body_bytes=max_body_bytes,
             body_timeout_seconds=body_timeout_seconds,
         )
@@ -172,19 +172,21 @@ class GuardrailsMiddleware:
         self._threads.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._nothing or scope["type"] != "http" or scope["method"] != "POST":
+        request = None if self._nothing else begin(self._guards, scope, receive, send)
+        if request is None:
             await self.app(scope, receive, send)
             return
-        path = route_path(scope)
-        if path not in self._paths:
-            await self.app(scope, receive, send)
-            return
-        scope, state = enter(scope)
-        request = GuardedRequest(self._guards, state, path)
         try:
-            await request.run(scope, receive, send)
+            await request.go()
+        except Exception as error:
+            if not await request.is_over(error):
+                raise
+        else:
+            rest = request.rest()
+            if rest is not None:
+                await rest
         finally:
-            notes = request.notes_if_any
+            notes = request.end()
             if notes is not None and notes.verdicts:
                 self.failures += notes.failures
                 self.blocks += notes.blocked

@@ -14,7 +14,8 @@ from asgi_llm.guards.secrets import SecretsGuard
 from asgi_llm.middleware._guard_chat import list_simple_texts, read_simple_request
 from asgi_llm.middleware._guard_checks import Asked
 from asgi_llm.middleware._guard_quick import PanelLook
-from asgi_llm.middleware._guard_rules import Guardrail, Panels, read_rules
+from asgi_llm.middleware._guard_rail import Guardrail
+from asgi_llm.middleware._guard_rules import Panels, read_rules
 from asgi_llm.middleware._guard_whole import Found, check_inline
 from asgi_llm.types import Document
 from tests.guards.labelled import (

@@ -1,0 +1,1 @@
+cpdef object send_both(object send, object first, object second)

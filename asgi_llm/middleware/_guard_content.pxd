@@ -1,0 +1,1 @@
+cpdef bytes content_of(object data)
