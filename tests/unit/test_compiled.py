@@ -14,8 +14,8 @@ _SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 
 def _sources(pxd: Path) -> list[Path]:
-    beside = (pxd, pxd.with_suffix(".py"), pxd.with_suffix(".pyx"))
-    return [source for source in beside if source.exists()]
+    pyx = pxd.with_suffix(".pyx")
+    return [pxd, pyx if pyx.exists() else pxd.with_suffix(".py")]
 
 
 def test_what_is_declared_has_a_source() -> None:
