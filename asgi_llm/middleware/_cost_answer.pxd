@@ -12,7 +12,7 @@ from asgi_llm.middleware._cost_quick cimport (
     to_microseconds,
     with_header,
 )
-from asgi_llm.middleware._cost_sending cimport hand_on
+from asgi_llm._sending cimport hand_on
 from asgi_llm.middleware._cost_usage cimport AnswerMeter
 from asgi_llm.state cimport State
 

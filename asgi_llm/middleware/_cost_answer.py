@@ -23,7 +23,7 @@ from asgi_llm.middleware._cost_quick import (
     to_microseconds,
     with_header,
 )
-from asgi_llm.middleware._cost_sending import DONE, hand_on
+from asgi_llm._sending import DONE, hand_on
 from asgi_llm.middleware._cost_usage import (
     AnswerMeter,
     has_usage_event,

@@ -1,6 +1,6 @@
 cimport cython
 
-from asgi_llm.middleware._guard_both cimport send_both
+from asgi_llm._sending cimport send_both
 from asgi_llm.middleware._guard_content cimport content_of
 from asgi_llm.middleware._guard_panel cimport Panel
 from asgi_llm.middleware._guard_quick cimport PanelLook

@@ -31,6 +31,7 @@ LEVELS: dict[str, int] = {
     "_asgi": 1,
     "_body": 1,
     "_first_step": 1,
+    "_sending": 1,
     "_sse": 1,
     "_json": 1,
     "wire": 2,

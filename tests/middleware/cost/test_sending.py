@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from starlette.types import Send
 
-from asgi_llm.middleware._cost_sending import DONE, hand_on
+from asgi_llm._sending import DONE, hand_on
 
 FIRST: dict[str, Any] = {"type": "first"}
 SECOND: dict[str, Any] = {"type": "second"}

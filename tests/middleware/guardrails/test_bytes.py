@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from asgi_llm.middleware._guard_both import send_both
+from asgi_llm._sending import send_both
 from asgi_llm.middleware._guard_content import content_of
 from asgi_llm.middleware._guard_lines import ascii_of, is_ascii, join_two
 from asgi_llm.middleware._guard_simple import read_simple_answer

@@ -1,4 +1,4 @@
-"""How messages are handed on to whoever is outside. There is a source for C beside it."""
+"""Messages on their way out. C has an object for them that takes less than a coroutine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol, cast
 
 from starlette.types import Message, Send
 
-__all__ = ["DONE", "Answer", "hand_on"]
+__all__ = ["DONE", "Answer", "hand_on", "send_both"]
 
 
 class Answer(Protocol):
@@ -16,6 +16,12 @@ class Answer(Protocol):
     def goes_on(self) -> bool:
         """Whether the app is to go on all the same."""
         ...
+
+
+async def send_both(send: Send, first: Message, second: Message) -> None:
+    """Send two messages, the second one when the first one has gone."""
+    await send(first)
+    await send(second)
 
 
 async def hand_on(send: Send, message: Message, then: Message | None, answer: Answer) -> None:

@@ -1,15 +1,26 @@
 # The source for C of the .py file beside it, where all is explained. Nobody imports it as Python.
 cimport cython
+from cpython.exc cimport PyErr_ExceptionMatches, PyErr_SetObject
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from types import CoroutineType, GeneratorType
 
 cdef extern from "Python.h":
-    int PyIter_Send(PyObject *running, PyObject *value, PyObject **given)
-    int PyErr_ExceptionMatches(object kind)
-    const int _RETURNED "PYGEN_RETURN"
-    const int _FAILED "PYGEN_ERROR"
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+
+    ctypedef PySendResult (*sendfunc)(PyObject* iterator, PyObject* value, PyObject** result)
+
+    ctypedef struct PyAsyncMethods:
+        sendfunc am_send
+
+    ctypedef struct PyTypeObject:
+        PyAsyncMethods* tp_as_async
+
+    PySendResult PyIter_Send(PyObject* running, PyObject* value, PyObject** given)
 
 cdef object _OSERROR = OSError
 
@@ -37,7 +48,7 @@ cdef int _leave() except -1:
 @cython.final
 @cython.freelist(64)
 cdef class HandOn:
-    """A coroutine: see ``hand_on``."""
+    """What a coroutine would be: see ``hand_on``, and ``send_both`` where nobody is to be asked."""
 
     cdef object _send
     cdef object _message
@@ -51,7 +62,7 @@ cdef class HandOn:
 
     cdef bint _step(self, object value, PyObject **given) except -1:
         """Go on; whether something was given that has to be waited for."""
-        cdef int came
+        cdef PySendResult came
         while True:
             if self._running is None:
                 if self._message is None:
@@ -63,11 +74,11 @@ cdef class HandOn:
                     self._fail()
                     return False
             came = PyIter_Send(<PyObject *>self._running, <PyObject *>value, given)
-            if came == _RETURNED:
+            if came == PYGEN_RETURN:
                 Py_DECREF(<object>given[0])
                 self._running = None
                 value = None
-            elif came == _FAILED:
+            elif came == PYGEN_ERROR:
                 self._running = None
                 if not PyErr_ExceptionMatches(_OSERROR):
                     self._message = self._then = None
@@ -83,7 +94,7 @@ cdef class HandOn:
     cdef object _fail(self):
         """Called while an error is handled."""
         self._running = self._message = self._then = None
-        if not self._answer.goes_on():
+        if self._answer is None or not self._answer.goes_on():
             raise
 
     def __next__(self):
@@ -129,6 +140,27 @@ cdef class HandOn:
         self._message = self._then = None
         if running is not None and hasattr(running, "close"):
             running.close()
+
+
+cdef PySendResult _am_send(PyObject* one, PyObject* value, PyObject** result) noexcept:
+    result[0] = NULL
+    try:
+        if (<HandOn>one)._step(<object>value, result):
+            return PYGEN_NEXT
+    except BaseException as error:
+        PyErr_SetObject(type(error), error)
+        return PYGEN_ERROR
+    Py_INCREF(None)
+    result[0] = <PyObject*>None
+    return PYGEN_RETURN
+
+
+# To end without an exception is what C alone can do.
+(<PyTypeObject*>HandOn).tp_as_async.am_send = _am_send
+
+
+cpdef object send_both(object send, object first, object second):
+    return hand_on(send, first, second, None)
 
 
 cpdef object hand_on(object send, object message, object then, object answer):

@@ -1,1 +1,0 @@
-cpdef object send_both(send, first, second)

@@ -1,1 +1,0 @@
-cpdef object send_both(object send, object first, object second)
