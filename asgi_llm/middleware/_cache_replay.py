@@ -11,12 +11,12 @@ from starlette.types import Message, Send
 
 from asgi_llm import _sse
 from asgi_llm._asgi import RawHeaders
+from asgi_llm._sending import send_both
 from asgi_llm.middleware._cache_answer import CACHE_HEADERS, usage_of
 from asgi_llm.middleware._cache_counts import CacheCounts
 from asgi_llm.middleware._cache_fold import fold_stream, unfold_answer
 from asgi_llm.middleware._cache_plain import client_id_of, decimal
 from asgi_llm.middleware._cache_request import CacheRequest
-from asgi_llm._sending import send_both
 from asgi_llm.state import CACHE_STATUS, State
 from asgi_llm.stores._kept_answer import KeptAnswer
 from asgi_llm.stores.cache import StoredAnswer

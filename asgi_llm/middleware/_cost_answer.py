@@ -9,6 +9,7 @@ from typing import Any, Final
 from starlette.types import Message, Receive, Send
 
 from asgi_llm import _sse
+from asgi_llm._sending import DONE, hand_on
 from asgi_llm.middleware._cost_account import AnswerAccount, Meterage
 from asgi_llm.middleware._cost_budgets import BudgetPlan
 from asgi_llm.middleware._cost_kinds import Kind
@@ -23,7 +24,6 @@ from asgi_llm.middleware._cost_quick import (
     to_microseconds,
     with_header,
 )
-from asgi_llm._sending import DONE, hand_on
 from asgi_llm.middleware._cost_usage import (
     AnswerMeter,
     has_usage_event,

@@ -9,10 +9,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_llm._asgi import check_length, route_path
 from asgi_llm._body import ArrivingBody, take_body
+from asgi_llm._sending import DONE
 from asgi_llm.errors import LLMError
 from asgi_llm.middleware._cost_admission import Admission
 from asgi_llm.middleware._cost_driving import drive
-from asgi_llm._sending import DONE
 from asgi_llm.state import State, enter
 
 __all__ = ["Gate"]

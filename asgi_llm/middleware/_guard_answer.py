@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from asgi_llm import _sse
 from asgi_llm._asgi import send_error, stream_error
-from asgi_llm.errors import ProviderUnavailableError
 from asgi_llm._sending import send_both
+from asgi_llm.errors import ProviderUnavailableError
 from asgi_llm.middleware._guard_checks import UNREADABLE, Hit
 from asgi_llm.middleware._guard_content import content_of
 from asgi_llm.middleware._guard_guarding import Blocked, Guarding

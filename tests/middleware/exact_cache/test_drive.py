@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from asgi_llm._sending import send_both
 from asgi_llm.middleware._cache_controls import NO_CONTROLS
 from asgi_llm.middleware._cache_drive import drive, hand_on
 from asgi_llm.middleware._cache_flight import Flight, Flights
 from asgi_llm.middleware._cache_request import CacheRequest, read_request
-from asgi_llm._sending import send_both
 from asgi_llm.middleware.exact_cache import ExactCacheMiddleware
 
 KEY = b"k" * 32
