@@ -186,7 +186,8 @@ class Intake:
                     and kept.is_stream == request.streams
                     and (not kept.is_stream or kept.tells_usage == request.tells_usage)
                 ):
-                    # It can be served as it is, and no more is to be done.
+                    # It can be served as it is. No app will read the request, of which others tell.
+                    state.document(data)
                     if not kept.is_stream or not settings.event_seconds:
                         return replay_kept(send, state, kept, settings.counts, age)
                     return serve(
@@ -204,6 +205,7 @@ class Intake:
                 settings.counts.misses += 1
                 state.set(CACHE_STATUS, MISS)
                 return led.run()
+        state.document(data)
         return ExactLookup(settings, request, key, scope, data, receive, send, state).run(found)
 
     def _read(
