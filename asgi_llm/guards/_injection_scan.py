@@ -36,6 +36,7 @@ _COLUMNS: Final = 4
 _NEVER: Final = -(1 << 30)
 _LATEST: Final = 1 << 29
 _KEPT_ROOM: Final = 1 << 15
+_FEW_SUMS: Final = 4096
 
 _KNOWN: Final = 4
 
@@ -93,8 +94,8 @@ class Room:
     __slots__ = ("sums", "words")
 
     def __init__(self, size: int) -> None:
-        self.words = array("i", bytes(4 * size))
-        self.sums = array("q", bytes(8 * 3 * size))
+        self.words = array("i", (0,)) * size
+        self.sums = array("q", (0,)) * _FEW_SUMS
 
 
 class WordScan:
@@ -203,6 +204,9 @@ class WordScan:
         if room is None or len(room.words) <= stop - start:
             room = Room(stop - start + 64)
         count = self._read(data, start, stop, room)
+        if len(room.sums) < 3 * count + 3:
+            # Words are far fewer than bytes.
+            room.sums = array("q", (0,)) * (3 * count + 64)
         highest = self._judge(room, count)
         if len(room.words) <= _KEPT_ROOM:
             self._room = room
