@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.util import await_only
 
 from asgi_llm import _optional
 from asgi_llm.errors import ConfigurationError
@@ -27,8 +29,9 @@ _DRIVERS = {
     "postgresql": ("postgresql+asyncpg", "asyncpg", "postgres"),
     "postgresql+asyncpg": ("postgresql+asyncpg", "asyncpg", "postgres"),
 }
+_SQLITE_WAL = "PRAGMA journal_mode = WAL"
+_SQLITE_RETRY_SECONDS = 0.01
 _SQLITE_SETTINGS = (
-    "PRAGMA journal_mode = WAL",
     # A commit is on the disk before it is acknowledged.
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
@@ -141,6 +144,24 @@ async def _connect_sqlite(*arguments: Any, **options: Any) -> Any:
         raise
 
 
+def _log_ahead(cursor: Any, timeout_seconds: float) -> None:
+    """Switch a file to its write-ahead log, which is done once in its life.
+
+    Of several that do so at once SQLite refuses all but one without any wait, lock timeout or not,
+    because two that wait for each other would never end (sqlite3_busy_handler).
+    """
+    ends_at = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            cursor.execute(_SQLITE_WAL)
+            return
+        except Exception as error:
+            is_busy = getattr(error, "sqlite_errorname", None) == "SQLITE_BUSY"
+            if not is_busy or time.monotonic() >= ends_at:
+                raise
+        await_only(asyncio.sleep(_SQLITE_RETRY_SECONDS))
+
+
 def _open_sqlite(
     url: URL, common: dict[str, Any], max_connections: int, lock_timeout_seconds: float
 ) -> AsyncEngine:
@@ -164,6 +185,7 @@ def _open_sqlite(
     def prepare(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
         try:
+            _log_ahead(cursor, lock_timeout_seconds)
             for statement in _SQLITE_SETTINGS:
                 cursor.execute(statement)
         except Exception:

@@ -74,6 +74,26 @@ async def test_b29_a_file_that_another_process_writes(engine: AsyncEngine, file:
     assert is_whole(file)
 
 
+async def test_b29_a_new_file_that_another_process_writes(file: Path) -> None:
+    """The log ahead, which SQLite refuses at once then, is waited for like any lock."""
+    engine = open_engine(f"sqlite:///{file}", lock_timeout_seconds=30)
+    impatient = open_engine(f"sqlite:///{file}", lock_timeout_seconds=0.02)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("CREATE TABLE mine (id INTEGER)")
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("INSERT INTO mine VALUES (1)")
+        with pytest.raises(StoreError, match="SQLITE_BUSY"):
+            await create_schema(impatient)
+        opening = asyncio.create_task(create_schema(engine))
+        asyncio.get_running_loop().call_later(0.05, other.execute, "COMMIT")
+        async with asyncio.timeout(30):
+            await opening
+    await add_family(SQLDirectory(engine))
+    assert await SQLKeys(engine).find(digest("key")) is not None
+    await engine.dispose()
+    await impatient.dispose()
+
+
 async def test_b29_a_file_that_another_process_locks(engine: AsyncEngine, file: Path) -> None:
     """Whoever holds all of it makes look-ups fail, not wait for ever."""
     keys = SQLKeys(engine)
