@@ -41,7 +41,7 @@ class Host:
 
     async def receive(self) -> Any:
         if self._given:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         self._given = True
         return {"type": "http.request", "body": msgspec.json.encode(HELLO), "more_body": False}
 
@@ -124,7 +124,7 @@ async def test_what_an_app_raises_while_it_is_cancelled_is_what_comes_of_it() ->
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         begun.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             raise ValueError("not so fast") from None
 
@@ -145,7 +145,7 @@ async def test_an_app_may_take_no_notice_of_a_cancellation() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         begun.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             await asyncio.sleep(0)
         await answers(receive, send)
@@ -165,7 +165,7 @@ async def test_a_request_that_is_cancelled_ends_as_cancelled() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         begun.set()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     notes = Notes()
     task = asyncio.ensure_future(Host().run(layer(app, notes)))
@@ -184,7 +184,7 @@ async def test_a_request_that_is_closed_closes_its_app(raises: bool) -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             seen.append("closed")
             if raises:

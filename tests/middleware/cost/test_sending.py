@@ -173,7 +173,7 @@ async def test_who_is_cancelled_while_the_host_waits_ends_with_it() -> None:
         seen.append(message["type"])
         begun.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             seen.append("cancelled")
             raise
@@ -196,7 +196,8 @@ async def test_a_host_that_takes_no_notice_of_a_cancellation_gets_the_rest() -> 
     async def send(message: Any) -> None:
         begun.set()
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(60 if not sent else 0)
+            if not sent:
+                await asyncio.Event().wait()
         sent.append(message["type"])
 
     task = asyncio.ensure_future(hand_on(send, FIRST, SECOND, Left()))
@@ -224,7 +225,7 @@ async def test_one_that_is_closed_closes_the_host() -> None:
 
     async def send(message: Any) -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             seen.append("closed")
 

@@ -31,7 +31,7 @@ async def main(kind: str, url: str, count: str) -> None:
     if count == "hold":
         decision = await store.reserve([ROOM], PICO, lease="dead", lease_seconds=3.0)
         print("held" if decision.admitted else "refused", flush=True)
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
     await store.spent([WIDE])
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
