@@ -93,7 +93,7 @@ class Connection(Parsing, asyncio.Protocol):
     # For the transport and the response
 
     def begin(
-        self, is_head: bool, timeouts: Timeouts, total_at: float, *, uploaded: bool
+        self, is_head: bool, timeouts: Timeouts, total_at: float, uploaded: bool
     ) -> Http1Response:
         """A response for the request that is now to be written, somebody waiting for its headers.
 
