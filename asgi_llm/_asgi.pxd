@@ -1,1 +1,2 @@
-# Compiled as it is.
+cpdef str route_path(object scope)
+cdef str _below(str path, str root)

@@ -20,3 +20,6 @@ cdef class State:
     cpdef object get(self, key)
     cpdef object set(self, key, value)
     cpdef object defer(self, key, make)
+
+
+cpdef tuple enter(object scope)

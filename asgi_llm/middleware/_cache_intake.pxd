@@ -1,5 +1,6 @@
 cimport cython
 
+from asgi_llm._asgi cimport route_path
 from asgi_llm._body cimport ArrivingBody, BufferedBody, take_body
 from asgi_llm.middleware._cache_counts cimport CacheCounts
 from asgi_llm.middleware._cache_flight cimport Flights
@@ -9,7 +10,7 @@ from asgi_llm.middleware._cache_replay cimport replay_kept
 from asgi_llm.middleware._cache_request cimport CacheRequest, digest_request, read_request
 from asgi_llm.middleware._cache_scope cimport Partitioner
 from asgi_llm.middleware._cache_settings cimport ExactSettings
-from asgi_llm.state cimport State
+from asgi_llm.state cimport State, enter
 from asgi_llm.stores._kept_answer cimport KeptAnswer
 from asgi_llm.stores.cache_memory cimport MemoryCache
 

@@ -1,9 +1,10 @@
 cimport cython
+from asgi_llm._asgi cimport route_path
 from asgi_llm._body cimport ArrivingBody, take_body
 from asgi_llm.middleware._cost_admission cimport Admission
 from asgi_llm.middleware._cost_answer cimport CostedAnswer
 from asgi_llm.middleware._cost_driving cimport drive
-from asgi_llm.state cimport State
+from asgi_llm.state cimport State, enter
 
 
 @cython.final

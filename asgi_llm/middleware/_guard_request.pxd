@@ -1,16 +1,18 @@
 cimport cython
 
+from asgi_llm._asgi cimport route_path
 from asgi_llm._body cimport ArrivingBody, BufferedBody, check_and_take
 from asgi_llm.middleware._guard_answer cimport GuardedAnswer, to_answer
 from asgi_llm.middleware._guard_chat cimport read_simple_request
 from asgi_llm.middleware._guard_panel cimport Panel
 from asgi_llm.middleware._guard_quick cimport PanelLook
 from asgi_llm.middleware._guard_shared cimport Guarded, Guards
+from asgi_llm.state cimport State, enter
 
 cdef frozenset _ANSWERS_WITHOUT_TEXT
 
 
-@cython.locals(request=GuardedRequest, path=str)
+@cython.locals(request=GuardedRequest, path=str, state=State)
 cpdef object begin(Guards guards, object scope, object receive, object send)
 
 
