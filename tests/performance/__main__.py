@@ -1,8 +1,8 @@
 """CPU cost of the gateway as ratios to anchors: ``python -m tests.performance``.
 
-``run`` (the default) starts an upstream and, round by round and one after the other, each target
-under the same uvicorn, loads it, and writes a results file. ``compare`` puts two of those files
-side by side. The method is told in docs/explanation/performance.md.
+``run`` (the default) starts an upstream and each target under the same uvicorn, loads these in
+turn, a second each and round after round, and writes a results file. ``compare`` puts two of those
+files side by side. The method is told in docs/explanation/performance.md.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from tests.performance.report import Results, compare, goals, table
 from tests.performance.targets import TARGETS
 
 _RETRIES = 3
+_SETTINGS = ("targets", "loads", "starts", "rounds", "seconds", "warm_up_seconds", "max_steal")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,8 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     running.add_argument(
         "--loads", nargs="+", choices=[load.name for load in LOADS], default=["json", "stream"]
     )
-    running.add_argument("--rounds", type=int, default=5)
-    running.add_argument("--seconds", type=float, default=4.0, help="length of one run")
+    running.add_argument("--starts", type=int, default=3, help="how often all is started afresh")
+    running.add_argument("--rounds", type=int, default=5, help="after each start")
+    running.add_argument("--seconds", type=float, default=1.0, help="length of one run")
     running.add_argument("--warm-up-seconds", type=float, default=1.0)
     running.add_argument("--max-steal", type=float, default=5.0, help="per cent of one CPU")
     running.add_argument("--output", type=Path, default=Path("performance.json"))
@@ -72,10 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> Results:
     if len(os.sched_getaffinity(0)) < 2:
         print("one CPU only: the load is measured with the target, compare with care")
-    settings = {
-        key: getattr(options, key)
-        for key in ("targets", "loads", "rounds", "seconds", "warm_up_seconds", "max_steal")
-    }
+    settings = {key: getattr(options, key) for key in _SETTINGS}
     loads = [load for load in LOADS if load.name in options.loads]
     runs: list[dict[str, Any]] = []
     with ExitStack() as serving:
@@ -83,25 +82,41 @@ def _run(options: argparse.Namespace) -> Results:
         redis_url = ""
         if any(TARGETS[name].redis for name in options.targets):
             redis_url = serving.enter_context(redis())
-        for number in range(1, options.rounds + 1):
-            # Each round starts with another target, so that none always has the warm machine.
-            first = (number - 1) % len(options.targets)
-            for name in options.targets[first:] + options.targets[:first]:
-                with target(name, origin, redis_url) as (pid, port):
+        for start in range(options.starts):
+            with ExitStack() as started:
+                made = {
+                    name: started.enter_context(target(name, origin, redis_url))
+                    for name in options.targets
+                }
+                for load in loads:
+                    for name in _measured(options.targets, load):
+                        drive(name, made[name][1], load, options.warm_up_seconds)
+                for turn in range(options.rounds):
+                    number = start * options.rounds + turn + 1
                     for load in loads:
-                        if TARGETS[name].streams or not load.stream:
-                            runs += _undisturbed(name, pid, port, load, number, options)
+                        for name in _rotated(_measured(options.targets, load), turn):
+                            runs += _undisturbed(name, *made[name], load, number, options)
     results = Results(_machine(), settings, runs)
     results.write(options.output)
     print(f"results are in {options.output}\n")
     return results
 
 
+def _measured(targets: list[str], load: Load) -> list[str]:
+    """Those that are measured under ``load``."""
+    return [name for name in targets if TARGETS[name].streams or not load.stream]
+
+
+def _rotated(targets: list[str], turn: int) -> list[str]:
+    """Each time another one first, so that none always follows the same."""
+    first = turn % len(targets)
+    return targets[first:] + targets[:first]
+
+
 def _undisturbed(
     name: str, pid: int, port: int, load: Load, number: int, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Runs of one target under one load: one, or more where the host took CPU time away."""
-    drive(name, port, load, options.warm_up_seconds)
     runs: list[dict[str, Any]] = []
     for _ in range(_RETRIES):
         run: Run = measure(name, pid, port, load, options.seconds, number)
