@@ -26,6 +26,7 @@ from tests.performance.measure import (
     drive,
     measure,
     redis,
+    step_aside,
     target,
     upstream,
 )
@@ -74,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> Results:
     if len(os.sched_getaffinity(0)) < 2:
         print("one CPU only: the load is measured with the target, compare with care")
+    step_aside()
     settings = {key: getattr(options, key) for key in _SETTINGS}
     loads = [load for load in LOADS if load.name in options.loads]
     runs: list[dict[str, Any]] = []
@@ -143,7 +145,7 @@ def _machine() -> dict[str, Any]:
     packages = ("asgi-llm", "uvicorn", "uvloop", "httptools", "msgspec")
     return {
         "cpu": model,
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": len(set(cpus())),
         "pinned": {"target": cpus()[0], "driver and upstream": cpus()[1]},
         "kernel": platform.release(),
         "python": platform.python_version(),

@@ -77,10 +77,17 @@ class Run:
         return asdict(self)
 
 
+_usable = sorted(os.sched_getaffinity(0))
+
+
 def cpus() -> tuple[int, int]:
-    """The CPU of the target, and the CPU of the driver and the upstream."""
-    usable = sorted(os.sched_getaffinity(0))
-    return usable[-1], usable[0]
+    """The CPU of the target, and the CPU of everything else."""
+    return _usable[-1], _usable[0]
+
+
+def step_aside() -> None:
+    """Leave the target's CPU to the target: this process does, and whatever it starts from now."""
+    os.sched_setaffinity(0, {cpus()[1]})
 
 
 def free_port() -> int:
@@ -91,15 +98,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(command: list[str], *, cpu: int, port: int, **environment: str) -> Iterator[int]:
-    """Run ``command`` on one CPU until the block ends; entered when it listens on ``port``.
+def process(command: list[str], *, port: int, **environment: str) -> Iterator[int]:
+    """Run ``command`` until the block ends; entered when it listens on ``port``.
 
     Raises:
         RuntimeError: It ended, or did not listen within 30 seconds.
     """
     child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
     try:
-        os.sched_setaffinity(child.pid, {cpu})
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -124,7 +130,7 @@ def upstream() -> Iterator[str]:
     """The upstream's origin."""
     port = free_port()
     command = [sys.executable, "-m", "tests.performance.upstream", str(port)]
-    with process(command, cpu=cpus()[1], port=port):
+    with process(command, port=port):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -134,7 +140,7 @@ def redis() -> Iterator[str]:
     port = free_port()
     command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1"]
     command += ["--save", "", "--appendonly", "no", "--loglevel", "warning"]
-    with process(command, cpu=cpus()[1], port=port):
+    with process(command, port=port):
         yield f"redis://127.0.0.1:{port}/0"
 
 
@@ -149,7 +155,7 @@ def target(name: str, origin: str, redis_url: str = "") -> Iterator[tuple[int, i
         "PERFORMANCE_UPSTREAM": origin,
         "PERFORMANCE_REDIS": redis_url,
     }
-    with process([*command, *_UVICORN], cpu=cpus()[0], port=port, **known) as pid:
+    with process([*command, *_UVICORN], port=port, **known) as pid:
         yield pid, port
 
 
@@ -165,7 +171,6 @@ def drive(name: str, port: int, load: Load, seconds: float) -> dict[str, Any]:
     child = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    os.sched_setaffinity(child.pid, {cpus()[1]})
     output, errors = child.communicate(timeout=seconds + 60)
     if child.returncode:
         raise RuntimeError(f"{name}, {load.name}: {errors.strip()}")
@@ -174,10 +179,14 @@ def drive(name: str, port: int, load: Load, seconds: float) -> dict[str, Any]:
 
 
 def measure(name: str, pid: int, port: int, load: Load, seconds: float, round: int) -> Run:
-    """Drive a warm target once and say what it cost."""
-    target_cpu = cpus()[0]
+    """Drive a warm target once, on a CPU where nothing else is, and say what it cost."""
+    target_cpu, other_cpu = cpus()
     used, steal, busy, started = cpu_seconds(pid), stolen(), cpu_busy(target_cpu), time.monotonic()
-    figures = drive(name, port, load, seconds)
+    os.sched_setaffinity(pid, {target_cpu})
+    try:
+        figures = drive(name, port, load, seconds)
+    finally:
+        os.sched_setaffinity(pid, {other_cpu})
     time.sleep(0.05)  # the kernel adds CPU time up at its next tick
     elapsed = time.monotonic() - started
     used = cpu_seconds(pid) - used
