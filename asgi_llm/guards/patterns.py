@@ -55,8 +55,10 @@ class PatternGuard:
             trigger, it is looked for where the last 32 characters have no space.
         trigger: RE2 pattern that is in every text in which a rule finds something, and in few
             others. Worth its while from some twenty rules on. Default: the rules themselves.
+        silent_on_plain_words: The trigger is in no text of which ``is_plain_words`` is true.
 
     Attributes:
+        silent_on_plain_words: As given.
         ceiling: Says of some texts, in less time, what ``is_false_alarm`` says; None: of none.
 
     Raises:
@@ -73,6 +75,7 @@ class PatternGuard:
         threshold: float = 0.5,
         unfinished: str | None = None,
         trigger: str | None = None,
+        silent_on_plain_words: bool = False,
     ) -> None:
         if not name:
             raise ConfigurationError("name must not be empty", param="name")
@@ -97,6 +100,7 @@ class PatternGuard:
         self._every = None if trigger is None else PatternSet(re2, patterns)
         self._scanner: Scanner | None = None
         self.ceiling: Ceiling | None = None
+        self.silent_on_plain_words = silent_on_plain_words
 
     def check(self, text: str, context: GuardContext) -> Sequence[Finding]:
         """What is found in ``text``."""

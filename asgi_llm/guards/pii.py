@@ -77,4 +77,11 @@ class PiiGuard(PatternGuard):
                     param="categories",
                 )
             rules = [rule for rule in rules if rule.category in categories]
-        super().__init__(name, rules, threshold=threshold, unfinished=_UNFINISHED, trigger=_TRIGGER)
+        super().__init__(
+            name,
+            rules,
+            threshold=threshold,
+            unfinished=_UNFINISHED,
+            trigger=_TRIGGER,
+            silent_on_plain_words=True,
+        )

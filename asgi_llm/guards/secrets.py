@@ -249,4 +249,5 @@ class SecretsGuard(PatternGuard):
             threshold=threshold,
             unfinished=_UNFINISHED,
             trigger=_TRIGGER,
+            silent_on_plain_words=True,
         )

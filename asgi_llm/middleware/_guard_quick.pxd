@@ -1,6 +1,7 @@
 cimport cython
 
 from asgi_llm.guards._injection_scan cimport Ceiling
+from asgi_llm.guards._plain_words cimport is_plain_words
 from asgi_llm.middleware._guard_lines cimport ascii_of, is_ascii, join_two
 
 cdef Py_ssize_t _MOST
@@ -12,11 +13,11 @@ cdef class PanelLook:
     cdef object _match
     cdef Py_ssize_t _near, _near_of_several
     cdef Py_ssize_t _disguised
-    cdef list _ceilings, _owners, _roles, _rules
+    cdef list _ceilings, _owners, _roles, _rules, _wordy
     cdef frozenset _all
     cdef dict _group_of
     cdef object _of_several
-    cdef bint _is_for_pieces
+    cdef bint _is_for_pieces, _reads_words
 
     @cython.locals(data=bytes)
     cpdef str judge(self, str text)
@@ -26,6 +27,7 @@ cdef class PanelLook:
         data=bytes, hits=list, hit=Py_ssize_t, count=Py_ssize_t, near=Py_ssize_t
     )
     cpdef str judge_request(self, list texts, list roles, object chains=*)
+    cdef bint _says_nothing(self, bytes data) except -1
     @cython.locals(number=Py_ssize_t, of_roles=frozenset, ceiling=Ceiling, text=str, at=Py_ssize_t)
     cdef bint _is_quiet(
         self, Py_ssize_t hit, bytes data, list texts, list roles, object chains

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Protocol
 from asgi_llm._optional import require
 from asgi_llm.guards._injection_scan import Ceiling
 from asgi_llm.guards._pattern_set import to_match
+from asgi_llm.guards._plain_words import READS_WORDS, is_plain_words
 from asgi_llm.guards.patterns import SHORTEST_RUN, PatternGuard
 from asgi_llm.middleware._guard_lines import ascii_of, is_ascii, join_two
 from asgi_llm.middleware._guard_views import RUN
@@ -110,8 +111,10 @@ class PanelLook:
         "_near_of_several",
         "_of_several",
         "_owners",
+        "_reads_words",
         "_roles",
         "_rules",
+        "_wordy",
     )
 
     def __init__(self, quick: QuickLook, rails: Sequence[OfRoles | None]) -> None:
@@ -128,6 +131,16 @@ class PanelLook:
         self._ceilings: list[Ceiling | None] = [
             None if guard is None else guard.ceiling for guard in self._owners
         ]
+        # The rules of which plain words may be full. Their guards know of most texts that nothing
+        # is in them, so that these rules need not be looked for.
+        self._wordy = [
+            hit
+            for hit, guard in enumerate(self._owners)
+            if guard is not None and not guard.silent_on_plain_words
+        ]
+        self._reads_words = READS_WORDS and all(
+            self._ceilings[hit] is not None for hit in self._wordy
+        )
         self._roles = [frozenset[str]() if rail is None else rail.roles for rail in of_hits]
         self._is_for_pieces = quick.is_for_pieces
         owners = [(hit, rail) for hit, rail in enumerate(of_hits) if rail is not None]
@@ -164,6 +177,8 @@ class PanelLook:
         """The same of a text as UTF-8."""
         if len(data) > _MOST or not is_ascii(data):
             return "unknown"
+        if self._says_nothing(data):
+            return "clean"
         hits = self._match(data)
         if not hits:
             return "clean"
@@ -200,6 +215,12 @@ class PanelLook:
             data = ascii_of("\n".join([*texts, *lines]), _MOST)
         if data is None:
             return "unknown"
+        if self._reads_words and is_plain_words(data):
+            for hit in self._wordy:
+                if not self._is_quiet(hit, data, texts, roles, known):
+                    break
+            else:
+                return "clean"
         hits = self._match(data)
         if not hits:
             return "clean"
@@ -210,6 +231,12 @@ class PanelLook:
                 # It may have been in a text that the guard does not look at.
                 return self._judge_by_role(texts, roles, known)
         return "clean"
+
+    def _says_nothing(self, data: bytes) -> bool:
+        """Whether a text is of plain words, and the guards that look for such find nothing."""
+        return (
+            self._reads_words and is_plain_words(data) and self._are_false_alarms(self._wordy, data)
+        )
 
     def _ends_of(self, texts: list[str]) -> str:
         """The texts as one, as far as what stands across their borders can reach."""
@@ -306,6 +333,8 @@ class PanelLook:
         if len(tail) == SHORTEST_RUN and " " not in tail and "\n" not in tail:
             return False
         data = text.encode()
+        if self._says_nothing(data):
+            return True
         hits = self._match(data)
         if not hits:
             return True

@@ -1,0 +1,1 @@
+cpdef bint is_plain_words(bytes data) except -1
