@@ -32,7 +32,7 @@ cdef class Connection(Parsing):
     @cython.locals(response=Http1Response, now=cython.double, due=cython.double)
     cpdef begin(self, bint is_head, timeouts, double total_at, bint uploaded)
     cdef _take_timeouts(self, timeouts)
-    cpdef write(self, bytes data, bytes more=*)
+    cpdef write(self, data, more=*)
     @cython.locals(now=cython.double)
     cpdef watch(self)
     cpdef resume(self)
