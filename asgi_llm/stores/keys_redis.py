@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 _DIGEST_BYTES: Final = 32
 _TELL_SECONDS: Final = 1.0
 _RECONNECT_SECONDS: Final = 1.0
+_CANCEL_AGAIN_SECONDS: Final = 0.5
 
 # The time is Redis's own, so that workers with other clocks agree on an age.
 _READ: Final = """
@@ -215,8 +216,10 @@ class RedisKeyCache:
         """Stop listening, and close the client if it was made here. Idempotent."""
         listening, self._listening = self._listening, None
         if listening is not None:
-            listening.cancel()
-            await asyncio.wait([listening])
+            # A client that connects or reads may have no ear for a cancellation at that moment.
+            while not listening.done():
+                listening.cancel()
+                await asyncio.wait([listening], timeout=_CANCEL_AGAIN_SECONDS)
         if self._owns:
             await self._client.aclose()
 

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 import redis.asyncio
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 
 from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores.base import KeyRecord
@@ -129,6 +131,34 @@ async def test_the_key_is_not_in_redis(redis_server: RedisServer) -> None:
     value = redis_server.command("GET", name)
     assert KEY.encode() not in name + value
     assert 0 < redis_server.command("PTTL", name) <= 600_000
+
+
+class DeafPubSub(PubSub):
+    """Takes no notice of the first cancellation, as while it is connecting."""
+
+    async def get_message(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await super().get_message(*arguments, **options)
+        except asyncio.CancelledError:
+            return await super().get_message(*arguments, **options)
+
+
+class DeafRedis(Redis):
+    """Whose listeners are that."""
+
+    def pubsub(self, **options: Any) -> PubSub:
+        return DeafPubSub(self.connection_pool, **options)
+
+
+async def test_a_listener_that_misses_its_end_is_told_again(redis_server: RedisServer) -> None:
+    """What closes the cache does not wait for ever."""
+    client = DeafRedis.from_url(redis_server.url)
+    cache = RedisKeyCache(Source(), redis=client)
+    assert FULL == await cache.find(A)
+    await until_heard(redis_server, 1)
+    async with asyncio.timeout(20):
+        await cache.aclose()
+    await client.aclose()
 
 
 async def test_unknown_keys_are_not_kept(redis_server: RedisServer) -> None:
