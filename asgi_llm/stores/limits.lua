@@ -47,10 +47,10 @@ local function expire(b)
   local horizon = b.now - b.window
   while b.open > 0 and b.oldest <= horizon do
     b.dirty = true
-    if b.head == b.tail then
-      b.open = 0
-    elseif b.last <= horizon then
+    if b.last <= horizon then
       for n = b.head, b.tail - 1 do forget(b, n) end
+      -- A number is not used again: a reservation may still name an entry that has come back.
+      b.tail = b.tail + 1
       b.head, b.open = b.tail, 0
     else
       local _, amount = entry(b, b.head)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from math import inf
 
+import pytest
+
 from asgi_llm.stores.base import Demand, LimitStore
 from asgi_llm.types import Limit
 from tests.stores.limits.conftest import StoreFactory
@@ -171,6 +173,25 @@ async def test_a_reservation_counts_from_when_it_was_made(timed_store: StoreFact
         await timed.store.settle(ask, lease="a", costs=[450])
         decision = await timed.store.take(look, lease="look", lease_seconds=1.0)
         assert 950 == decision.statuses[0].remaining
+
+
+@pytest.mark.parametrize("settled", ["settled", "lapsed"])
+async def test_what_came_back_is_not_given_back_again(
+    timed_store: StoreFactory, settled: str
+) -> None:
+    """A long answer that cost nothing takes nothing off those that came a window after it."""
+    minute = Limit(unit="tokens", amount=1000, window_seconds=60)
+    first, second, look = (asked("t", minute, cost) for cost in (400, 300, 0))
+    async with asyncio.timeout(20), timed_store() as timed:
+        await timed.store.take([first], lease="a", lease_seconds=80.0)
+        timed.advance(60_000_000)
+        await timed.store.take([second], lease="b", lease_seconds=80.0)
+        if settled == "settled":
+            await timed.store.settle([first], lease="a", costs=[0])
+        else:
+            timed.advance(20_000_000)
+        decision = await timed.store.take([look], lease="look", lease_seconds=1.0)
+        assert 700 == decision.statuses[0].remaining
 
 
 async def test_a_limit_may_change_under_way(timed_store: StoreFactory) -> None:
