@@ -13,6 +13,7 @@ from msgspec import UNSET
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
+from asgi_llm._tasks import end
 from asgi_llm.embedders.base import Embedder, EmbedderError
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.gateway._cache_definitions import (
@@ -136,8 +137,7 @@ class WatchedEmbedder:
         """Close the embedder. Idempotent."""
         task, self._loading = self._loading, None
         if task is not None and task.get_loop() is asyncio.get_running_loop():
-            task.cancel()
-            await asyncio.wait((task,))
+            await end(task)
         await self._embedder.aclose()
 
     async def _load(self, load: Callable[[], Any]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from asgi_llm._tasks import end
 from asgi_llm.errors import StoreError
 from asgi_llm.gateway._cost_definitions import LedgerDefinition
 
@@ -101,8 +102,7 @@ class Upkeep:
         """Stop; what is half done is done at the next look."""
         task, self._task = self._task, None
         if task is not None and task.get_loop() is asyncio.get_running_loop():
-            task.cancel()
-            await asyncio.wait((task,))
+            await end(task)
 
 
 def make_upkeep(definition: LedgerDefinition, ledger: Retaining) -> Upkeep | None:

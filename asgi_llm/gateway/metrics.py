@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asgi_llm._asgi import RawHeaders, route_path, send_error
+from asgi_llm._tasks import end
 from asgi_llm.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -236,8 +237,7 @@ class ReadingsTask:
             return
         self._refresh()
         if task.get_loop() is asyncio.get_running_loop():
-            task.cancel()
-            await asyncio.wait((task,))
+            await end(task)
 
     async def _run(self) -> None:
         while True:

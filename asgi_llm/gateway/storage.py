@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from asgi_llm._tasks import end
 from asgi_llm.errors import LLMError, StoreError
 from asgi_llm.stores.base import KeyRecord, KeyStore
 from asgi_llm.stores.sql.budget_rules import StoredBudgets
@@ -153,8 +154,7 @@ class Storage:
         if task is not None and task.get_loop() is asyncio.get_running_loop():
             # A migration is better ended than broken off.
             await asyncio.wait((task,), timeout=_LAST_SECONDS)
-            task.cancel()
-            await asyncio.wait((task,))
+            await end(task)
         await self.stored_budgets.aclose()
         if self._ready:
             await self._keys.flush()

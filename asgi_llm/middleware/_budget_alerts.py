@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from asgi_llm._tasks import end
 from asgi_llm.middleware._cost_budgets import Concerned
 from asgi_llm.pricing import format_usd
 from asgi_llm.stores.budgets import BudgetDemand, BudgetPeriod, BudgetScope, BudgetUse, from_pico
@@ -121,8 +122,4 @@ class Alerts:
     async def aclose(self) -> None:
         """Give up what is under way on this loop."""
         loop = asyncio.get_running_loop()
-        tasks = [task for task in self._tasks if task.get_loop() is loop]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end(*(task for task in self._tasks if task.get_loop() is loop))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from asgi_llm._tasks import end
 from asgi_llm.errors import ConfigurationError, StoreError
 
 __all__ = ["Breaker"]
@@ -116,5 +117,4 @@ class Breaker:
         self._closed = True
         task, self._task = self._task, None
         if task is not None and task.get_loop() is asyncio.get_running_loop():
-            task.cancel()
-            await asyncio.wait([task])
+            await end(task)

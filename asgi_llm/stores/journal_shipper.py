@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from asgi_llm._tasks import end
 from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores._journal_abandoned import AbandonedLane
 from asgi_llm.stores.journal import FileJournal
@@ -277,8 +278,7 @@ class JournalShipper:
         self._stop.set()
         await asyncio.wait((task,), timeout=timeout_seconds)
         if not task.done():
-            task.cancel()
-            await asyncio.wait((task,))
+            await end(task)
             logger.warning("%d rows stay in the journal", self._journal.pending_rows)
         self._task = None
         await asyncio.to_thread(self._journal.close)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from asgi_llm._tasks import end
 from asgi_llm._traceback import describe
 from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores._key_guard import KeyGuard
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 _DIGEST_BYTES: Final = 32
 _TELL_SECONDS: Final = 1.0
 _RECONNECT_SECONDS: Final = 1.0
-_CANCEL_AGAIN_SECONDS: Final = 0.5
 
 # The time is Redis's own, so that workers with other clocks agree on an age.
 _READ: Final = """
@@ -216,10 +216,7 @@ class RedisKeyCache:
         """Stop listening, and close the client if it was made here. Idempotent."""
         listening, self._listening = self._listening, None
         if listening is not None:
-            # A client that connects or reads may have no ear for a cancellation at that moment.
-            while not listening.done():
-                listening.cancel()
-                await asyncio.wait([listening], timeout=_CANCEL_AGAIN_SECONDS)
+            await end(listening)
         if self._owns:
             await self._client.aclose()
 

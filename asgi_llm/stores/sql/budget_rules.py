@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from asgi_llm._tasks import end
 from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores.budget_rules import Reach, StoredBudget
 from asgi_llm.stores.budgets import PICO, check_budget, to_pico
@@ -155,8 +156,7 @@ class StoredBudgets:
         """End what runs in the background. It may be called again."""
         task = self._asking
         if task is not None:
-            task.cancel()
-            await asyncio.wait((task,))
+            await end(task)
 
     # What is kept
 

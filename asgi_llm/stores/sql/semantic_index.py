@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from asgi_llm._tasks import end
 from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores._semantic_rows import (
     LABELS,
@@ -295,9 +296,8 @@ class SQLSemanticIndex:
 
     async def aclose(self) -> None:
         """Let the making of tables end, if it is under way. The engine stays open."""
-        if self._creating is not None and not self._creating.done():
-            self._creating.cancel()
-            await asyncio.wait((self._creating,))
+        if self._creating is not None:
+            await end(self._creating)
 
     # In the database
 
