@@ -307,8 +307,8 @@ class Bucket:
             self.tail = tail = Entry(now, cost)
             self.entries.append(tail)
             self.fresh_until = now + self.grain
-            if self.due == inf:
-                self.due = now + self.window
+            # Not only where nothing was due: a lease can be, that outlives its own entry.
+            self.due = min(self.due, now + self.window)
 
     def _give_back(self, entry: Entry | None, amount: int) -> None:
         if not self.plain:

@@ -194,6 +194,19 @@ async def test_what_came_back_is_not_given_back_again(
         assert 700 == decision.statuses[0].remaining
 
 
+async def test_a_long_answer_holds_up_no_other(timed_store: StoreFactory) -> None:
+    """While its lease lives on, what others took comes back a window after they took it."""
+    minute = Limit(unit="tokens", amount=1000, window_seconds=60)
+    first, second, look = (asked("t", minute, cost) for cost in (400, 300, 0))
+    async with asyncio.timeout(20), timed_store() as timed:
+        await timed.store.take([first], lease="a", lease_seconds=600.0)
+        timed.advance(60_000_000)
+        await timed.store.take([second], lease="b", lease_seconds=600.0)
+        timed.advance(60_000_000)
+        decision = await timed.store.take([look], lease="look", lease_seconds=1.0)
+        assert 1000 == decision.statuses[0].remaining
+
+
 async def test_a_limit_may_change_under_way(timed_store: StoreFactory) -> None:
     """What was taken counts against the new amount and window."""
     narrow = Limit(unit="requests", amount=2, window_seconds=60)
