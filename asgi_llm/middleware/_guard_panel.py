@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from asgi_llm.guards.patterns import Scanner
-from asgi_llm.middleware._guard_quick import PanelLook, QuickLook
+from asgi_llm.middleware._guard_quick import PanelLook
+from asgi_llm.middleware._guard_quick_rules import QuickRules
 from asgi_llm.middleware._guard_rail import Rail
 
 __all__ = ["Panel"]
@@ -53,7 +54,7 @@ class Panel:
         rails: Iterable[Rail],
         fused: Sequence[Rail | None],
         scanner: Scanner | None,
-        quick: QuickLook | None = None,
+        quick: QuickRules | None = None,
     ) -> None:
         self._quick = quick
         self.rails = tuple(rails)

@@ -9,7 +9,8 @@ from asgi_llm.errors import ConfigurationError
 from asgi_llm.guards.base import Guard
 from asgi_llm.guards.patterns import scan_together
 from asgi_llm.middleware._guard_panel import Panel
-from asgi_llm.middleware._guard_quick import NEAR_BORDER, QuickLook
+from asgi_llm.middleware._guard_quick import NEAR_BORDER
+from asgi_llm.middleware._guard_quick_rules import QuickRules
 from asgi_llm.middleware._guard_rail import Guardrail, Rail
 from asgi_llm.types import Principal
 
@@ -38,13 +39,13 @@ class Panels:
         self._fused = [rail for rail in self.rails if rail.is_fused]
         guards: list[Any] = [rail.guard for rail in self._fused]
         self._scanner = scan_together(guards) if guards else None
-        self._quick: QuickLook | None = None
+        self._quick: QuickRules | None = None
         if guards:
             if other is not None and other._quick is not None:
                 self._quick = other._quick.narrowed(guards)
             if self._quick is None:
                 near = max(rail.window or 1 for rail in self._fused)
-                quick = QuickLook(guards, min(near, NEAR_BORDER))
+                quick = QuickRules(guards, min(near, NEAR_BORDER))
                 self._quick = quick if quick.works else None
         self.every: Panel | None = None
         if not any(rail.models or rail.scopes for rail in self.rails):

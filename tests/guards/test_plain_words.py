@@ -20,7 +20,8 @@ from asgi_llm.guards.injection import InjectionGuard
 from asgi_llm.guards.patterns import PatternGuard
 from asgi_llm.guards.pii import PiiGuard
 from asgi_llm.guards.secrets import SecretsGuard
-from asgi_llm.middleware._guard_quick import _DISGUISED, PanelLook, QuickLook
+from asgi_llm.middleware._guard_quick import PanelLook
+from asgi_llm.middleware._guard_quick_rules import DISGUISED, QuickRules
 
 PLAIN = [
     "",
@@ -274,7 +275,7 @@ def test_no_trigger_is_in_plain_words(guard: PatternGuard) -> None:
 
 def test_nothing_disguised_is_in_plain_words() -> None:
     """Nor what other guards would have to look for under it."""
-    assert plain_text_with(_DISGUISED) is None
+    assert plain_text_with(DISGUISED) is None
 
 
 @given(st.lists(st.sampled_from(["the ", "fox ", "fo-x ", "ignore ", "all. ", "a@b.de ", "\n"])))
@@ -282,7 +283,7 @@ def test_a_look_at_plain_words_says_what_the_rules_say(words: list[str]) -> None
     """With and without the shorter look."""
     text = "".join(words)
     guards = [*SILENT, InjectionGuard()]
-    quick = QUICK.setdefault("all", QuickLook(guards, 512))
+    quick = QUICK.setdefault("all", QuickRules(guards, 512))
     look = PanelLook(quick, [Anyone() for _ in guards])
     hits = quick.match(text.encode())
     judged = look.judge(text)
@@ -297,4 +298,4 @@ class Anyone:
     roles: frozenset[str] = frozenset()
 
 
-QUICK: dict[str, QuickLook] = {}
+QUICK: dict[str, QuickRules] = {}

@@ -18,7 +18,8 @@ from asgi_llm.middleware._guard_chat import list_simple_texts, read_simple_reque
 from asgi_llm.middleware._guard_checks import MAX_VERDICTS
 from asgi_llm.middleware._guard_frame import read_frame
 from asgi_llm.middleware._guard_pieces import read_simple_chunk
-from asgi_llm.middleware._guard_quick import PanelLook, QuickLook
+from asgi_llm.middleware._guard_quick import PanelLook
+from asgi_llm.middleware._guard_quick_rules import QuickRules
 from asgi_llm.middleware._guard_simple import read_simple_answer
 from asgi_llm.middleware._guard_texts import path_text, read_texts
 from asgi_llm.middleware._guard_threads import Threads
@@ -29,9 +30,9 @@ from asgi_llm.testing import chat_answer
 from tests.middleware.guardrails.probes import App, Pattern, ask, chat
 
 
-def quick(pattern: str) -> QuickLook:
+def quick(pattern: str) -> QuickRules:
     guard = PatternGuard("one", [Rule(category="x", pattern=pattern, max_length=8)])
-    return QuickLook([guard], 8)
+    return QuickRules([guard], 8)
 
 
 class OfRoles:
@@ -100,7 +101,7 @@ def test_what_stands_in_texts_of_two_roles_is_seen_as_far_as_a_guard_reaches(siz
         PatternGuard(name, [Rule(category="x", pattern=pattern, max_length=length)])
         for name, pattern, length in (("short", "sec ret", 8), ("long", "bad .{0,40}", 48))
     )
-    look = PanelLook(QuickLook([short, long], 48), [OfRoles(), OfRoles("user")])
+    look = PanelLook(QuickRules([short, long], 48), [OfRoles(), OfRoles("user")])
     before, after = "w " * size, " w" * size
     for at in range(1, len("sec ret")):
         texts = [before + "sec ret"[:at], "sec ret"[at:] + after]
@@ -116,14 +117,14 @@ def test_the_quick_look_of_fewer_guards() -> None:
         PatternGuard(name, [Rule(category="x", pattern=name, max_length=8)])
         for name in ("bad", "worse")
     )
-    narrow = QuickLook([one, two], 8).narrowed([two])
+    narrow = QuickRules([one, two], 8).narrowed([two])
     assert narrow is not None
     look = PanelLook(narrow, [OfRoles()])
     assert ("clean", "plain") == (look.judge("bad"), look.judge("worse"))
     assert look.passes("so bad a thing")
     assert not look.passes("so much worse")
-    assert QuickLook([one], 8).narrowed([two]) is None
-    assert QuickLook([one], 8).narrowed([one, one]) is None
+    assert QuickRules([one], 8).narrowed([two]) is None
+    assert QuickRules([one], 8).narrowed([one, one]) is None
 
 
 SIMPLE_VALUES = st.one_of(
