@@ -1,6 +1,7 @@
 cimport cython
 
-from asgi_llm.middleware._cache_plain cimport peek_answer, values_of
+from asgi_llm.middleware._cache_headers cimport values_of
+from asgi_llm.middleware._cache_plain cimport peek_answer
 from asgi_llm.middleware._cache_request cimport CacheRequest
 from asgi_llm.state cimport State
 from asgi_llm.stores._kept_answer cimport KeptAnswer, entry_size

@@ -9,7 +9,8 @@ import msgspec
 from asgi_llm import _sse
 from asgi_llm.errors import RawHeaders
 from asgi_llm.middleware._cache_controls import NO_CONTROLS
-from asgi_llm.middleware._cache_plain import READS_BYTES, peek_answer, values_of
+from asgi_llm.middleware._cache_headers import values_of
+from asgi_llm.middleware._cache_plain import READS_BYTES, peek_answer
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.state import (
     CACHE_STATUS,

@@ -5,7 +5,8 @@ from asgi_llm._body cimport ArrivingBody, BufferedBody, take_body
 from asgi_llm.middleware._cache_counts cimport CacheCounts
 from asgi_llm.middleware._cache_flight cimport Flights
 from asgi_llm.middleware._cache_lead cimport LedAnswer
-from asgi_llm.middleware._cache_plain cimport are_plain_headers, read_bytes, values_of
+from asgi_llm.middleware._cache_headers cimport are_plain_headers, values_of
+from asgi_llm.middleware._cache_plain cimport read_bytes
 from asgi_llm.middleware._cache_replay cimport replay_kept
 from asgi_llm.middleware._cache_request cimport CacheRequest, digest_request, read_request
 from asgi_llm.middleware._cache_scope cimport Partitioner

@@ -21,8 +21,9 @@ from asgi_llm.middleware._cache_controls import (
     read_controls,
 )
 from asgi_llm.middleware._cache_exact import ExactLookup, serve
+from asgi_llm.middleware._cache_headers import are_plain_headers, values_of
 from asgi_llm.middleware._cache_lead import LedAnswer
-from asgi_llm.middleware._cache_plain import READS_BYTES, are_plain_headers, read_bytes, values_of
+from asgi_llm.middleware._cache_plain import READS_BYTES, read_bytes
 from asgi_llm.middleware._cache_replay import MISS, ToldAnswer, replay_kept
 from asgi_llm.middleware._cache_request import (
     CACHED_ROUTES,

@@ -4,7 +4,7 @@ from asgi_llm.middleware._cache_answer cimport AnswerHead, judge_answer, read_he
 from asgi_llm.middleware._cache_counts cimport CacheCounts
 from asgi_llm.middleware._cache_drive cimport drive, hand_on
 from asgi_llm.middleware._cache_flight cimport Flight, Flights
-from asgi_llm.middleware._cache_plain cimport values_of
+from asgi_llm.middleware._cache_headers cimport values_of
 from asgi_llm.middleware._cache_request cimport CacheRequest
 from asgi_llm.middleware._cache_settings cimport ExactSettings
 from asgi_llm.state cimport State

@@ -14,7 +14,7 @@ from asgi_llm.middleware._cache_answer import AnswerHead, judge_answer, read_hea
 from asgi_llm.middleware._cache_controls import NO_CONTROLS
 from asgi_llm.middleware._cache_drive import drive, hand_on
 from asgi_llm.middleware._cache_flight import Flight
-from asgi_llm.middleware._cache_plain import values_of
+from asgi_llm.middleware._cache_headers import values_of
 from asgi_llm.middleware._cache_replay import LARGE_BYTES, MISS, MISS_HEADER, told_headers
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.middleware._cache_settings import ExactSettings

@@ -1,14 +1,11 @@
 from asgi_llm.middleware._cache_request cimport CacheRequest
-from asgi_llm.state cimport State
+
+ctypedef unsigned char byte
 
 
+cdef bytes digest_of(const byte* data, Py_ssize_t length)
 cpdef bytes digest(bytes data)
 cpdef CacheRequest read_bytes(
     data, route, operation, query, partition, controls, namespace, deployment, bint deterministic
 )
 cpdef int peek_answer(body) except -2
-cpdef bint are_plain_headers(State state, Py_ssize_t max_body_bytes) except -1
-cpdef dict values_of(State state)
-cpdef bytes decimal(long long number)
-cpdef object client_id_of(State state)
-cpdef object credentials_of(headers, names, unsigned long long lengths)

@@ -1,7 +1,7 @@
 cimport cython
 
 from asgi_llm.middleware._cache_counts cimport CacheCounts
-from asgi_llm.middleware._cache_plain cimport client_id_of, decimal
+from asgi_llm.middleware._cache_headers cimport client_id_of, decimal
 from asgi_llm._sending cimport send_both
 from asgi_llm.state cimport State
 from asgi_llm.stores._kept_answer cimport KeptAnswer

@@ -15,7 +15,7 @@ from asgi_llm._sending import send_both
 from asgi_llm.middleware._cache_answer import CACHE_HEADERS, usage_of
 from asgi_llm.middleware._cache_counts import CacheCounts
 from asgi_llm.middleware._cache_fold import fold_stream, unfold_answer
-from asgi_llm.middleware._cache_plain import client_id_of, decimal
+from asgi_llm.middleware._cache_headers import client_id_of, decimal
 from asgi_llm.middleware._cache_request import CacheRequest
 from asgi_llm.state import CACHE_STATUS, State
 from asgi_llm.stores._kept_answer import KeptAnswer

@@ -1,4 +1,4 @@
-from asgi_llm.middleware._cache_plain cimport credentials_of
+from asgi_llm.middleware._cache_headers cimport credentials_of
 
 
 cdef class Partitioner:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from starlette.types import Scope
 
 from asgi_llm.errors import ConfigurationError
-from asgi_llm.middleware._cache_plain import credentials_of, lengths_of
+from asgi_llm.middleware._cache_headers import credentials_of, lengths_of
 from asgi_llm.state import PRINCIPAL, State
 from asgi_llm.types import Principal
 

@@ -15,17 +15,14 @@ from asgi_llm import _json
 from asgi_llm.errors import InvalidRequestError
 from asgi_llm.middleware._cache_answer import read_whole
 from asgi_llm.middleware._cache_controls import NO_CONTROLS
-from asgi_llm.middleware._cache_plain import (
-    READS_BYTES,
+from asgi_llm.middleware._cache_headers import (
     are_plain_headers,
     client_id_of,
     credentials_of,
     decimal,
-    digest,
     lengths_of,
-    peek_answer,
-    read_bytes,
 )
+from asgi_llm.middleware._cache_plain import READS_BYTES, digest, peek_answer, read_bytes
 from asgi_llm.middleware._cache_request import (
     CACHED_ROUTES,
     CacheRequest,
