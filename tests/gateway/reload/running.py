@@ -62,7 +62,8 @@ async def ask(gateway: ASGIApp, key: str | None = None, **fields: Any) -> Record
     """A chat, with ``key`` where there is one."""
     headers = [JSON] if key is None else [JSON, (b"authorization", b"Bearer " + key.encode())]
     scope = http_scope(path="/v1/chat/completions", headers=headers)
-    return await call(gateway, scope, json=SAYING | fields)
+    # A stream that waits for a test to go on does so however long a busy machine takes.
+    return await call(gateway, scope, json=SAYING | fields, timeout_seconds=DEADLINE_SECONDS)
 
 
 async def asked(gateway: ASGIApp, path: str) -> Any:
