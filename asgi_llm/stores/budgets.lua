@@ -54,7 +54,7 @@ end
 -- Begin a new period. A clock that went back does not bring the old one back.
 local function roll(a, start, finish)
   local last = a.start
-  a.start, a.finish = start, finish
+  a.start, a.finish, a.changed = start, finish, true
   if a.length == 0 then
     a.spent_usd, a.spent_pico, a.held_usd, a.held_pico = 0, 0, 0, 0
     return
@@ -75,6 +75,7 @@ end
 local function counts(a, start) return a.length > 0 or start == a.start end
 
 local function lapse(a)
+  a.changed = true
   for _, lease in ipairs(redis.call("ZRANGEBYSCORE", a.deadlines, "-inf", clock)) do
     local packed = redis.call("HGET", a.key, "l" .. lease)
     if packed then
@@ -90,6 +91,7 @@ local function lapse(a)
   a.lapse = tonumber(first[2] or 0)
 end
 
+-- What this changes is to be saved by who asked for it, also where that changes nothing itself.
 local function load(demand)
   local a = {key = KEYS[demand[1]], deadlines = KEYS[demand[2]], length = demand[6]}
   local start, finish = period(demand)
@@ -153,6 +155,8 @@ local function reserve(demands, lease, usd, pico, lease_us, enforce)
       a.held_usd, a.held_pico = plus(a.held_usd, a.held_pico, usd, pico)
       hold(a, lease, a.start, usd, pico, 0, clock + lease_us)
       save(a)
+    elseif a.changed then
+      save(a)
     end
   end
   return reply
@@ -215,7 +219,7 @@ local function look(demands)
   for _, demand in ipairs(demands) do
     local a = load(demand)
     status(a, reply)
-    if redis.call("EXISTS", a.key) == 1 then save(a) end
+    if a.changed then save(a) end
   end
   return reply
 end

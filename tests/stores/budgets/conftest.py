@@ -21,9 +21,9 @@ from asgi_llm.stores.sql.budgets import SQLBudgets
 from asgi_llm.stores.sql.engine import open_engine
 from asgi_llm.stores.sql.migrations import create_schema
 from tests.services.postgres_server import PostgresServer, postgres_server, postgres_url
-from tests.services.redis_server import RedisServer
+from tests.services.redis_server import RedisServer, redis_server
 
-__all__ = ["PostgresServer", "postgres_server", "postgres_url"]
+__all__ = ["PostgresServer", "postgres_server", "postgres_url", "redis_server"]
 
 PATIENT_SECONDS = 20.0
 NOW_KEY = "test:now"

@@ -177,6 +177,27 @@ async def test_b15_a_reservation_lapses_by_itself(timed: Factory) -> None:
         assert (0, 5 * CENT) == await spent(world.store, one)
 
 
+@pytest.mark.parametrize(
+    ("rule", "settles", "later"),
+    [({}, False, 61.0), ({"period": "rolling", "days": 1}, True, 2 * 86400.0)],
+    ids=["lapsed", "rolled"],
+)
+async def test_a_refusal_keeps_no_money_that_has_come_back(
+    timed: Factory, rule: dict[str, Any], settles: bool, later: float
+) -> None:
+    """What has lapsed, or is older than the period, is free also where a refusal found it so."""
+    one = demand(10, **rule)
+    async with timed() as world, asyncio.timeout(20):
+        store = world.store
+        await take(store, [one], 5 * PICO, "a")
+        if settles:
+            await store.settle([one], lease="a", actual=5 * PICO)
+        world.set_time(START + later)
+        assert not (await take(store, [one], 11 * PICO, "too large")).admitted
+        assert (0, 0) == await spent(store, one)
+        assert (await take(store, [one], 10 * PICO, "b")).admitted
+
+
 async def test_a_renewed_reservation_stays(timed: Factory) -> None:
     """As long as it is renewed in time; one that has lapsed does not come back."""
     one = demand("0.05")
