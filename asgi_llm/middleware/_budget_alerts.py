@@ -14,7 +14,7 @@ import msgspec
 from asgi_llm._tasks import end
 from asgi_llm.middleware._cost_budgets import Concerned
 from asgi_llm.pricing import format_usd
-from asgi_llm.stores.budgets import BudgetDemand, BudgetPeriod, BudgetScope, BudgetUse, from_pico
+from asgi_llm.stores.budgets import BudgetPeriod, BudgetScope, BudgetUse, from_pico
 
 __all__ = ["Alerts", "BudgetAlert", "Notify"]
 
@@ -76,17 +76,11 @@ class Alerts:
         self._tasks: set[asyncio.Task[None]] = set()
         self.dropped = 0
 
-    def check(
-        self,
-        demands: Sequence[BudgetDemand],
-        concerned: Sequence[Concerned],
-        uses: Sequence[BudgetUse],
-    ) -> None:
+    def check(self, concerned: Sequence[Concerned], uses: Sequence[BudgetUse]) -> None:
         """Raise the alerts that a settlement causes."""
-        for demand, one, use in zip(demands, concerned, uses, strict=True):
-            for share, amount in one.alerts:
+        for one, use in zip(concerned, uses, strict=True):
+            for amount, share, rule in one.alerts:
                 if use.before < amount <= use.after:
-                    rule = demand.rule
                     self._raise(
                         BudgetAlert(
                             scope=rule.scope,

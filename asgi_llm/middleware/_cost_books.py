@@ -205,7 +205,7 @@ class Books:
     def _told(self, asked: Asked, uses: Sequence[BudgetUse] | None) -> None:
         plan = asked.plan
         if plan.tells and uses is not None:
-            self._alerts.check(plan.demands, plan.concerned, uses)
+            self._alerts.check(plan.concerned, uses)
 
     def _settle(self, journal: Journal, asked: Asked, entries: Sequence[Entry]) -> None:
         try:

@@ -22,7 +22,7 @@ from asgi_llm.stores.budgets import (
 )
 from asgi_llm.types import Principal
 
-__all__ = ["BudgetPlan", "BudgetPlanner", "Concerned", "RefusalStatus", "refusal"]
+__all__ = ["BudgetPlan", "BudgetPlanner", "Concerned", "Mark", "RefusalStatus", "refusal"]
 
 MAX_PLANS: Final = 4096
 RefusalStatus = Literal[400, 402, 429]
@@ -32,13 +32,23 @@ _ONE: Final = Decimal(1)
 _SHOWN: Final = Decimal("0.000001")
 
 
+class Mark(NamedTuple):
+    """What is spent when somebody is told."""
+
+    amount: int
+    """In pico-USD."""
+    share: Decimal
+    """Of the amount of ``rule``."""
+    rule: BudgetRule
+
+
 class Concerned(NamedTuple):
     """One budget of a plan, and at which amounts somebody is told."""
 
     owner: str
     """Whose it is, in words for operators."""
-    alerts: tuple[tuple[Decimal, int], ...]
-    """Share and amount in pico-USD, ascending."""
+    alerts: tuple[Mark, ...]
+    """Of all rules of the budget, ascending."""
 
 
 class BudgetPlan(NamedTuple):
@@ -135,13 +145,17 @@ def _plan(
         # All whom a pattern fits share one budget; an id is a pattern that fits itself.
         demand = demand_of(rule, "" if rule.of is not None else value)
         rival = demands.get(demand.key)
-        if rival is not None and rival.limit <= demand.limit:
-            continue
-        demands[demand.key] = demand
-        shares = rule.alert_shares or (() if rule.hard else (_ONE,))
+        # The lowest hard one refuses; one that is soft counts where none is hard.
+        if rival is None or (not rule.hard, demand.limit) < (not rival.rule.hard, rival.limit):
+            demands[demand.key] = demand
+        marks = {}
+        if rival is not None:
+            marks = {(mark.amount, mark.share): mark for mark in concerned[demand.key].alerts}
+        for share in rule.alert_shares or (() if rule.hard else (_ONE,)):
+            amount = to_pico(rule.amount_usd * share)
+            marks.setdefault((amount, share), Mark(amount, share, rule))
         concerned[demand.key] = Concerned(
-            value if rule.of is None else rule.of,
-            tuple([(share, to_pico(rule.amount_usd * share)) for share in sorted(shares)]),
+            value if rule.of is None else rule.of, tuple([marks[at] for at in sorted(marks)])
         )
     tells = any(one.alerts for one in concerned.values())
     return BudgetPlan(tuple(demands.values()), tuple(concerned.values()), tells)

@@ -188,7 +188,7 @@ class CostMiddleware:
             lease_seconds=lease_seconds,
             clock=clock,
             logger=logger,
-            on_settled=lambda plan, uses: self._alerts.check(plan.demands, plan.concerned, uses),
+            on_settled=lambda plan, uses: self._alerts.check(plan.concerned, uses),
         )
         self._books = Books(
             journal=journal,

@@ -232,6 +232,40 @@ async def test_a_callers_own_budgets_hold_besides() -> None:
     ]
 
 
+@pytest.mark.parametrize("own_is_hard", (False, True))
+async def test_a_soft_budget_lifts_no_hard_one_of_the_same_account(own_is_hard: bool) -> None:
+    """Whichever is the caller's own, and though the soft one is lower: both count, both tell."""
+    told: list[BudgetAlert] = []
+
+    async def notify(alert: BudgetAlert) -> None:
+        told.append(alert)
+
+    hard = rule("0.0011", alert_shares=(usd("0.03"),))
+    soft = rule("0.00002", hard=False)
+    given, own = (soft, hard) if own_is_hard else (hard, soft)
+    inside = layer(App(), given, budgets_of=lambda _: (own,), notify=notify)
+    statuses = [(await ask(As(inside, key_id="k1"))).status for _ in range(5)]
+    assert [200, 200, 200, 200, 400] == statuses
+    await until(lambda: len(told) == 2)
+    assert [(usd("0.00002"), usd("1"), False), (usd("0.0011"), usd("0.03"), True)] == [
+        (alert.amount_usd, alert.share, alert.hard) for alert in told
+    ]
+
+
+async def test_two_alike_budgets_of_an_account_tell_once() -> None:
+    """As where the directory repeats what the configuration says."""
+    told: list[BudgetAlert] = []
+
+    async def notify(alert: BudgetAlert) -> None:
+        told.append(alert)
+
+    alike = rule("0.00002", hard=False)
+    inside = layer(App(), alike, budgets_of=lambda _: (alike,), notify=notify)
+    await ask(As(inside, key_id="k1"))
+    await inside.aclose()
+    assert 1 == len(told)
+
+
 async def test_a_callers_own_budget_that_makes_no_sense_is_no_excuse() -> None:
     """500, and no call: it is not taken for no budget."""
     app = App()
