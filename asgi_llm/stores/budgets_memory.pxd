@@ -59,7 +59,7 @@ cdef class MemoryBudgets:
     cpdef bint hold_at_once(
         self, object demands, object amount, object lease, double lease_seconds=*
     ) except -1
-    @cython.locals(account=_Account, now="long long", every=tuple)
+    @cython.locals(account=_Account, now="long long", accounts=list)
     cpdef object settle_at_once(self, object demands, object lease, object actual, bint tells=*)
     @cython.locals(account=_Account)
     cdef object _take_back(self, object demands, object lease)

@@ -305,7 +305,7 @@ class MemoryBudgets:
         The answer is always there, so there is no need to settle a lease twice.
 
         Raises:
-            StoreError: A budget was forgotten meanwhile, and there is no room.
+            StoreError: A budget was forgotten meanwhile, and there is no room. Nothing was settled.
         """
         return self.settle_at_once(demands, lease, actual)
 
@@ -324,17 +324,14 @@ class MemoryBudgets:
             StoreError: As for ``settle``.
         """
         now = self._now()
-        every = tuple(demands)
+        # All are there before the first is changed: what raises has settled nothing.
+        accounts = [self._account(demand, now) for demand in demands]
         if not tells:
-            for demand in every:
-                account = self._find(demand, now)
-                if account is None:
-                    account = self._account(demand, now)
+            for account in accounts:
                 account.settle(lease, actual)
             return ()
         uses = []
-        for demand in every:
-            account = self._account(demand, now)
+        for account in accounts:
             before = account.total()
             account.settle(lease, actual)
             uses.append(BudgetUse(before, account.total()))

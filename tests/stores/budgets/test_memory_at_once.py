@@ -60,6 +60,26 @@ async def test_a_store_that_is_full_holds_nothing() -> None:
     assert [1] == [one.reserved for one in await store.spent([budget])]
 
 
+@pytest.mark.parametrize("tells", [True, False])
+async def test_a_settlement_that_finds_no_room_settles_nothing(tells: bool) -> None:
+    """However often it is tried again; once there is room, it is spent once."""
+    now = 1_795_250_000.0
+    budget = demand_of(BudgetRule(scope="everyone", amount_usd=Decimal(1), period="total"), "")
+    ada, bob = (
+        demand_of(BudgetRule(scope="user", amount_usd=Decimal(1), period="day"), user)
+        for user in ("ada", "bob")
+    )
+    store = MemoryBudgets(clock=lambda: now, max_entries=2)
+    store.settle_at_once([budget, ada], "a", 1)
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            store.settle_at_once([budget, bob], "b", 5, tells=tells)
+    assert [1] == [one.spent for one in await store.spent([budget])]
+    now += 86400
+    store.settle_at_once([budget, bob], "b", 5, tells=tells)
+    assert [6, 5] == [one.spent for one in await store.spent([budget, bob])]
+
+
 async def test_uses_that_nobody_wants_are_not_told() -> None:
     """What is spent is the same."""
     budget = demand_of(BudgetRule(scope="everyone", amount_usd=Decimal(1)), "")
