@@ -44,6 +44,8 @@ cdef class _Account:
     cpdef settle(self, object lease, object actual)
     cpdef object add(self, object amount)
     cpdef object advance(self, object rule, object now)
+    @cython.locals(hold=_Hold)
+    cpdef bint is_over(self, long long now) except -1
 
 
 cdef class MemoryBudgets:
@@ -69,5 +71,6 @@ cdef class MemoryBudgets:
     @cython.locals(account=_Account)
     cdef _Account _find(self, object demand, long long now)
     @cython.locals(account=_Account)
-    cdef _Account _account(self, object demand, long long now)
-    cdef object _make_room(self, long long now)
+    cdef _Account _account(self, object demand, long long now, object demands)
+    @cython.locals(account=_Account)
+    cdef object _make_room(self, long long now, object demands)

@@ -193,6 +193,16 @@ class _Account:
                     self.free(hold)
             self.next_lapse = min([hold.deadline for hold in self.holds.values()], default=inf)
 
+    def is_over(self, now: int) -> bool:
+        """Whether all that was spent or held counts no more."""
+        for hold in self.holds.values():
+            if hold.deadline > now:
+                return False
+        parts = self.parts
+        if parts is None:
+            return self.end <= now
+        return not parts or parts[-1][0] + (GRAINS + 1) * (self.end - self.start) <= now
+
 
 class MemoryBudgets:
     """A ``BudgetStore`` for one process; all budgets of a request are decided in one step.
@@ -202,7 +212,8 @@ class MemoryBudgets:
     Args:
         clock: Unix time in seconds. Periods do not go back when it does.
         max_entries: How many budgets of owners are remembered, at least 1. Those whose period is
-            over make room; where none is, a reservation that needs one more raises StoreError.
+            over make room, or of whose rolling period nothing counts any more; where none is, a
+            reservation that needs one more raises StoreError.
     """
 
     def __init__(
@@ -234,7 +245,7 @@ class MemoryBudgets:
             StoreError: ``max_entries`` budgets are in use, and this needs one more.
         """
         now = self._now()
-        accounts = [self._account(demand, now) for demand in demands]
+        accounts = [self._account(demand, now, demands) for demand in demands]
         statuses = []
         refused_by = None
         for place, (demand, account) in enumerate(zip(demands, accounts, strict=True)):
@@ -267,7 +278,7 @@ class MemoryBudgets:
             account = self._find(demand, now)
             if account is None:
                 try:
-                    account = self._account(demand, now)
+                    account = self._account(demand, now, every)
                 except StoreError:
                     self._take_back(every[:held], lease)
                     raise
@@ -296,6 +307,7 @@ class MemoryBudgets:
                 hold = account.holds.get(lease)
                 if hold is not None:
                     hold.deadline = now + lease_seconds * SECOND
+                    account.next_lapse = min(account.next_lapse, hold.deadline)
 
     async def settle(
         self, demands: Sequence[BudgetDemand], *, lease: str, actual: int
@@ -325,7 +337,7 @@ class MemoryBudgets:
         """
         now = self._now()
         # All are there before the first is changed: what raises has settled nothing.
-        accounts = [self._account(demand, now) for demand in demands]
+        accounts = [self._account(demand, now, demands) for demand in demands]
         if not tells:
             for account in accounts:
                 account.settle(lease, actual)
@@ -366,22 +378,27 @@ class MemoryBudgets:
             return None
         return account
 
-    def _account(self, demand: BudgetDemand, now: int) -> _Account:
+    def _account(self, demand: BudgetDemand, now: int, demands: Sequence[BudgetDemand]) -> _Account:
+        """The account of one of ``demands``, up to date."""
         account = self._accounts.get(demand.key)
         if account is None:
             if len(self._accounts) >= self._max_entries:
-                self._make_room(now)
+                self._make_room(now, demands)
             account = self._accounts[demand.key] = _Account(demand, now)
         elif now >= account.end or now >= account.next_lapse:
             account.advance(demand.rule, now)
         return account
 
-    def _make_room(self, now: int) -> None:
-        """Forget budgets whose period is over, oldest first: a tenth of all at a time."""
+    def _make_room(self, now: int, demands: Sequence[BudgetDemand]) -> None:
+        """Forget budgets that are over, oldest first: a tenth of all at a time.
+
+        None of ``demands``: whoever asks has some of their accounts already.
+        """
+        asked = {demand.key for demand in demands}
         over = [
             (account.end, key)
             for key, account in self._accounts.items()
-            if account.end <= now and not account.holds and account.parts is None
+            if account.is_over(now) and key not in asked
         ]
         for _, key in heapq.nsmallest(max(1, self._max_entries // 10), over):
             del self._accounts[key]

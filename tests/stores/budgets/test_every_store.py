@@ -213,6 +213,18 @@ async def test_a_renewed_reservation_stays(timed: Factory) -> None:
         assert (0, 0) == await spent(store, one)
 
 
+async def test_a_reservation_renewed_for_less_ends_earlier(timed: Factory) -> None:
+    """What is left is what the last renewal says."""
+    one = demand("0.05")
+    async with timed() as world, asyncio.timeout(20):
+        await take(world.store, [one], 5 * CENT, "a", lease_seconds=3600.0)
+        await world.store.renew([one], lease="a", lease_seconds=60.0)
+        world.set_time(START + 59)
+        assert not (await take(world.store, [one], CENT, "b")).admitted
+        world.set_time(START + 61)
+        assert (await take(world.store, [one], 5 * CENT, "c")).admitted
+
+
 async def test_b15_a_late_settlement_still_counts(timed: Factory) -> None:
     """A worker that was only slow pays though its lease has run out."""
     one = demand(1)

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from asgi_llm.errors import StoreError
-from asgi_llm.stores.budgets import BudgetRule, BudgetUse, demand_of
+from asgi_llm.stores.budgets import BudgetDemand, BudgetRule, BudgetUse, demand_of
 from asgi_llm.stores.budgets_memory import MemoryBudgets
 
 
@@ -87,3 +87,58 @@ async def test_uses_that_nobody_wants_are_not_told() -> None:
     assert store.hold_at_once([budget], 9, "a")
     assert () == store.settle_at_once([budget], "a", 7, tells=False)
     assert [(7, 0)] == [(one.spent, one.reserved) for one in await store.spent([budget])]
+
+
+def rolling(owner: str, usd: int = 1) -> BudgetDemand:
+    rule = BudgetRule(scope="user", amount_usd=Decimal(usd), period="rolling", days=1)
+    return demand_of(rule, owner)
+
+
+async def test_a_rolling_budget_makes_room_once_nothing_of_it_counts() -> None:
+    """Neither spent in its period nor held, and not a moment before."""
+    now = 1_795_250_000.0
+    store = MemoryBudgets(clock=lambda: now, max_entries=2)
+    ada, bob, eve = rolling("ada"), rolling("bob"), rolling("eve")
+    for one in (ada, bob):
+        store.settle_at_once([one], "a", 5)
+    now += 86400 - 1
+    with pytest.raises(StoreError):
+        store.hold_at_once([eve], 5, "b")
+    now += 1 + 2 * 120
+    assert store.hold_at_once([eve], 5, "b")
+    assert [0, 0] == [one.spent for one in await store.spent([ada, bob])]
+    # What is held stays; and what was looked at only does not.
+    assert store.hold_at_once([ada], 5, "c")
+    now += 10 * 86400
+    with pytest.raises(StoreError):
+        store.hold_at_once([bob], 5, "d")
+    store.settle_at_once([ada], "c", 0)
+    assert store.hold_at_once([bob], 5, "d")
+    assert [5, 0, 5] == [one.reserved for one in await store.spent([eve, ada, bob])]
+
+
+async def test_a_budget_makes_no_room_for_another_of_the_same_request() -> None:
+    """All that a request asks of is there until its step is done."""
+    now = 1_795_250_000.0
+    store = MemoryBudgets(clock=lambda: now, max_entries=2)
+    ada, bob, eve = rolling("ada"), rolling("bob"), rolling("eve")
+    for lease, demands in (("a", [ada, bob]), ("b", [ada, eve])):
+        decision = await store.reserve(demands, 5, lease=lease, lease_seconds=60.0)
+        assert decision.admitted
+        assert [5, 5] == [one.reserved for one in await store.spent(demands)]
+        now += 86400
+    store.settle_at_once([ada, bob], "c", 7)
+    assert [7, 7] == [one.spent for one in await store.spent([ada, bob])]
+    with pytest.raises(StoreError):
+        await store.reserve([eve, ada, bob], 5, lease="d", lease_seconds=60.0)
+
+
+async def test_what_lapsed_keeps_no_budget() -> None:
+    """Also where nobody has looked at it since."""
+    now = 1_795_250_000.0
+    store = MemoryBudgets(clock=lambda: now, max_entries=1)
+    assert store.hold_at_once([rolling("ada")], 5, "a", 60.0)
+    with pytest.raises(StoreError):
+        store.hold_at_once([rolling("bob")], 5, "b", 60.0)
+    now += 60
+    assert store.hold_at_once([rolling("bob")], 5, "b", 60.0)

@@ -28,7 +28,7 @@ RULES: tuple[dict[str, Any], ...] = (
 STEPS = (0.0, 1.0, 5.0, 30.0, 59.5, 60.0, 61.0, 130.0, 3600.0, 30_000.0, 86_400.0, 200_000.0)
 AMOUNTS = (0, PICO, 2 * PICO, 3 * PICO, 4 * PICO + 1, 7 * PICO, 1_500_000 * PICO)
 ACTUAL = (0, PICO, PICO + 7, 2 * PICO, 9 * PICO, 1_200_000 * PICO)
-SECONDS = (60.0, 300.0)
+SECONDS = (10.0, 60.0, 300.0)
 
 Call = Callable[[BudgetStore], Awaitable[Any]]
 
@@ -53,7 +53,7 @@ def any_call(rng: random.Random, number: int, held: dict[str, list[BudgetDemand]
         demands, actual = held.pop(lease), rng.choice(ACTUAL)
         return lambda store: store.settle(demands, lease=lease, actual=actual)
     if kind < 0.85:
-        demands, seconds = held[lease], SECONDS[-1]
+        demands, seconds = held[lease], rng.choice(SECONDS)
         return lambda store: store.renew(demands, lease=lease, lease_seconds=seconds)
     demands = [demand(10, **rule) for rule in RULES]
     return lambda store: store.spent(demands)
