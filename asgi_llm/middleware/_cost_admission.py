@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from asgi_llm import _json
 from asgi_llm._body import BufferedBody
+from asgi_llm._tasks import finish
 from asgi_llm.errors import InvalidRequestError, StoreError
 from asgi_llm.middleware._budget_calls import BudgetCalls
 from asgi_llm.middleware._cost_account import Meterage
@@ -280,8 +281,9 @@ class Admission:
                 )
 
     async def _release(self, plan: BudgetPlan, lease: str) -> None:
+        """Free what was reserved, however often the request is cancelled meanwhile."""
         if plan.demands:
-            await self._calls.settle(plan, lease, 0)
+            await finish(self._calls.settle(plan, lease, 0))
 
 
 def _not_written() -> StoreError:

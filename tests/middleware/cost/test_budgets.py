@@ -23,7 +23,7 @@ from asgi_llm.stores.budgets import (
     to_pico,
 )
 from asgi_llm.stores.budgets_memory import MemoryBudgets
-from asgi_llm.testing import chat_answer, usage_of
+from asgi_llm.testing import chat_answer, http_scope, usage_of
 from asgi_llm.types import Principal
 from tests.middleware.cost.conftest import (
     HELLO,
@@ -361,6 +361,52 @@ async def test_a_request_that_is_cancelled_while_it_reserves_holds_nothing() -> 
     task.cancel()
     await asyncio.wait({task})
     assert [("reserve", to_pico(WORST)), ("settle", 0)] == store.calls
+    assert (0, 0) == await store.of(budget, "k1")
+
+
+class Late(Watched):
+    """Reserves first, and then hangs or fails: its answer is lost."""
+
+    async def reserve(
+        self, demands: Sequence[BudgetDemand], amount: int, **options: Any
+    ) -> BudgetDecision:
+        decision = await self.store.reserve(demands, amount, **options)
+        await self._note("reserve", amount)
+        return decision
+
+
+@pytest.mark.parametrize("trouble", ("cancelled", "no answer", "not written"))
+async def test_what_is_not_called_holds_nothing_however_often_it_is_cancelled(trouble: str) -> None:
+    """What was reserved is freed to the end, though the request is cancelled again meanwhile."""
+    store, notes, budget = Late(), Notes(), rule(1)
+    store.hangs = {"settle"}
+    if trouble == "cancelled":
+        store.hangs.add("reserve")
+    elif trouble == "no answer":
+        store.fails = {"reserve"}
+    else:
+        notes.fails = {"intend"}
+    inside = layer(App(), budget, budget_store=store, journal=notes, on_store_error="deny")
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": msgspec.json.encode(HELLO), "more_body": False}
+
+    async def send(message: Any) -> None:
+        return
+
+    scope = http_scope(headers=[(b"content-type", b"application/json")])
+    task = asyncio.create_task(As(inside, key_id="k1")(scope, receive, send))
+    await until(lambda: store.calls)
+    if trouble == "cancelled":
+        task.cancel()
+    await until(lambda: ("settle", 0) in store.calls)
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    store.go_on.set()
+    await asyncio.wait({task})
+    assert task.cancelled()
     assert (0, 0) == await store.of(budget, "k1")
 
 
