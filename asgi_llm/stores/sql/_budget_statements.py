@@ -9,13 +9,11 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    and_,
     bindparam,
     cast,
     delete,
     extract,
     func,
-    or_,
     select,
     update,
 )
@@ -177,10 +175,12 @@ async def save(
 async def clean_up(connection: AsyncConnection, accounts: Mapping[str, Account], now: int) -> None:
     """Delete reservations that are over, and parts of rolling periods that count no more."""
     await connection.execute(delete(_HOLDS).where(_HOLDS.c.deadline <= now - KEEP_US))
-    over = [
-        and_(_SPENDING.c.key == key, _SPENDING.c.start < account.first)
-        for key, account in accounts.items()
-        if account.is_rolling
-    ]
-    if over:
-        await connection.execute(delete(_SPENDING).where(or_(*over)))
+    # A term for each account would be too deep an expression for SQLite, from a thousand on.
+    over: dict[int, list[str]] = defaultdict(list)
+    for key, account in accounts.items():
+        if account.is_rolling:
+            over[account.first].append(key)
+    for first, keys in over.items():
+        await connection.execute(
+            delete(_SPENDING).where(_SPENDING.c.key.in_(keys), _SPENDING.c.start < first)
+        )

@@ -409,6 +409,25 @@ async def test_a_rolling_period_lets_go_of_what_is_older(timed: Factory) -> None
         assert not (await take(store, [one], 1, "d")).admitted
 
 
+async def test_many_rolling_budgets_are_reserved_at_once(timed: Factory) -> None:
+    """More than a thousand in one step, of two lengths, and what is older is let go of."""
+    old = [demand(2, f"{place}", period="rolling", days=1 + place % 2) for place in range(4)]
+    async with timed() as world, asyncio.timeout(60):
+        store = world.store
+        assert await spend(store, old, CENT, "old")
+        world.set_time(START + 3 * 86400)
+
+        async def request(number: int) -> bool:
+            demands = [
+                demand(1, f"{number} {place}", period="rolling", days=1 + place % 2)
+                for place in range(8)
+            ]
+            return (await take(store, [*old, *demands], CENT, f"lease {number}")).admitted
+
+        assert all(await asyncio.gather(*(request(number) for number in range(150))))
+        assert [(0, 150 * CENT)] * 4 == [await spent(store, one) for one in old]
+
+
 async def test_a_total_never_begins_anew(timed: Factory) -> None:
     """Spent once is spent for good."""
     one = demand("0.05", period="total")
