@@ -170,6 +170,11 @@ class SQLBudgets:
                             else "The database refused a budget."
                         )
                         operation.future.set_exception(failure)
+            except Exception as error:
+                # Not the database's: each has it for what it is, and the next ones are served.
+                for operation in batch:
+                    if not operation.future.done():
+                        operation.future.set_exception(error)
             else:
                 for operation, answer in zip(batch, answers, strict=True):
                     if not operation.future.done():

@@ -7,6 +7,9 @@ import sqlite3
 from pathlib import Path
 
 from asgi_llm.stores.budgets import PICO
+from asgi_llm.stores.sql.budgets import SQLBudgets
+from asgi_llm.stores.sql.engine import open_engine
+from asgi_llm.stores.sql.migrations import create_schema
 from tests.stores.budgets.conftest import START, demand, in_sql
 
 
@@ -24,3 +27,34 @@ async def test_parts_that_count_no_more_are_deleted(tmp_path: Path) -> None:
         connection.close()
         found = [[key for (key,) in rows].count(one.key) for one in (*days, *other)]
     assert [1, 1, 2, 1, 2] == found
+
+
+async def test_what_nobody_expects_reaches_all_who_wait_and_stops_nobody_else(
+    tmp_path: Path,
+) -> None:
+    """A clock that fails, here: nobody waits for ever, and who asks next is answered."""
+    times: list[float | Exception] = [START, OverflowError("no time")]
+
+    def clock() -> float:
+        time = times.pop() if len(times) > 1 else times[0]
+        if isinstance(time, Exception):
+            raise time
+        return time
+
+    engine = open_engine(f"sqlite:///{tmp_path}/budgets.db")
+    await create_schema(engine)
+    store = SQLBudgets(engine, clock=clock)
+    try:
+        async with asyncio.timeout(20):
+
+            async def ask(owner: str) -> None:
+                await store.settle([demand(9, owner)], lease="a", actual=PICO)
+
+            found = await asyncio.gather(*map(ask, "abc"), return_exceptions=True)
+            assert [OverflowError] * 3 == [type(error) for error in found]
+            await ask("a")
+            (status,) = await store.spent([demand(9, "a")])
+            assert PICO == status.spent
+    finally:
+        await store.aclose()
+        await engine.dispose()
