@@ -112,9 +112,10 @@ class PackageLimits:
                 admitted = admitted and all(fits)
                 if admitted or not enforce:
                     admitted = await self._hit(plain, enforce) and admitted
-                    taken = admitted or not enforce
                 for demand, fit in zip(plain, fits, strict=True):
                     statuses[demand.key] = await self._status(demand, fit)
+            # Not before: whoever gets no answer does not know that there is something to settle.
+            taken = admitted or not enforce
         finally:
             if reserved and not taken:
                 await self._lease_store(held).settle(held, lease=lease, costs=[0] * len(held))

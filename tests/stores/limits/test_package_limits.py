@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from limits.aio.storage import MemoryStorage
 
 from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores.base import Demand
@@ -111,6 +112,26 @@ async def test_a_storage_that_fails_is_a_store_error(redis_server: RedisServer) 
         assert (await leases.take([slot], lease="b", lease_seconds=60.0)).admitted
         assert time.monotonic() - began < 20
         await store.aclose()
+
+
+class Forgetful(MemoryStorage):
+    """Counts, and cannot say until when."""
+
+    STORAGE_SCHEME = ["async+forgetful"]  # noqa: RUF012  as the package has it
+
+    async def get_expiry(self, key: str) -> float:
+        raise OSError("gone")
+
+
+async def test_who_gets_no_answer_holds_nothing() -> None:
+    """Also where the storage fails after it has counted."""
+    leases = MemoryLimits()
+    store = PackageLimits("forgetful://", leases=leases)
+    slot = Demand("s", Limit(unit="concurrent_requests", amount=1), 1, True)
+    with pytest.raises(StoreError):
+        await store.take([slot, Demand("a", HOUR, 1, False)], lease="a", lease_seconds=60.0)
+    assert (await leases.take([slot], lease="b", lease_seconds=60.0)).admitted
+    await store.aclose()
 
 
 async def test_odd_keys_are_counted_apart() -> None:
