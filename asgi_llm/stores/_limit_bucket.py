@@ -8,7 +8,8 @@ is met to the microsecond. ``limits.lua`` does the same in Redis; the rules are 
   Takes that lie closer together than 1/512 of the window share one entry and come back with the
   last of them: late by at most that, never early.
 - A *debt*, where the limit names a burst: what the bucket of ``burst`` tokens lacks until it is
-  full, in token-microseconds, so that both refill and cost are whole numbers.
+  full, in token-microseconds, so that both refill and cost are whole numbers. What is given back
+  leaves the debt that there would be if it had never been taken.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from math import ceil, inf
 import msgspec
 
 from asgi_llm.errors import ConfigurationError
+from asgi_llm.stores._limit_dips import Dips
 from asgi_llm.stores.base import Demand
 from asgi_llm.types import Limit
 
@@ -41,7 +43,9 @@ class Lease(msgspec.Struct, gc=False):
 
     deadline: float
     amount: int
-    entry: Entry | None
+    entry: Entry | None = None
+    number: int = 0
+    """Of ``Dips``; 0: it raised no debt."""
 
 
 class Leases:
@@ -129,7 +133,7 @@ class Slots:
     def take(self, demand: Demand, now: float, lease_id: str, deadline: float) -> None:
         """Occupy a slot, free or not."""
         if demand.cost:
-            self.leases.add(lease_id, Lease(deadline, 1, None))
+            self.leases.add(lease_id, Lease(deadline, 1))
             self.used = len(self.leases.by_id)
             self.due = min(self.due, deadline)
             if self.latest is not None or self.used == 1:
@@ -174,6 +178,7 @@ class Bucket:
         "brim",
         "capacity",
         "debt",
+        "dips",
         "due",
         "entries",
         "fresh_until",
@@ -198,6 +203,7 @@ class Bucket:
         self.due = inf  # nothing comes back before this; it may be later
         self.debt = 0.0
         self.stamp = now
+        self.dips: Dips | None = None  # while anything is reserved
         self.leases: Leases | None = None
         self.adapt(limit, share)
 
@@ -246,7 +252,8 @@ class Bucket:
                 self.fresh_until = -inf
             if self.leases is not None:
                 for lease in self.leases.lapsed(now):
-                    self._give_back(lease.entry, lease.amount)
+                    self._give_back(lease, lease.amount)
+                self._forget_dips()
             self._find_due()
 
     def affords(self, cost: int) -> bool:
@@ -287,12 +294,19 @@ class Bucket:
         if demand.held:
             if self.leases is None:
                 self.leases = Leases()
-            self.leases.add(lease_id, Lease(deadline, cost, self.tail))
+            number = 0
+            if not self.plain:
+                if self.dips is None:
+                    self.dips = Dips()
+                number = self.dips.reserve(self.debt)
+            self.leases.add(lease_id, Lease(deadline, cost, self.tail, number))
             self.due = min(self.due, deadline)
 
     def add(self, cost: int, now: float) -> None:
         """Take ``cost``, at least 1, affordable or not."""
         if not self.plain:
+            if self.dips is not None:
+                self.dips.note(self.debt)
             # A debt never exceeds what one more window brings back.
             most = self.brim + self.rate * self.window
             self.debt = min(self.debt + cost * self.window, most)
@@ -310,9 +324,10 @@ class Bucket:
             # Not only where nothing was due: a lease can be, that outlives its own entry.
             self.due = min(self.due, now + self.window)
 
-    def _give_back(self, entry: Entry | None, amount: int) -> None:
-        if not self.plain:
-            self.debt = max(0.0, self.debt - amount * self.window)
+    def _give_back(self, lease: Lease, amount: int) -> None:
+        if self.dips is not None and not self.plain:
+            self.debt -= self.dips.give_back(lease.number, amount * self.window, self.debt)
+        entry = lease.entry
         if entry is None or entry.last == -inf:
             return
         amount = min(amount, entry.amount)
@@ -338,7 +353,12 @@ class Bucket:
         if cost > reserved:
             self.add(cost - reserved, now)
         elif lease is not None and cost < reserved:
-            self._give_back(lease.entry, reserved - cost)
+            self._give_back(lease, reserved - cost)
+        self._forget_dips()
+
+    def _forget_dips(self) -> None:
+        if self.leases is not None and not self.leases.by_id:
+            self.dips = None
 
     def remaining(self) -> int:
         """What may be taken at once."""

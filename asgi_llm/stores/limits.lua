@@ -12,12 +12,13 @@
 -- for nothing.
 --
 -- A state is a hash: "s" holds the packed numbers, "e<n>" entry n of the log (its last time and its
--- amount), "l<lease>" a reservation (its amount and its entry). Deadlines, and slots, are sorted sets
--- of leases by the time at which they run out.
+-- amount), "l<lease>" a reservation (its amount, its entry and its number), "d" the rows of
+-- _limit_dips.py. Deadlines, and slots, are sorted sets of leases by the time at which they run out.
 
 local GRAINS = 512
 local SPARE = 1000000 -- a clock that went back by less stands still; keys live longer by this
-local STATE = ">ddddddddddd"
+local MOST_ROWS = 128
+local STATE, LEASE = ">dddddddddddd", ">ddd"
 
 local time = redis.call("TIME")
 local clock = time[1] * 1000000 + time[2]
@@ -63,8 +64,57 @@ local function expire(b)
   if b.open == 0 then b.used = 0 end
 end
 
-local function give_back(b, amount, n)
-  b.debt = math.max(0, b.debt - amount * b.window)
+-- How far the debt has sunk since each reservation: rows of {number, least debt since}, as in
+-- _limit_dips.py.
+local function dips(b)
+  if not b.rows then
+    b.packed_rows = redis.call("HGET", b.key, "d")
+    b.rows = b.packed_rows and cmsgpack.unpack(b.packed_rows) or {}
+  end
+  return b.rows
+end
+
+local function note_dip(b)
+  local rows = dips(b)
+  local first
+  while #rows > 0 and rows[#rows][2] >= b.debt do first = table.remove(rows)[1] end
+  if first then rows[#rows + 1] = {first, b.debt} end
+end
+
+local function number_of(b)
+  local rows = dips(b)
+  b.latest = b.latest + 1
+  rows[#rows + 1] = {b.latest, b.debt}
+  if #rows > MOST_ROWS then
+    local kept = {}
+    for i = 1, #rows, 2 do kept[#kept + 1] = rows[i] end
+    b.rows = kept
+  end
+  return b.latest
+end
+
+local function give_back_debt(b, amount, number)
+  local rows = dips(b)
+  local place = #rows
+  while place > 0 and rows[place][1] > number do place = place - 1 end
+  if place == 0 then return end
+  local back = math.max(0, math.min(amount * b.window, rows[place][2], b.debt))
+  if back == 0 then return end
+  b.debt = b.debt - back
+  for i = place, #rows do rows[i][2] = rows[i][2] - back end
+  while place > 1 and rows[place - 1][2] >= rows[place][2] do
+    rows[place - 1][2] = rows[place][2]
+    table.remove(rows, place)
+    place = place - 1
+  end
+end
+
+local function forget_dips(b)
+  if not b.plain and #dips(b) > 0 and redis.call("ZCARD", b.deadlines) == 0 then b.rows = {} end
+end
+
+local function give_back(b, amount, n, number)
+  if not b.plain then give_back_debt(b, amount, number) end
   if b.open == 0 or n < b.head or n > b.tail then return end
   local last, there = entry(b, n)
   amount = math.min(amount, there)
@@ -90,11 +140,12 @@ local function lapse(b)
   for _, lease in ipairs(redis.call("ZRANGEBYSCORE", b.deadlines, "-inf", b.now)) do
     local packed = redis.call("HGET", b.key, "l" .. lease)
     if packed then
-      give_back(b, struct.unpack(">dd", packed))
+      give_back(b, struct.unpack(LEASE, packed))
       redis.call("HDEL", b.key, "l" .. lease)
     end
   end
   redis.call("ZREMRANGEBYSCORE", b.deadlines, "-inf", b.now)
+  forget_dips(b)
   local first = redis.call("ZRANGE", b.deadlines, 0, 0, "WITHSCORES")
   b.lapse = tonumber(first[2]) or 0
 end
@@ -121,14 +172,15 @@ local function load(demand)
   if not b then
     b = {
       key = key, stamp = clock, used = 0, head = 0, tail = 0, first = 0, last = 0, open = 0,
-      oldest = 0, debt = 0, lapse = 0, keep = 0, ends = 0, gone = {}, set = {}, dirty = false,
+      oldest = 0, debt = 0, lapse = 0, keep = 0, latest = 0, ends = 0, gone = {}, set = {},
+      dirty = false,
     }
     loaded[key] = b
     order[#order + 1] = b
     local state = redis.call("HGET", key, "s")
     if state then
-      b.stamp, b.used, b.head, b.tail, b.first, b.last, b.open, b.oldest, b.debt, b.lapse, b.keep =
-        struct.unpack(STATE, state)
+      b.stamp, b.used, b.head, b.tail, b.first, b.last, b.open, b.oldest, b.debt, b.lapse, b.keep,
+        b.latest = struct.unpack(STATE, state)
     end
   end
   b.deadlines = deadlines_key(demand)
@@ -171,6 +223,7 @@ end
 local function add(b, cost)
   b.dirty = true
   if not b.plain then
+    note_dip(b)
     b.debt = math.min(b.debt + cost * b.window, b.brim + b.amount * b.window)
   end
   if b.most == math.huge then return end
@@ -188,7 +241,8 @@ local function add(b, cost)
 end
 
 local function hold(b, lease, amount, deadline)
-  redis.call("HSET", b.key, "l" .. lease, struct.pack(">dd", amount, b.tail))
+  local number = b.plain and 0 or number_of(b)
+  redis.call("HSET", b.key, "l" .. lease, struct.pack(LEASE, amount, b.tail, number))
   redis.call("ZADD", b.deadlines, deadline, lease)
   if b.lapse == 0 or deadline < b.lapse then b.lapse = deadline end
   b.ends, b.held = math.max(b.ends, deadline), true
@@ -196,11 +250,16 @@ end
 
 local function save(b)
   local ready = math.max(whole_at(b), b.ends)
+  if b.packed_rows and #b.rows == 0 then b.gone[#b.gone + 1] = "d" end
   if #b.gone > 0 then redis.call("HDEL", b.key, unpack(b.gone)) end
   local prolong = ready + SPARE > b.keep
   if prolong then b.keep = ready + SPARE + math.floor(b.window / 8) end
   local fields = {"s", struct.pack(STATE, b.stamp, b.used, b.head, b.tail, b.first, b.last, b.open,
-    b.oldest, b.debt, b.lapse, b.keep)}
+    b.oldest, b.debt, b.lapse, b.keep, b.latest)}
+  if b.rows and #b.rows > 0 then
+    fields[#fields + 1] = "d"
+    fields[#fields + 1] = cmsgpack.pack(b.rows)
+  end
   for n, packed in pairs(b.set) do
     fields[#fields + 1] = "e" .. n
     fields[#fields + 1] = packed
@@ -315,12 +374,13 @@ local function settle(demands, lease)
       local b, cost, reserved = load(demand), demand[6], 0
       local packed = redis.call("HGET", b.key, "l" .. lease)
       if packed then
-        local n
-        reserved, n = struct.unpack(">dd", packed)
+        local n, number
+        reserved, n, number = struct.unpack(LEASE, packed)
         redis.call("HDEL", b.key, "l" .. lease)
         redis.call("ZREM", b.deadlines, lease)
         b.dirty = true
-        if cost < reserved then give_back(b, reserved - cost, n) end
+        if cost < reserved then give_back(b, reserved - cost, n, number) end
+        forget_dips(b)
       end
       if cost > reserved then add(b, cost - reserved) end
     end

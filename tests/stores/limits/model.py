@@ -31,6 +31,10 @@ class Reservation:
 
     deadline: int
     taken: Taken
+    number: int = 0
+    """Of two of a limit the later one has the greater."""
+    least: Fraction = Fraction(0)
+    """How low the debt has been since it was made: no more of it comes off the debt again."""
 
 
 @dataclass
@@ -41,6 +45,7 @@ class State:
     leases: dict[str, Reservation] = field(default_factory=dict)
     debt: Fraction = Fraction(0)
     stamp: int = 0
+    reservations: int = 0
 
 
 class Model:
@@ -68,7 +73,7 @@ class Model:
             if state.leases[key].deadline <= self.now:
                 lease = state.leases.pop(key)
                 self._decay(state, limit, max(lease.deadline, state.stamp))
-                self._give_back(state, limit, lease.taken, lease.taken.amount)
+                self._give_back(state, lease, lease.taken.amount)
         self._decay(state, limit, self.now)
         window = limit.window_seconds * SECOND
         state.log = [one for one in state.log if one.at + window > self.now and one.amount]
@@ -78,10 +83,19 @@ class Model:
         rate = Fraction(limit.amount, limit.window_seconds * SECOND)
         state.debt = max(Fraction(0), state.debt - (now - state.stamp) * rate)
         state.stamp = now
+        for lease in state.leases.values():
+            lease.least = min(lease.least, state.debt)
 
-    def _give_back(self, state: State, limit: Limit, taken: Taken, amount: int) -> None:
-        taken.amount -= amount
-        state.debt = max(Fraction(0), state.debt - amount)
+    def _give_back(self, state: State, held: Reservation, amount: int) -> None:
+        held.taken.amount -= amount
+        held.least = min(held.least, state.debt)
+        back = min(Fraction(amount), held.least)
+        state.debt -= back
+        for lease in state.leases.values():
+            if lease.number > held.number:
+                lease.least -= back
+            else:
+                lease.least = min(lease.least, held.least - back)
 
     def _add(self, state: State, limit: Limit, cost: int) -> Taken:
         taken = Taken(self.now, cost)
@@ -155,7 +169,10 @@ class Model:
                 elif demand.cost:
                     taken = self._add(state, demand.limit, demand.cost)
                     if demand.held:
-                        state.leases[lease] = Reservation(deadline, taken)
+                        state.reservations += 1
+                        state.leases[lease] = Reservation(
+                            deadline, taken, state.reservations, state.debt
+                        )
         return Decision(
             admitted,
             tuple(
@@ -178,6 +195,6 @@ class Model:
                 continue
             reserved = 0 if held is None else held.taken.amount
             if held is not None and cost < reserved:
-                self._give_back(state, demand.limit, held.taken, reserved - cost)
+                self._give_back(state, held, reserved - cost)
             elif cost > reserved:
                 self._add(state, demand.limit, cost - reserved)

@@ -7,7 +7,7 @@ from math import inf
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from asgi_llm.stores.base import Demand
 from asgi_llm.types import Limit
@@ -181,5 +181,90 @@ def test_b14_no_window_sees_more_than_the_amount(
                 elif burst is None:
                     longer = now - window * 513 // 512 - 1
                     assert sum(cost for at, cost in admitted if at > longer) + cost > amount
+
+    asyncio.run(run())
+
+
+async def test_b14_of_many_reservations_rather_less_comes_back(timed_store: StoreFactory) -> None:
+    """More of them than are told apart: never more than was taken, and all comes back in time."""
+    limit = Limit(unit="tokens", amount=60, window_seconds=60, burst=2000)
+    demand = Demand("key", limit, 10, True)
+    look = Demand("key", limit, 0, True)
+    now, taken = 0, list[tuple[int, int]]()
+    async with asyncio.timeout(60), timed_store() as timed:
+        for number in range(200):
+            timed.advance(1_000_000)
+            now += 1_000_000
+            lease = f"lease {number}"
+            assert (await timed.store.take([demand], lease=lease, lease_seconds=9e3)).admitted
+            taken.append((now, 10))
+        for number in [*range(0, 200, 2), *range(1, 200, 2)]:
+            taken[number] = taken[number][0], 0
+            await timed.store.settle([demand], lease=f"lease {number}", costs=[0])
+            seen = await timed.store.take([look], lease="look", lease_seconds=1.0)
+            assert 0 <= remaining(limit, taken, now) - seen.statuses[0].remaining <= 30
+        timed.advance(100_000_000)
+        seen = await timed.store.take([look], lease="look", lease_seconds=1.0)
+        assert (2000, 0.0) == (seen.statuses[0].remaining, seen.statuses[0].reset_seconds)
+
+
+def remaining(limit: Limit, taken: list[tuple[int, int]], now: int) -> int:
+    """What a bucket has left from which at those times so much was taken, and nothing came back."""
+    window = limit.window_seconds * 1_000_000
+    debt, last = 0, 0
+    for at, cost in [*taken, (now, 0)]:
+        debt = max(0, debt - (at - last) * limit.amount) + cost * window
+        last = at
+    return ((limit.burst or limit.amount) * window - debt) // window
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.integers(0, 6_000_000),
+            st.booleans(),
+            st.integers(1, 50),
+            st.integers(0, 5),
+            st.sampled_from([0.0, 0.0, 0.1, 0.6, 1.0]),
+        ),
+        max_size=40,
+    )
+)
+@example(steps=[(0, True, 10, 0, 0.0), (3_000_000, True, 10, 0, 0.0), (0, False, 1, 0, 0.0)])
+@hypothesis_settings
+def test_b14_a_settled_reservation_is_as_if_only_its_cost_had_been_taken(
+    timed_store: StoreFactory, steps: list[tuple[int, bool, int, int, float]]
+) -> None:
+    """Whatever time had given back by then, and whoever settles first: neither more nor less.
+
+    So no more is admitted than if all costs had been known at the start, which the bucket's own
+    promise holds for.
+    """
+    limit = LIMITS["bursty"]
+
+    async def run() -> None:
+        now, taken, open_leases = 0, list[tuple[int, int]](), list[int]()
+        async with asyncio.timeout(60), timed_store() as timed:
+            store = timed.store
+            for step, takes, cost, place, share in steps:
+                timed.advance(step)
+                now += step
+                if takes:
+                    demand = Demand("key", limit, cost, True)
+                    lease = f"lease {len(taken)}"
+                    decision = await store.take([demand], lease=lease, lease_seconds=600.0)
+                    assert decision.admitted == (cost <= remaining(limit, taken, now))
+                    if decision.admitted:
+                        open_leases.append(len(taken))
+                        taken.append((now, cost))
+                elif open_leases:
+                    number = open_leases.pop(place % len(open_leases))
+                    at, reserved = taken[number]
+                    taken[number] = at, int(reserved * share)
+                    demand = Demand("key", limit, reserved, True)
+                    await store.settle([demand], lease=f"lease {number}", costs=[taken[number][1]])
+                look = Demand("key", limit, 0, True)
+                seen = await store.take([look], lease="look", lease_seconds=1.0)
+                assert remaining(limit, taken, now) == seen.statuses[0].remaining
 
     asyncio.run(run())
