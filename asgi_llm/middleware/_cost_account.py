@@ -333,7 +333,8 @@ class AnswerAccount(Asked):
         usage = self._state.get(USAGE)
         meter = self._meter
         if cached is not None:
-            return cached.usage, None, ONE_REQUEST
+            # What attempts took that came to nothing; the answer itself took nothing.
+            return usage, None, ONE_REQUEST
         if meter is None:
             if usage is None:
                 if self._status is not None or outcome is not Outcome.DISCONNECTED:

@@ -37,7 +37,9 @@ def make_entries(
     attempts: tuple[Attempt, ...] | None,
     cached: CacheReport | None,
 ) -> list[Entry]:
-    """One for each attempt that reached a provider, or one for an answer out of a cache.
+    """One for each attempt that reached a provider, behind one for an answer out of a cache.
+
+    A cache that gives an old answer because the app failed has attempts beside it.
 
     Args:
         asked: The request.
@@ -47,32 +49,38 @@ def make_entries(
             request itself stands for the one attempt.
         cached: The word of a cache that had the answer.
     """
-    if cached is not None:
-        return [_cached(asked, served, pricer, cached)]
-    if attempts is None:
-        return [_answered(asked, served, pricer, asked.kind.first)]
-    if len(attempts) == 1 and attempts[0].error_code is None and attempts[0].status is not None:
-        return [_attempted(asked, served, pricer, attempts[0], 1, served.usage)]
-    shares = _shares(attempts, served)
     entries = []
-    for number, attempt in enumerate(attempts, 1):
-        if number in shares:
-            usage = shares[number]
-            entries.append(_attempted(asked, served, pricer, attempt, number, usage))
+    if cached is not None:
+        entries.append(_cached(asked, served, pricer, cached))
+        if not attempts:
+            return entries
+    elif attempts is None:
+        return [_answered(asked, served, pricer, asked.kind.first)]
+    elif len(attempts) == 1 and attempts[0].error_code is None and attempts[0].status is not None:
+        return [_attempted(asked, served, pricer, attempts[0], 1, served.usage, True)]
+    shares = _shares(attempts, served, cached is not None)
+    for place, attempt in enumerate(attempts, 1):
+        number = place if cached is None else place + 1
+        if place in shares:
+            usage, is_first = shares[place], place == min(shares)
+            entries.append(_attempted(asked, served, pricer, attempt, number, usage, is_first))
         elif attempt.status is not None or _may_be_heard(attempt):
             entries.append(_failed(asked, served, pricer, attempt, number))
     return entries
 
 
-def _shares(attempts: tuple[Attempt, ...], served: Served) -> dict[int, Usage | None]:
+def _shares(
+    attempts: tuple[Attempt, ...], served: Served, is_cached: bool
+) -> dict[int, Usage | None]:
     """The attempts that made the answer, each with its part of the usage.
 
-    Several did where a provider gives choices one by one: nobody says which took what.
+    Several did where a provider gives choices one by one: nobody says which took what. None broke
+    off in the midst of an answer that a cache had.
     """
     numbers = range(1, len(attempts) + 1)
     well = [number for number in numbers if _is_success(attempts[number - 1])]
     makers = [number for number in well if attempts[number - 1].error_code is None]
-    if not makers and served.status is not None and served.status < 400:
+    if not makers and not is_cached and served.status is not None and served.status < 400:
         makers = well[-1:]
     usage = served.usage
     if usage is None or len(makers) < 2:
@@ -132,8 +140,12 @@ def _attempted(
     attempt: Attempt,
     number: int,
     usage: Usage | None,
+    is_first: bool,
 ) -> Entry:
-    """The entry of an attempt that made the answer, or a part of it."""
+    """The entry of an attempt that made the answer, or a part of it.
+
+    What is paid for beside tokens is told with the first part.
+    """
     if not _is_success(attempt):
         return _failed(asked, served, pricer, attempt, number)
     place = asked.kind.place(attempt.provider, attempt.model)
@@ -147,7 +159,7 @@ def _attempted(
             usage,
             asked.seconds,
             served.service_tier,
-            served.quantities if number == 1 or usage is served.usage else ONE_REQUEST,
+            served.quantities if is_first else ONE_REQUEST,
         ),
         _outcome(served),
         attempt.status,

@@ -26,8 +26,9 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
     """Minted here, never taken from a client; an insert of the same id twice is one row."""
     request_id: str
     attempt: int
-    """From 1 among the request's attempts that have a row; 0 for an answer out of a cache. So each
-    request has one row with 0 or 1, and is counted by it."""
+    """From 1 among the request's attempts that have a row; 0 for an answer out of a cache, and from
+    2 for attempts before such an old one. So each request has one row with 0 or 1, and is counted
+    by it."""
     at: datetime.datetime
     """Begin of the request, aware, in UTC."""
     operation: str

@@ -7,7 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 from asgi_llm.middleware.cost import CostMiddleware
+from asgi_llm.middleware.exact_cache import ExactCacheMiddleware
 from asgi_llm.pricing import PriceTable
+from asgi_llm.stores.budgets import BudgetRule, demand_of, to_pico
+from asgi_llm.stores.budgets_memory import MemoryBudgets
+from asgi_llm.stores.cache_memory import MemoryCache
 from asgi_llm.testing import (
     Exchange,
     ManualClock,
@@ -137,3 +141,45 @@ async def test_b24_nobody_called_is_no_row() -> None:
         answer = await ask(app)
         assert 503 == answer.status
         assert before == len(notes.rows)
+
+
+async def test_b24_attempts_before_an_old_answer_are_rows_and_are_paid_for() -> None:
+    """The answer of the cache is free; the provider that was asked before it may have worked."""
+    notes, budgets, clock = Notes(), MemoryBudgets(), ManualClock(1000.0)
+    budget = BudgetRule(scope="everyone", amount_usd=Decimal(1))
+    async with asyncio.timeout(10), upstreams(a=HI) as up:
+        cache = ExactCacheMiddleware(
+            up.router(route("a"), attempts=2),
+            store=MemoryCache(clock=clock),
+            clock=clock,
+            ttl_seconds=10,
+            stale_if_error_seconds=1000,
+        )
+        app = CostMiddleware(
+            cache,
+            prices=PRICES,
+            journal=notes,
+            token_counter=NineTokens(),
+            budgets=[budget],
+            budget_store=budgets,
+        )
+        document = {**HELLO, "temperature": 0}
+        await ask(app, document)
+        notes.rows.clear()
+        clock.advance(100)
+        up["a"].script(error_answer(500), Reply(before=(Reset(),)))
+        answer = await ask(app, document)
+        assert (200, b"HIT") == (answer.status, answer.header("x-cache-status"))
+        assert {"a": 3} == up.calls
+    assert [
+        (0, "cache_hit", 200, None, Decimal(0)),
+        (2, "failed", 500, "provider_unavailable", Decimal(0)),
+        (3, "failed", None, "connection_lost", Decimal("0.000009")),
+    ] == [
+        (row.attempt, row.outcome, row.status, row.error_code, row.cost.amount_usd)
+        for row in notes.rows
+    ]
+    assert (1, 3) == (len({row.request_id for row in notes.rows}), len({r.id for r in notes.rows}))
+    assert notes.settled[-1] == notes.rows[0].id
+    (status,) = await budgets.spent([demand_of(budget, "")])
+    assert to_pico(Decimal("0.000029") + Decimal("0.000009")) == status.spent
