@@ -60,7 +60,8 @@ def make_entries(
         return [_attempted(asked, served, pricer, attempts[0], 1, served.usage, True)]
     shares = _shares(attempts, served, cached is not None)
     for place, attempt in enumerate(attempts, 1):
-        number = place if cached is None else place + 1
+        # Of those with an entry: the first one has the intent's id, and is the request in the sums.
+        number = len(entries) + 1
         if place in shares:
             usage, is_first = shares[place], place == min(shares)
             entries.append(_attempted(asked, served, pricer, attempt, number, usage, is_first))

@@ -175,7 +175,7 @@ async def test_one_row_an_attempt_linked_to_its_request() -> None:
             Usage(input_uncached=9, estimated=True),
             usd("0.000009"),
         ),
-        (4, "free", 200, "complete", Usage(input_uncached=9, output_text=2), usd("0")),
+        (3, "free", 200, "complete", Usage(input_uncached=9, output_text=2), usd("0")),
     ] == [
         (row.attempt, row.provider, row.status, row.outcome, row.usage, row.cost.amount_usd)
         for row in notes.rows
@@ -196,6 +196,29 @@ async def test_choices_that_are_calls_of_their_own_share_the_usage() -> None:
         sum(row.usage.output_tokens for row in notes.rows),
     )
     assert [1, 2, 3] == [row.attempt for row in notes.rows]
+
+
+async def test_rows_are_numbered_from_one_whatever_was_tried_before_them() -> None:
+    """The first one is the request in the sums, and has its intent's id.
+
+    What is paid for beside tokens is paid for with the first attempt that made the answer.
+    """
+    notes = Notes()
+    prices = {"input": 1, "output": 10, "per_thousand_web_searches": 10}
+    tried = (
+        attempt(status=None, error_code="provider_unavailable"),
+        attempt(status=503, error_code="provider_unavailable"),
+        attempt(),
+        attempt(),
+    )
+    answer = chat_answer(usage=usage_of(9, 2, server_tool_use={"web_search_requests": 3}))
+    app = App(answer, before=leaves((ATTEMPTS, tried)))
+    await ask(layer(app, notes, prices=PriceTable(overrides={"openai": {"*": prices}})))
+    assert [(1, 503, None), (2, 200, usd("0.03")), (3, 200, None)] == [
+        (row.attempt, row.status, row.cost.parts.get("web_searches")) for row in notes.rows
+    ]
+    assert [notes.rows[0].id] == notes.settled
+    assert 3 == len({row.id for row in notes.rows})
 
 
 async def test_what_reached_no_provider_has_no_row() -> None:

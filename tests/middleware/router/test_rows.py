@@ -129,6 +129,17 @@ async def test_b24_one_who_leaves_in_a_pause_pays_for_what_was_done() -> None:
     assert ("a", 500, 1) == (row.provider, row.status, row.attempt)
 
 
+async def test_b24_a_target_that_could_not_be_reached_takes_no_number() -> None:
+    """The request is counted by the row of the one that answered."""
+    notes = Notes()
+    async with upstreams(a=HI, b=HI) as up:
+        await up["a"].aclose()
+        assert 200 == (await ask(metered(up, notes))).status
+    (row,) = notes.rows
+    assert (1, "b") == (row.attempt, row.provider)
+    assert [row.id] == notes.settled
+
+
 async def test_b24_nobody_called_is_no_row() -> None:
     """Where all targets are left alone, there is nothing to pay."""
     notes = Notes()
