@@ -293,8 +293,16 @@ class LaneWriter:
             record = pack(INTENT, intent, 0, found.data, found.written)
             self._append(record, 0)
             self._note_place(call, len(record))
+        # Before the only copy that is known to be on the disk is deleted.
+        self.sync()
+
+    def sync(self) -> None:
+        """Bring onto the disk at once what the group would bring there in a moment.
+
+        Raises:
+            OSError: The disk refuses.
+        """
         if self._sync == "group" and self._segment is not None:
-            # Before the only copy that is known to be on the disk is deleted.
             self._segment.sync()
 
     def close(self) -> None:

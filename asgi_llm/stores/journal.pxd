@@ -25,6 +25,7 @@ cdef class FileJournal:
     cdef object _oldest
     cdef WaitingOutcomes _waiting
     cdef bint _failing
+    cdef bint _is_ending
     cdef public object unwritten_intents
 
     cpdef intend_packed(self, object intent, bytes row)
@@ -37,3 +38,4 @@ cdef class FileJournal:
     cdef _leave_to_parent(self)
     cdef _refused(self, object error)
     cdef _write_waiting(self)
+    cdef _give_up(self)

@@ -133,6 +133,8 @@ class FileJournal:
         self._oldest: float | None = None
         self._waiting = WaitingOutcomes(self._max_unwritten_rows)
         self._failing = False
+        # Closed while calls are being made: the lane is given up with the last outcome.
+        self._is_ending = False
         self.unwritten_intents = 0
         """Calls that were let through without an intent on disk."""
 
@@ -200,6 +202,7 @@ class FileJournal:
         if self._fork != _forks:
             self._leave_to_parent()
         with self._lock:
+            self._is_ending = False
             try:
                 writer = self._lane() if self._writer is None else self._writer
                 writer.append(INTENT, intent, 0, row, read_clock(self._clock))
@@ -227,6 +230,7 @@ class FileJournal:
             self._leave_to_parent()
         if len(head) <= MAX_SHARED_BYTES and len(ending) <= MAX_SHARED_BYTES:
             with self._lock:
+                self._is_ending = False
                 try:
                     writer = self._lane() if self._writer is None else self._writer
                     writer.share(head, ending, True)
@@ -248,7 +252,7 @@ class FileJournal:
         self._lock.acquire()
         try:
             writer = self._writer
-            if writer is not None and self._fork == _forks:
+            if writer is not None and self._fork == _forks and not self._is_ending:
                 is_written = writer.append_intent(call, head, ending)
                 if is_written:
                     self._failing = False
@@ -301,6 +305,8 @@ class FileJournal:
                 self._written_rows += count
             if self._oldest is None and count:
                 self._oldest = now
+            if self._is_ending and self.open_intents == 0:
+                self._give_up()
         if self._listener is not None:
             self._listener()
 
@@ -341,7 +347,12 @@ class FileJournal:
         self._lock.acquire()
         try:
             writer = self._writer
-            if writer is not None and self._fork == _forks and not self._waiting.count:
+            if (
+                writer is not None
+                and self._fork == _forks
+                and not self._waiting.count
+                and not self._is_ending
+            ):
                 is_written = writer.append_outcome(call, head, ending, now)
                 if is_written:
                     self._failing = False
@@ -458,20 +469,33 @@ class FileJournal:
     def close(self) -> None:
         """Sync, and give the lane up; what is pending stays on disk for the next worker.
 
-        A later write begins a new lane.
+        While calls are being made the lane stays locked, and is given up with the last outcome: who
+        took it over before would tell of them as unknown, and the ledger keeps what it is told
+        first. A later call goes on in it; else it begins a new one.
         """
         with self._lock:
             if self._waiting.count:
                 self._write_waiting()
-            writer, self._writer, self._group = self._writer, None, None
-            self._written_rows = 0
-            if writer is not None:
+            if self._writer is not None and self._writer.open_intents:
+                self._is_ending = True
                 try:
-                    writer.close()
+                    self._writer.sync()
                 except OSError as error:
                     self._refused(error)
+            else:
+                self._give_up()
             if self._waiting.rows:
                 logger.error("%d rows are in memory only", self._waiting.rows)
+
+    def _give_up(self) -> None:
+        writer, self._writer, self._group = self._writer, None, None
+        self._written_rows = 0
+        self._is_ending = False
+        if writer is not None:
+            try:
+                writer.close()
+            except OSError as error:
+                self._refused(error)
 
 
 def _packed(rows: Sequence[LedgerRow]) -> bytes:

@@ -189,18 +189,6 @@ def test_a_carried_intent_is_closed_by_its_outcome(tmp_path: Path) -> None:
     assert [("long", "complete")] == outcomes(list(FileJournal(tmp_path).replay()))
 
 
-def test_a_clean_end_with_open_calls_leaves_them_to_the_next(tmp_path: Path) -> None:
-    """A lane that has something to tell stays, unlocked; a later write begins another."""
-    journal = FileJournal(tmp_path)
-    journal.intend(make_row("open"))
-    journal.close()
-    assert 1 == len(lanes_of(tmp_path))
-    journal.settle((make_row("late"),), intent="late")
-    assert [("open", "unknown_after_crash")] == outcomes(list(FileJournal(tmp_path).replay()))
-    assert [make_row("late")] == drain(journal)
-    journal.close()
-
-
 def test_torn_tails_of_a_lane_are_cut_and_the_rest_is_read(tmp_path: Path) -> None:
     """A power cut may leave any part of the last record; those before it are rows."""
     journal = FileJournal(tmp_path, fsync="never")
