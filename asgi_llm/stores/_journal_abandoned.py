@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,18 @@ def take_over(folder: Path) -> Iterator[AbandonedLane]:
         yield lane
 
 
+_taken: weakref.WeakSet[AbandonedLane] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """In a child of who took lanes over: it would hold them when that one is done with them."""
+    for lane in list(_taken):
+        lane.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
 class AbandonedLane:
     """A dead worker's lane, taken over: its lock is ours.
 
@@ -89,6 +102,7 @@ class AbandonedLane:
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         self._lock = lock
+        _taken.add(self)
         self._closing = threading.Lock()
         self._position = load_position(path)
         self._open: dict[str, tuple[int, int]] = {}
@@ -192,3 +206,8 @@ class AbandonedLane:
             if self._lock >= 0:
                 os.close(self._lock)
                 self._lock = -1
+
+    def leave_to_parent(self) -> None:
+        """After a fork: the lock is the parent's. Who held ``_closing`` there is not here."""
+        self._closing = threading.Lock()
+        self.close()

@@ -35,7 +35,7 @@ cdef class FileJournal:
     cpdef bint write_outcome(self, ShortCall call, bytes head, bytes ending) except -1
     cdef _not_intended(self, object error)
     cdef LaneWriter _lane(self)
-    cdef _leave_to_parent(self)
+    cpdef _leave_to_parent(self)
     cdef _refused(self, object error)
     cdef _write_waiting(self)
     cdef _give_up(self)

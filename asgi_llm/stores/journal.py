@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -45,11 +46,15 @@ _MOST_BYTES: Final = MAX_RECORD_BYTES - 1024
 
 # How often this process has come out of a fork: to ask for its id would be a call into the kernel.
 _forks = 0
+_journals: weakref.WeakSet[FileJournal] = weakref.WeakSet()
 
 
 def _note_fork() -> None:
     global _forks
     _forks += 1
+    # At once: a child that never writes would hold the lane of a parent that is dead.
+    for journal in list(_journals):
+        journal._leave_to_parent()
 
 
 os.register_at_fork(after_in_child=_note_fork)
@@ -123,6 +128,7 @@ class FileJournal:
         self._clock = clock
         self._listener: Callable[[], None] | None = None
         self._begin()
+        _journals.add(self)
 
     def _begin(self) -> None:
         self._lock = ThreadLock()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from asgi_llm.stores.ledger import LedgerRow
 from tests.middleware.cost.conftest import Notes
 from tests.stores.ledger import short
 from tests.stores.ledger.rows import make_row
+from tests.stores.ledger.test_journal_shipper import leave_behind
 from tests.stores.ledger.waiting import until
 
 
@@ -25,6 +29,8 @@ def intend_long(journal: FileJournal, row: LedgerRow) -> None:
 def settle_long(journal: FileJournal, row: LedgerRow) -> None:
     journal.settle((row,), intent=row.id)
 
+
+FORK = multiprocessing.get_context("fork")
 
 FORMS = pytest.mark.parametrize(
     ("intend", "settle"),
@@ -118,3 +124,43 @@ async def test_an_answer_that_ends_after_its_gateway_is_told_by_the_next(tmp_pat
         (row.id, row.outcome) for row in ledger.rows
     ]
     assert [] == lanes_of(tmp_path)
+
+
+def _idle(parent: Connection) -> None:
+    parent.send(None)
+    parent.recv()
+
+
+@contextmanager
+def idle_child() -> Iterator[None]:
+    """While a child of a fork lives that does nothing."""
+    ours, theirs = FORK.Pipe()
+    child = FORK.Process(target=_idle, args=(theirs,))
+    child.start()
+    try:
+        ours.recv()
+        yield
+    finally:
+        ours.send(None)
+        child.join(30)
+
+
+def test_a_forked_child_that_never_writes_holds_no_lane(tmp_path: Path) -> None:
+    """A worker's calls are told though a process pool of its own outlives it."""
+    journal = FileJournal(tmp_path)
+    journal.intend(make_row("done"))
+    settle_long(journal, make_row("done"))
+    journal.intend(make_row("open"))
+    assert journal._writer is not None
+    with idle_child():
+        os.close(journal._writer._lock)
+        assert [("done", "complete"), ("open", "unknown_after_crash")] == left_in(tmp_path)
+
+
+def test_a_lane_that_was_taken_over_is_not_held_by_a_forked_child(tmp_path: Path) -> None:
+    """Who gives it back, or dies while it sends its rows, leaves it to the next."""
+    leave_behind(tmp_path, "done")
+    (lane,) = FileJournal(tmp_path).take_over()
+    with idle_child():
+        lane.close()
+        assert [("done", "complete")] == left_in(tmp_path)
