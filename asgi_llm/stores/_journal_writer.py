@@ -80,8 +80,16 @@ class LaneWriter:
         self._told: dict[str, int] = {}
         self._sync = sync
         self.path, self._lock = create_lane(folder, worker)
-        if sync != "never":
-            sync_folder(folder)
+        try:
+            if sync != "never":
+                sync_folder(folder)
+        except OSError:
+            # It is empty, and nobody could take it over.
+            try:
+                remove_lane(self.path)
+            finally:
+                os.close(self._lock)
+            raise
 
     @property
     def end(self) -> Position:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from asgi_llm.errors import StoreError
 from asgi_llm.stores._journal_lane import lanes_of
 from asgi_llm.stores.journal import FileJournal
 from tests.stores.ledger.rows import make_row
+
+FORK = multiprocessing.get_context("fork")
 
 
 def fill(
@@ -130,3 +134,34 @@ def test_a_folder_that_cannot_be_written_denies(tmp_path: Path) -> None:
         with pytest.raises(StoreError):
             journal.intend(make_row("r"))
     assert 0 == journal.open_intents
+
+
+def _write_unreadable(folder: Path, results: Connection) -> None:
+    os.chdir(folder.parent)
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    journal = FileJournal(folder.name, on_full="allow")
+    free = []
+    for number in range(5):
+        journal.intend(make_row(f"r{number}"))
+        free.append(os.dup(results.fileno()))
+        os.close(free[-1])
+    results.send((journal.unwritten_intents, free))
+
+
+def test_a_folder_that_cannot_be_synced_collects_no_lanes(tmp_path: Path) -> None:
+    """Each try ends with neither a lane nor a descriptor left, whose lock nobody could get."""
+    folder = tmp_path / "work" / "journal"
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0o777)
+    # It can be written and not be opened, which a sync has to do.
+    folder.chmod(0o333)
+    ours, theirs = FORK.Pipe()
+    child = FORK.Process(target=_write_unreadable, args=(folder, theirs))
+    child.start()
+    theirs.close()
+    unwritten, free = ours.recv()
+    child.join(30)
+    folder.chmod(0o700)
+    assert (5, 1) == (unwritten, len(set(free)))
+    assert [] == os.listdir(folder)
