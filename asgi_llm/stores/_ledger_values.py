@@ -141,9 +141,9 @@ def _time(at: datetime.datetime) -> datetime.datetime:
 def clean_row(row: LedgerRow) -> LedgerRow:
     """``row`` in a form that any store can keep; the same for the same row, so still one row.
 
-    Texts lose NUL and lone surrogates and are cut at 1,000 characters; ids above 200 characters
-    (the row's own: 64) become their digest; counts lie between 0 and 10**12; an amount that is no
-    number is an unknown one.
+    Texts lose NUL and lone surrogates and are cut at 1,000 characters; ids and models above 200
+    characters (the row's own id: 64) become their digest; counts lie between 0 and 10**12; an
+    amount that is no number is an unknown one.
     """
     return msgspec.structs.replace(
         row,
@@ -157,7 +157,8 @@ def clean_row(row: LedgerRow) -> LedgerRow:
         team_id=fit_id(row.team_id),
         organization_id=fit_id(row.organization_id),
         tags=_tags(row.tags),
-        requested_model=fit_text(row.requested_model),
+        # Where there is no other model, the sums are kept by it.
+        requested_model=fit_id(row.requested_model) or "",
         model=fit_id(row.model),
         provider=fit_id(row.provider),
         deployment=_text(row.deployment),

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 
-from asgi_llm.stores._ledger_values import fit_id
 from asgi_llm.stores.ledger import LedgerRow
 from asgi_llm.types import Cost, Usage
 
@@ -147,7 +146,7 @@ def add_up(
             row.team_id or "",
             row.organization_id or "",
             row.provider or "",
-            row.model or fit_id(row.requested_model) or "",
+            row.model or row.requested_model,
             row.operation,
             row.cached,
         )

@@ -48,7 +48,16 @@ _FILTERS: Final = frozenset(
     }
 )
 _IDS: Final = frozenset(
-    {"key_id", "user_id", "team_id", "organization_id", "request_id", "provider", "model"}
+    {
+        "key_id",
+        "user_id",
+        "team_id",
+        "organization_id",
+        "request_id",
+        "provider",
+        "model",
+        "requested_model",
+    }
 )
 _PAGE: Final = 1000
 

@@ -196,6 +196,27 @@ async def test_groups_are_bounded_and_the_dearest_come_first(engine: AsyncEngine
     assert Decimal(45) == found.totals.cost_usd
 
 
+@pytest.mark.parametrize("model", ["m" * 201, "m" * 1001, "a\0b"], ids=["long", "longer", "NUL"])
+async def test_a_model_that_is_no_id_is_the_same_in_every_report(
+    engine: AsyncEngine, model: str
+) -> None:
+    """Whatever a client asks for: found under its name in sums, in those by tags and in rows."""
+    ledger = SQLLedger(engine)
+    other = model[:-1] + "c"
+    await ledger.record(
+        [make_row(one, model=None, requested_model=one) for one in (model, other, "fast")]
+    )
+    answers = []
+    for tags in (None, {"project": "apollo"}):
+        bounds: dict[str, Any] = {"start": DAY, "end": DAY + DAYS, "tags": tags}
+        assert 1 == (await ledger.summary(**bounds, where={"model": model})).totals.requests
+        grouped = await ledger.summary(**bounds, group_by=["model"])
+        answers.append({group.by["model"] for group in grouped.groups})
+    assert answers[0] == answers[1]
+    assert 3 == len(answers[0])
+    assert 1 == len((await ledger.rows(where={"requested_model": model})).rows)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
