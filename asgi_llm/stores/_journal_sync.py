@@ -83,10 +83,12 @@ class GroupSync:
             self._note(error)
         for file in retired:
             try:
-                os.fdatasync(file)
+                try:
+                    os.fdatasync(file)
+                finally:
+                    os.close(file)
             except OSError as error:
                 self._note(error)
-            os.close(file)
         if current < 0 or self._is_refused:
             return
         try:
