@@ -293,6 +293,7 @@ class LaneWriter:
         mine = [(intent, call) for intent, call in self._open.items() if call.segment == number]
         if not mine:
             return
+        places = [(call, call.offset) for _, call in mine]
         for intent, call in mine:
             found = next(read_segment(self.path, number, call.offset, None), None)
             if not isinstance(found, Record) or found.start != call.offset:
@@ -301,8 +302,16 @@ class LaneWriter:
             record = pack(INTENT, intent, 0, found.data, found.written)
             self._append(record, 0)
             self._note_place(call, len(record))
-        # Before the only copy that is known to be on the disk is deleted.
-        self.sync()
+        try:
+            # Before the only copy that is known to be on the disk is deleted.
+            self.sync()
+        except OSError:
+            # To sync again would prove nothing: they are carried once more, into another segment.
+            for call, offset in places:
+                call.segment, call.offset = number, offset
+            if self._segment is not None:
+                self._segment.leave(whole=False)
+            raise
 
     def sync(self) -> None:
         """Bring onto the disk at once what the group would bring there in a moment.
