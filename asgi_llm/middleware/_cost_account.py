@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 from starlette.types import Send
 
 from asgi_llm._tasks import finish
@@ -15,7 +16,7 @@ from asgi_llm.middleware._cost_books import Books
 from asgi_llm.middleware._cost_entries import make_entries, sum_costs
 from asgi_llm.middleware._cost_prices import Pricer
 from asgi_llm.middleware._cost_quick import is_standard, is_text_alone, monotonic
-from asgi_llm.middleware._cost_rows import Asked, Entry, Served
+from asgi_llm.middleware._cost_rows import Asked, Entry, Served, make_intent
 from asgi_llm.middleware._cost_usage import AnswerMeter
 from asgi_llm.pricing import Quantities, format_usd, read_quantities
 from asgi_llm.pricing.rows import ONE_REQUEST
@@ -148,11 +149,14 @@ class AnswerAccount(Asked):
         if not books.answer_at_once:
             return False
         cached = self._hit()
-        used = self._used(outcome, cached)
-        if used is None:
-            return False
+        try:
+            used = self._used(outcome, cached)
+            if used is None:
+                return False
+            entries, cost = self._noted(outcome, cached, used)
+        except Exception:
+            return False  # it is tried once more, by who closes the books all the same
         self._note_over()
-        entries, cost = self._noted(outcome, cached, used)
         books.close_at_once(self, entries, cost, self._lease)
         return True
 
@@ -260,10 +264,16 @@ class AnswerAccount(Asked):
             await finish(self._close(outcome))
 
     async def _close(self, outcome: Outcome) -> None:
-        cached = self._hit()
-        used = self._used(outcome, cached) or await self._counted()
-        entries, cost = self._noted(outcome, cached, used)
-        await self._meterage.books.close(self, entries, cost, self._lease)
+        cached, books = self._hit(), self._meterage.books
+        try:
+            used = self._used(outcome, cached) or await self._counted()
+            entries, cost = self._noted(outcome, cached, used)
+        except Exception:
+            # The call was made: else its intent and its reservation would stay open for ever.
+            made = msgspec.structs.replace(make_intent(self), outcome="failed", status=self._status)
+            await books.close(self, [made], made.cost, self._lease)
+            raise
+        await books.close(self, entries, cost, self._lease)
 
     def _keeper(self) -> AnswerMeter | None:
         """What keeps the answer, made when it is first needed; None: there is nothing to keep."""

@@ -20,12 +20,16 @@ from asgi_llm.middleware._cost_kinds import Kind
 from asgi_llm.middleware._cost_prices import Pricer
 from asgi_llm.middleware._cost_quick import row_id
 from asgi_llm.middleware._cost_rows import Asked
+from asgi_llm.middleware.cost import CostMiddleware
+from asgi_llm.state import ATTEMPTS, State
 from asgi_llm.stores._ledger_values import fit_row_id
 from asgi_llm.stores.budgets import BudgetRule, demand_of
 from asgi_llm.stores.budgets_memory import MemoryBudgets
 from asgi_llm.stores.journal import FileJournal
-from asgi_llm.types import Usage
-from tests.middleware.cost.conftest import PRICES
+from asgi_llm.testing import chat_answer
+from asgi_llm.types import Document, Usage
+from asgi_llm.wire.tokens import TokenCount
+from tests.middleware.cost.conftest import PRICES, App, NineTokens, Notes, ask
 
 PRICE = {"targets": None, "provider": "openai", "unknown": "flag", "service_tiers": None}
 LOGGER = logging.getLogger(__name__)
@@ -102,3 +106,45 @@ async def test_every_id_is_the_rows(
     (status,) = await store.spent((demand,))
     assert (37_000_000, 0) == (status.spent, status.reserved)
     journal.close()
+
+
+class Broken(NineTokens):
+    """Counts requests, and fails for answers."""
+
+    async def count(self, document: Document, model: str) -> TokenCount:
+        if "prompt" in document:
+            raise RuntimeError("cannot count")
+        return await super().count(document, model)
+
+
+def say_nonsense(state: State) -> None:
+    """What an app may leave in the state that knows no better."""
+    nonsense: Any = ("an attempt",)
+    state.set(ATTEMPTS, nonsense)
+
+
+@pytest.mark.parametrize(
+    "app",
+    [App(chat_answer(usage=None)), App(before=say_nonsense)],
+    ids=["cannot be counted", "cannot be read"],
+)
+async def test_a_call_whose_cost_cannot_be_found_out_leaves_nothing_open(app: App) -> None:
+    """Its intent is closed by a row of unknown cost, and its reservation is given back."""
+    notes, store = Notes(), MemoryBudgets()
+    budget = BudgetRule(scope="everyone", amount_usd=Decimal(1))
+    metered = CostMiddleware(
+        app,
+        prices=PRICES,
+        journal=notes,
+        token_counter=Broken(),
+        budgets=[budget],
+        budget_store=store,
+    )
+    with pytest.raises((RuntimeError, AttributeError, TypeError)):
+        await ask(metered)
+    row = notes.row
+    assert (1, "failed", 200) == (row.attempt, row.outcome, row.status)
+    assert (None, True, 9) == (row.cost.amount_usd, row.usage.estimated, row.usage.input_uncached)
+    assert [row.id] == notes.settled == [one.id for one in notes.intents]
+    (status,) = await store.spent([demand_of(budget, "")])
+    assert (0, 0) == (status.spent, status.reserved)
