@@ -15,9 +15,9 @@ import msgspec
 from asgi_llm.errors import StoreError
 from asgi_llm.stores._journal_format import INTENT, OUTCOME, Damage, Record, decode_rows
 from asgi_llm.stores._journal_lane import (
-    DAMAGED,
     Batch,
     Position,
+    keep_damaged,
     lanes_of,
     load_position,
     lock_lane,
@@ -25,7 +25,6 @@ from asgi_llm.stores._journal_lane import (
     read_segment,
     remove_lane,
     save_position,
-    segment_path,
     segments_of,
 )
 from asgi_llm.stores.ledger import LedgerRow
@@ -191,12 +190,7 @@ class AbandonedLane:
     def remove(self) -> None:
         """Delete the lane, whose rows are all acknowledged, but for damaged segments."""
         for number in sorted(self._damaged):
-            kept = self.path.parent / DAMAGED
-            kept.mkdir(mode=0o700, exist_ok=True)
-            name = f"{self.path.name}.{segment_path(self.path, number).name}"
-            with contextlib.suppress(FileNotFoundError):
-                segment_path(self.path, number).rename(kept / name)
-            logger.error("a segment of the journal is damaged or unreadable; kept as %s", name)
+            keep_damaged(self.path, number)
         remove_lane(self.path)
         self.close()
 

@@ -15,7 +15,7 @@ __all__ = ["JournalBatch"]
 class JournalBatch:
     """Rows of the journal that are to be recorded, and what to acknowledge then."""
 
-    __slots__ = ("_end", "_waiting", "_writer", "rows")
+    __slots__ = ("_damaged", "_end", "_waiting", "_writer", "rows")
 
     def __init__(
         self,
@@ -23,9 +23,11 @@ class JournalBatch:
         *,
         writer: LaneWriter | None = None,
         end: Position | None = None,
+        damaged: frozenset[int] = frozenset(),
         waiting: Sequence[WaitingOutcome] = (),
     ) -> None:
         self.rows = rows
         self._writer = writer
         self._end = end
+        self._damaged = damaged
         self._waiting = waiting

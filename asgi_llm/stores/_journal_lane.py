@@ -41,6 +41,7 @@ __all__ = [
     "Batch",
     "Position",
     "create_lane",
+    "keep_damaged",
     "lanes_of",
     "load_position",
     "lock_lane",
@@ -81,6 +82,8 @@ class Batch(NamedTuple):
     end: Position
     written: float
     """Unix time at which the first of the rows was written."""
+    damaged: frozenset[int] = frozenset()
+    """Segments with bytes that are no record, or with a record that cannot be decoded."""
 
 
 def segment_path(lane: Path, number: int) -> Path:
@@ -168,6 +171,21 @@ def remove_lane(lane: Path) -> None:
     shutil.rmtree(done, ignore_errors=True)
 
 
+def keep_damaged(lane: Path, number: int) -> None:
+    """Put a segment aside for people, where it outlives its lane.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    kept = lane.parent / DAMAGED
+    kept.mkdir(mode=0o700, exist_ok=True)
+    segment = segment_path(lane, number)
+    name = f"{lane.name}.{segment.name}"
+    with contextlib.suppress(FileNotFoundError):
+        segment.rename(kept / name)
+    logger.error("a segment of the journal is damaged or unreadable; kept as %s", name)
+
+
 def save_position(lane: Path, position: Position) -> None:
     """Note how far the lane is acknowledged. A torn note reads as none: rows are sent again."""
     packed = struct.pack("<QQ", *position)
@@ -201,10 +219,11 @@ def read_segment(lane: Path, number: int, start: int, end: int | None) -> Iterat
 def read_batch(lane: Path, position: Position, end: Position | None, max_rows: int) -> Batch:
     """The outcomes behind ``position`` and before ``end``: about ``max_rows``, or 4 MiB of them.
 
-    The batch may be empty and yet end behind ``position``. What cannot be decoded is passed over:
-    ``AbandonedLane`` keeps the segments that hold such records.
+    The batch may be empty and yet end behind ``position``. What cannot be read is passed over, and
+    its segment is named.
     """
     rows: list[LedgerRow] = []
+    damaged: set[int] = set()
     written = 0.0
     read_bytes = 0
     for number in segments_of(lane):
@@ -214,15 +233,19 @@ def read_batch(lane: Path, position: Position, end: Position | None, max_rows: i
         start = position.offset if number == position.segment else 0
         for record in read_segment(lane, number, start, last):
             if isinstance(record, Damage):
+                if record.inside or end is not None:
+                    damaged.add(number)
                 continue
             if record.kind == OUTCOME and record.rows:
                 if rows and len(rows) + record.rows > max_rows:
-                    return Batch(rows, position, written)
-                with contextlib.suppress(msgspec.DecodeError):
+                    return Batch(rows, position, written, frozenset(damaged))
+                try:
                     rows += decode_rows(record.data)
                     written = written or record.written
+                except msgspec.DecodeError:
+                    damaged.add(number)
             position = Position(number, record.end)
             read_bytes += len(record.data)
             if read_bytes > _MAX_BATCH_BYTES and rows:
-                return Batch(rows, position, written)
-    return Batch(rows, end if end is not None else position, written)
+                return Batch(rows, position, written, frozenset(damaged))
+    return Batch(rows, end if end is not None else position, written, frozenset(damaged))

@@ -19,6 +19,7 @@ cdef class LaneWriter:
     cdef long long _reserved
     cdef dict _open
     cdef dict _told
+    cdef set _damaged
     cdef object _sync
     cdef readonly object path
     cdef readonly int _lock

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from asgi_llm.stores._journal_lane import (
     START,
     Position,
     create_lane,
+    keep_damaged,
     read_segment,
     remove_lane,
     save_position,
@@ -78,6 +80,7 @@ class LaneWriter:
         self._open: dict[str, ShortCall] = {}
         # Intents whose outcome the ledger has, though the disk did not take it: their segments.
         self._told: dict[str, int] = {}
+        self._damaged: set[int] = set()
         self._sync = sync
         self.path, self._lock = create_lane(folder, worker)
         try:
@@ -111,6 +114,10 @@ class LaneWriter:
         if (found := self._open.pop(intent, None)) is not None:
             self._reserved -= found.room
             self._told[intent] = found.segment
+
+    def note_damaged(self, numbers: Iterable[int]) -> None:
+        """Keep these segments for people, when they are done with."""
+        self._damaged.update(numbers)
 
     def append(self, kind: int, intent: str, count: int, rows: bytes, written: float) -> None:
         """Write an intent, and keep room for its outcome, or what came of one.
@@ -241,7 +248,13 @@ class LaneWriter:
         """Go on in a new segment. The old one stays in use if there can be none."""
         old = self._segment
         number = old.number + 1 if old is not None else 1
-        if old is not None and old.is_used and not self._open and self.acknowledged >= self.end:
+        if (
+            old is not None
+            and old.is_used
+            and not self._open
+            and self.acknowledged >= self.end
+            and old.number not in self._damaged
+        ):
             # Nothing in the old one is wanted: its space may be all that there is.
             path = segment_path(self.path, old.number)
             old.leave(whole=True)
@@ -278,8 +291,12 @@ class LaneWriter:
                 save_position(self.path, position)
         while self._first < self.acknowledged.segment:
             self._carry(self._first)
-            with contextlib.suppress(FileNotFoundError):
-                segment_path(self.path, self._first).unlink()
+            if self._first in self._damaged:
+                keep_damaged(self.path, self._first)
+                self._damaged.discard(self._first)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    segment_path(self.path, self._first).unlink()
             gone = [intent for intent, number in self._told.items() if number <= self._first]
             for intent in gone:
                 del self._told[intent]
@@ -330,6 +347,8 @@ class LaneWriter:
             self._group.close()
         try:
             if not self._open and not self._told and self.acknowledged >= self.end:
+                for number in sorted(self._damaged):
+                    keep_damaged(self.path, number)
                 remove_lane(self.path)
         finally:
             os.close(self._lock)

@@ -425,7 +425,7 @@ class FileJournal:
             raise StoreError("The journal cannot be read.") from error
         if batch.rows:
             self._oldest = batch.written
-        return JournalBatch(batch.rows, writer=writer, end=batch.end)
+        return JournalBatch(batch.rows, writer=writer, end=batch.end, damaged=batch.damaged)
 
     def acknowledge(self, batch: JournalBatch) -> None:
         """The ledger has the rows of ``batch``; segments that are done with are deleted."""
@@ -437,7 +437,11 @@ class FileJournal:
                 self._waiting.drop_told(self._writer)
             if batch._writer is not None and batch._writer is self._writer and batch._end:
                 self._written_rows -= len(batch.rows)
+                batch._writer.note_damaged(batch._damaged)
                 self._prune(batch._writer, batch._end)
+                if batch._end >= batch._writer.end:
+                    # Also where some could not be read again.
+                    self._written_rows = 0
             if self.pending_rows == 0:
                 self._oldest = None
 

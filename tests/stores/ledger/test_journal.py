@@ -229,6 +229,32 @@ def test_damaged_segments_are_kept_for_people(tmp_path: Path) -> None:
     assert [f"{lane.name}.00000001.journal"] == os.listdir(tmp_path / "damaged")
 
 
+@pytest.mark.parametrize("segment", [1, 2])
+def test_what_a_worker_cannot_read_of_its_own_is_kept_for_people(
+    tmp_path: Path, segment: int
+) -> None:
+    """Its other rows are recorded, none stays pending, and the segment outlives the lane."""
+    journal = FileJournal(tmp_path, fsync="never", max_segment_bytes=4096)
+    lane: Path | None = None
+    ids: list[str] = []
+    while lane is None or segments_of(lane) == [1]:
+        ids.append(f"r{len(ids)}")
+        journal.settle((make_row(ids[-1]),), intent=ids[-1])
+        (lane,) = lanes_of(tmp_path)
+    broken = ids[0] if segment == 1 else ids[-1]
+    path = segment_path(lane, segment)
+    with path.open("r+b") as file:
+        file.seek(path.read_bytes().index(f"request-{broken}".encode()))
+        file.write(b"R")
+    assert [id for id in ids if id != broken] == [row.id for row in drain(journal)]
+    assert (0, 0.0) == (journal.pending_rows, journal.oldest_age_seconds)
+    journal.settle((make_row("later"),), intent="later")
+    assert ["later"] == [row.id for row in drain(journal)]
+    journal.close()
+    assert [] == lanes_of(tmp_path)
+    assert [f"{lane.name}.{path.name}"] == os.listdir(tmp_path / "damaged")
+
+
 def test_a_record_of_another_version_is_kept_for_people(tmp_path: Path) -> None:
     """What this version cannot read neither stops the others nor is deleted."""
     journal = FileJournal(tmp_path, fsync="never")
