@@ -157,7 +157,8 @@ class LedAnswer(Flight):
                     chunk = bytes(chunk)
                 if (
                     told.get("more_body", False)
-                    or self.parts
+                    # Empty where what came before was too long to be kept.
+                    or self.parts is not None
                     or self.followers
                     or len(chunk) > self._settings.at_once_bytes
                 ):

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from asgi_llm import _sse
 from asgi_llm.errors import ProviderUnavailableError
 from asgi_llm.middleware.exact_cache import ExactCacheMiddleware
 from asgi_llm.state import (
@@ -411,6 +412,24 @@ async def test_an_answer_that_is_too_long_is_not_kept() -> None:
     first, second = [await ask(layer) for _ in range(2)]
     assert [MISS, MISS] == [cache_of(answer) for answer in (first, second)]
     assert "long " * 1000 == text_of(first) == text_of(second)
+
+
+async def test_the_end_of_an_answer_that_is_too_long_is_not_kept_as_all_of_it() -> None:
+    """Nor where it comes with the end mark, and would pass for a whole stream of its own."""
+    events = [_sse.encode(msgspec.json.encode(event)) for event in chat_events(["long "] * 50)]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await read(receive)
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"".join(events[:-3]), "more_body": True})
+        await send({"type": "http.response.body", "body": b"".join(events[-3:]) + _sse.DONE})
+
+    layer = ExactCacheMiddleware(app, max_entry_bytes=1000)
+    first, second = [await ask(layer, STREAM) for _ in range(2)]
+    assert [MISS, MISS] == [cache_of(answer) for answer in (first, second)]
+    assert "long " * 50 == text_of(first) == text_of(second)
+    assert 0 == layer.counts.writes
 
 
 async def test_states_are_not_shared() -> None:
