@@ -39,8 +39,12 @@ function operations.c(entry, lease, owner, lease_ms, oldest)
   if value and age < fresh and (oldest < 0 or age <= oldest) then
     return {value, age, 0}
   end
-  local leased = redis.call("SET", KEYS[lease], owner, "NX", "PX", lease_ms)
-  return {value, age, leased and 1 or 0}
+  return {value, age, operations.t(lease, owner, lease_ms)}
+end
+
+-- take, lease, owner, lease ms -> leased
+function operations.t(lease, owner, lease_ms)
+  return redis.call("SET", KEYS[lease], owner, "NX", "PX", lease_ms) and 1 or 0
 end
 
 -- renew, lease, owner, lease ms

@@ -147,17 +147,24 @@ class RedisCache:
         Raises:
             StoreError: Redis refused, failed, did not answer in time, or is left alone.
         """
+        lease_ms = int(lease_seconds * 1000)
         value, age, leased = await self._ask(
             lambda names: (
                 "c",
                 self._place(names, self._entry, key),
                 self._place(names, self._lease, key),
                 owner,
-                int(lease_seconds * 1000),
+                lease_ms,
                 -1 if max_age_seconds is None else int(max_age_seconds * 1000),
             )
         )
-        return Claim(self._found(key, value, age), leased == 1)
+        found = self._found(key, value, age)
+        if found is None and value is not None and not leased:
+            # Fresh, but not for this worker, which has other keys or another version.
+            leased = await self._ask(
+                lambda names: ("t", self._place(names, self._lease, key), owner, lease_ms)
+            )
+        return Claim(found, leased == 1)
 
     async def renew(self, key: bytes, *, owner: str, lease_seconds: float) -> None:
         """Keep the right to make the answer; one that has run out stays out.

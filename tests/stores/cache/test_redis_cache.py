@@ -54,6 +54,28 @@ async def test_a_lease_ends_by_itself_unless_it_is_renewed(shared_redis: RedisSe
     await store.aclose()
 
 
+async def test_one_gets_the_lease_of_an_entry_that_none_of_them_can_read(
+    shared_redis: RedisServer,
+) -> None:
+    """It was sealed with a key that they do not have yet; what is made takes its place."""
+    shared_redis.flush()
+    ahead = redis_cache(shared_redis, encryption_keys={"new": SECRET, "old": bytes(32)})
+    behind = [redis_cache(shared_redis, encryption_keys={"old": bytes(32)}) for _ in range(2)]
+    await ahead.set([(key(1), answer(b"unread"))])
+    claims = [
+        await store.claim(key(1), owner=f"o{number}", lease_seconds=30.0)
+        for number, store in enumerate(behind)
+    ]
+    assert [(None, True), (None, False)] == [(claim.found, claim.leased) for claim in claims]
+    await behind[0].set([(key(1), answer(b"read"))], owner="o0")
+    found = [(await store.get([key(1)]))[0] for store in (ahead, *behind)]
+    assert [b"read"] * 3 == [one and one.answer.body for one in found]
+    await behind[1].delete([key(1)])
+    assert (await behind[1].claim(key(1), owner="o1", lease_seconds=30.0)).leased
+    for store in (ahead, *behind):
+        await store.aclose()
+
+
 async def test_nothing_is_left_for_ever(shared_redis: RedisServer) -> None:
     """Every key of Redis runs out by itself, the indexes with what they know of."""
     shared_redis.flush()
