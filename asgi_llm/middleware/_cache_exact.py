@@ -192,6 +192,9 @@ class ExactLookup:
             settings.counts.stale += 1
             if settings.memory is not None or owner is not None:
                 await self._refresh(owner)
+        elif owner is not None:
+            # Store and layer reckon in other units: at the border it may be old for one alone.
+            await settings.calls.release(self._key, owner)
         if flight is not None:
             flight.finish(answer, age)
         await self._serve(answer, body, age)

@@ -36,7 +36,7 @@ end
 -- claim, entry, lease, owner, lease ms, oldest ms or -1 -> {value, age, leased}
 function operations.c(entry, lease, owner, lease_ms, oldest)
   local value, age, fresh = read(entry)
-  if value and age < fresh and (oldest < 0 or age <= oldest) then
+  if value and age <= fresh and (oldest < 0 or age <= oldest) then
     return {value, age, 0}
   end
   return {value, age, operations.t(lease, owner, lease_ms)}

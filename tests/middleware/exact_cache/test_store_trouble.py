@@ -125,6 +125,15 @@ async def test_the_right_to_make_an_answer_is_given_back(document: Any) -> None:
     assert ["claim", "set", "claim", "release"] == store.calls
 
 
+async def test_a_right_that_is_not_used_is_given_back() -> None:
+    """A store may take an answer for old that the layer still serves as it is."""
+    store = Troubled("fails")
+    layer = ExactCacheMiddleware(App(), store=store)
+    await ask(layer)
+    assert HIT == cache_of(await ask(layer))
+    assert ["claim", "set", "claim", "release"] == store.calls
+
+
 async def test_a_long_call_renews_its_lease() -> None:
     """Again and again, also after a renewal that failed; and not when it is over."""
     app, store = App(), Troubled("fails", "renew")

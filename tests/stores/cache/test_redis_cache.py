@@ -54,6 +54,21 @@ async def test_a_lease_ends_by_itself_unless_it_is_renewed(shared_redis: RedisSe
     await store.aclose()
 
 
+async def test_an_answer_is_fresh_to_its_last_millisecond(shared_redis: RedisServer) -> None:
+    """Who is told that it is old is told an age at which it is: the right is not taken for less."""
+    store = redis_cache(shared_redis)
+    for number in range(20):
+        shared_redis.flush()
+        await store.set([(key(number), answer(fresh_seconds=0.02))])
+        leased = False
+        while not leased:
+            claim = await store.claim(key(number), owner="a", lease_seconds=30.0)
+            leased = claim.leased
+        assert claim.found is not None
+        assert claim.found.age_seconds > 0.02
+    await store.aclose()
+
+
 async def test_one_gets_the_lease_of_an_entry_that_none_of_them_can_read(
     shared_redis: RedisServer,
 ) -> None:
