@@ -225,10 +225,7 @@ class ExactLookup:
                     led.failures = last.failures + 1
                 flights.begin(key, led)
                 try:
-                    if settings.memory is not None or self._batch is not None:
-                        await self._lead(led)
-                    else:
-                        await self._lead_others(led)
+                    await self._lead_others(led, settings.wait_seconds)
                 finally:
                     flights.end(key, led)
                 return
@@ -252,14 +249,22 @@ class ExactLookup:
             if outcome is Followed.LATE:
                 break
             last = flight
-        await self._lead(self._led())
+        await self._lead_others(self._led(), 0.0)
 
-    async def _lead_others(self, led: LedAnswer) -> None:
-        """Make the answer, unless another process has it or is at it."""
+    async def _lead_others(self, led: LedAnswer, wait_seconds: float) -> None:
+        """Make the answer, unless another process has it or is at it.
+
+        Args:
+            led: For those who follow.
+            wait_seconds: How long to wait for that process.
+        """
         settings = self._settings
+        if settings.memory is not None or self._batch is not None:
+            await self._lead(led)
+            return
         led.looking = True
         owner = os.urandom(12).hex()
-        until = settings.clock() + settings.wait_seconds
+        until = settings.clock() + wait_seconds
         pause = _FIRST_PAUSE_SECONDS
         departure: Departure | None = None
         try:
