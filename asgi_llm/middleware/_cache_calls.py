@@ -75,10 +75,12 @@ class CacheCalls:
                     max_age_seconds=max_age_seconds,
                 )
             )
-        except StoreError:
-            if self._deny:
-                raise
-            return Claim(leased=True)
+        except (StoreError, asyncio.CancelledError) as error:
+            if isinstance(error, StoreError) and not self._deny:
+                return Claim(leased=True)
+            # The right may have been given all the same, to nobody who would use it.
+            await self.release(key, owner)
+            raise
 
     async def get(self, keys: Sequence[bytes]) -> list[Found | None]:
         """The answers of ``keys``; none where the store fails.

@@ -83,6 +83,7 @@ class ExactLookup:
         "_data",
         "_fallback",
         "_key",
+        "_owner",
         "_receive",
         "_request",
         "_scope",
@@ -112,6 +113,8 @@ class ExactLookup:
         self._key = key
         self._fallback: tuple[Found, bytes] | None = None
         self._batch: EmbeddingBatch | None = None
+        # Under which this one holds the right to make the answer; None: it does not.
+        self._owner: str | None = None
 
     async def run(self, found: Found | None) -> None:
         """Answer the request.
@@ -160,15 +163,13 @@ class ExactLookup:
         self._batch = batch
         return False
 
-    async def _serve_found(
-        self, found: Found, owner: str | None = None, flight: Flight | None = None
-    ) -> bool:
+    async def _serve_found(self, found: Found, flight: Flight | None = None) -> bool:
         """Serve what a store had, if that will do for this request; whether it did.
+
+        The right to make it anew is passed on, or given back, where this serves.
 
         Args:
             found: From the store.
-            owner: Who holds the right to make it anew, if that was taken; it is passed on, or
-                given back, where this serves.
             flight: Who else waits for it.
         """
         request, settings = self._request, self._settings
@@ -190,11 +191,11 @@ class ExactLookup:
                     self._fallback = (found, body)
                 return False
             settings.counts.stale += 1
-            if settings.memory is not None or owner is not None:
-                await self._refresh(owner)
-        elif owner is not None:
+            if settings.memory is not None or self._owner is not None:
+                await self._refresh()
+        else:
             # Store and layer reckon in other units: at the border it may be old for one alone.
-            await settings.calls.release(self._key, owner)
+            await self._give_back()
         if flight is not None:
             flight.finish(answer, age)
         await self._serve(answer, body, age)
@@ -252,16 +253,20 @@ class ExactLookup:
         await self._lead_others(self._led(), 0.0)
 
     async def _lead_others(self, led: LedAnswer, wait_seconds: float) -> None:
-        """Make the answer, unless another process has it or is at it.
+        """Make the answer, unless another process has it or, for so long at most, is at it."""
+        try:
+            if await self._is_ours(led, wait_seconds):
+                if self._owner is not None:
+                    self._settings.calls.hold(self._key, self._owner)
+                await self._lead(led)
+        finally:
+            await self._give_back()
 
-        Args:
-            led: For those who follow.
-            wait_seconds: How long to wait for that process.
-        """
+    async def _is_ours(self, led: LedAnswer, wait_seconds: float) -> bool:
+        """Whether the answer is to be made here; where not, the request is dealt with."""
         settings = self._settings
         if settings.memory is not None or self._batch is not None:
-            await self._lead(led)
-            return
+            return True
         led.looking = True
         owner = os.urandom(12).hex()
         until = settings.clock() + wait_seconds
@@ -270,10 +275,11 @@ class ExactLookup:
         try:
             while True:
                 claim = await settings.calls.claim(self._key, owner, max_age_seconds=None)
-                held = owner if claim.leased else None
+                if claim.leased:
+                    self._owner = owner
                 found = claim.found
-                if found is not None and await self._serve_found(found, held, led):
-                    return
+                if found is not None and await self._serve_found(found, led):
+                    return False
                 if led.looking:
                     led.begin()
                 if (
@@ -288,19 +294,17 @@ class ExactLookup:
                 pause = min(pause * _SLOWER, _LONGEST_PAUSE_SECONDS)
                 led.has_left = departure.has_left
                 if led.has_left and not led.followers:
-                    return
+                    return False
         except StoreError as error:
             led.finish(None)
             await self._refuse(error)
-            return
+            return False
         finally:
             if departure is not None:
                 await departure.close()
-        if held is not None:
-            settings.calls.hold(self._key, held)
-        await self._lead(led, held)
+        return True
 
-    async def _lead(self, led: LedAnswer, owner: str | None = None) -> None:
+    async def _lead(self, led: LedAnswer) -> None:
         """Let the app answer, and keep what comes of it."""
         settings, fallback = self._settings, self._fallback
         settings.counts.misses += 1
@@ -319,6 +323,7 @@ class ExactLookup:
         finally:
             led.finish(None)
             if settings.memory is None or self._batch is not None:
+                owner, self._owner = self._owner, None
                 await self._put(led, owner)
 
     def _led(self) -> LedAnswer:
@@ -349,15 +354,22 @@ class ExactLookup:
         elif owner is not None:
             await settings.calls.release(self._key, owner)
 
-    async def _refresh(self, owner: str | None) -> None:
+    async def _refresh(self) -> None:
         """Make the answer anew behind this request, unless that is being done."""
         settings = self._settings
         if settings.refreshes.has_room_for(self._key):
             scope = forked_scope(self._scope, self._state)
+            owner, self._owner = self._owner, None
             settings.counts.refreshes += 1
             settings.refreshes.begin(self._key, self._made_anew(scope, owner))
-        elif owner is not None:
-            await settings.calls.release(self._key, owner)
+        else:
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Give the right to make the answer back, where it is still held."""
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            await self._settings.calls.release(self._key, owner)
 
     async def _made_anew(self, scope: Scope, owner: str | None) -> None:
         settings = self._settings

@@ -15,7 +15,7 @@ from asgi_llm.stores.cache import Claim, Found, StoredAnswer
 from asgi_llm.stores.cache_levels import CacheLevels
 from asgi_llm.stores.cache_memory import MemoryCache
 from asgi_llm.stores.cache_redis import RedisCache
-from asgi_llm.testing import ManualClock
+from asgi_llm.testing import ManualClock, chat_events
 from tests.middleware.exact_cache.conftest import (
     CHAT,
     HIT,
@@ -134,6 +134,32 @@ async def test_a_right_that_is_not_used_is_given_back() -> None:
     layer = ExactCacheMiddleware(App(), store=store)
     await ask(layer)
     assert HIT == cache_of(await ask(layer))
+    assert ["claim", "set", "claim", "release"] == store.calls
+
+
+async def test_a_right_that_nobody_heard_of_is_given_back() -> None:
+    """Where its request is cancelled meanwhile, or is refused: the store may have given it."""
+    store = Troubled("hangs", "claim")
+    layer = ExactCacheMiddleware(App(), store=store, store_timeout_seconds=None)
+    asked = asyncio.create_task(ask(layer))
+    await until(lambda: store.calls == ["claim"])
+    asked.cancel()
+    await asyncio.wait([asked])
+    store.trouble = "fails"
+    refusing = ExactCacheMiddleware(App(), store=store, on_store_error="deny")
+    assert 503 == (await ask(refusing)).status
+    assert ["claim", "release"] * 2 == store.calls
+
+
+async def test_a_right_is_given_back_by_who_is_cancelled_before_using_it() -> None:
+    """While what was found is brought into another form, for one."""
+    store = Troubled("fails")
+    layer = ExactCacheMiddleware(App(events=lambda _: chat_events(["x" * 400_000])), store=store)
+    await ask(layer, STREAM)
+    asked = asyncio.create_task(ask(layer, CHAT))
+    await until(lambda: store.calls == ["claim", "set", "claim"])
+    asked.cancel()
+    await asyncio.wait([asked])
     assert ["claim", "set", "claim", "release"] == store.calls
 
 
