@@ -24,6 +24,7 @@ _MAX_CALLS: Final = 4096
 
 # Texts that are told whole, each time anew or once, and are not pieces of one text.
 _WHOLE: Final = frozenset(("role", "id", "type", "name", "object", "model", "finish_reason"))
+_NOTHING: Final[tuple[Any, ...]] = (None, "", [], {})
 _OF_CHUNKS: Final = frozenset(("choices", "usage", "object", "obfuscation"))
 _encode = msgspec.json.Encoder().encode
 
@@ -89,8 +90,11 @@ def _add_choice(choices: dict[int, dict[str, Any]], piece: Any, said: str) -> No
             _merge(choice["delta"], value)
         elif name == said:
             choice[name].append(_text(value))
-        elif value is not None or name not in choice:
+        elif name == "logprobs" or type(value) is list:
             choice[name] = _joined(choice.get(name), value, name)
+        elif value not in _NOTHING or name not in choice:
+            # Verdicts, as Azure's, are told whole each time.
+            choice[name] = value
 
 
 def _merge(into: dict[str, Any], more: dict[str, Any]) -> None:
@@ -120,15 +124,16 @@ class _Pieces(list[str]):
     """A text that is still growing: to join it anew for each piece would take the square of it."""
 
 
+_OF_PIECES: Final = frozenset((_Pieces, list, dict))
+
+
 def _joined(so_far: Any, more: Any, name: str) -> Any:
     """What a field holds after one more piece of it; ``so_far`` may be changed."""
     if so_far is None or more is None:
         return so_far if more is None else _growing(more, name)
-    if type(more) is str:
-        if type(so_far) is _Pieces:
-            so_far.append(more)
-            return so_far
-        return more or so_far
+    if type(so_far) is _Pieces and type(more) is str:
+        so_far.append(more)
+        return so_far
     if type(so_far) is type(more) is list:
         so_far.extend(more)
         return so_far
@@ -136,6 +141,13 @@ def _joined(so_far: Any, more: Any, name: str) -> Any:
         for inner, value in more.items():
             so_far[inner] = _joined(so_far.get(inner), value, inner)
         return so_far
+    if more in _NOTHING:
+        return so_far
+    if so_far in _NOTHING or (type(so_far) is _Pieces and not any(so_far)):
+        return _growing(more, name)
+    if type(so_far) in _OF_PIECES or type(more) in _OF_PIECES:
+        # A text after parts, for one: only who made them knows how they make up one.
+        raise _FoldError
     return more
 
 

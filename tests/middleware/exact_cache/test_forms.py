@@ -149,6 +149,61 @@ def test_log_probabilities_of_all_events_are_gathered() -> None:
     )
 
 
+def deltas(*contents: Any, **beside: Any) -> list[dict[str, Any]]:
+    """The events of a stream whose pieces are these, each with these fields beside its delta."""
+    events = chat_events([""] * len(contents))
+    for event, content in zip(events[1:], contents, strict=False):
+        event["choices"][0] |= {"delta": {"content": content}, **beside}
+    return events
+
+
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        ([THOUGHT], "The capital ", "is Paris."),
+        ("Hm.", [THOUGHT]),
+        ([THOUGHT], {"text": "Paris."}),
+        ("Paris.", {"text": "Paris."}),
+    ],
+    ids=str,
+)
+def test_parts_and_texts_of_one_field_fold_to_nothing(contents: tuple[Any, ...]) -> None:
+    """Nobody knows what the provider would have made of them; none of them is left out."""
+    assert fold_stream("chat", stream_of(deltas(*contents))) is None
+
+
+@pytest.mark.parametrize(
+    ("contents", "whole"),
+    [
+        (("", [THOUGHT], "", [THOUGHT], None), [THOUGHT, THOUGHT]),
+        (([], "Par", "is."), "Paris."),
+        (("", {"text": "Par"}, {"text": "is."}), {"text": "Paris."}),
+    ],
+    ids=str,
+)
+def test_pieces_in_which_nothing_is_change_nothing(contents: tuple[Any, ...], whole: Any) -> None:
+    """Empty texts and lists stand at the beginning and the end of every kind of content."""
+    folded = fold_stream("chat", stream_of(deltas(*contents)))
+    assert folded is not None
+    assert whole == folded["choices"][0]["message"]["content"]
+
+
+def test_verdicts_beside_the_text_are_not_joined() -> None:
+    """They are told whole with each event, or empty: the last one stands."""
+    safe = {"hate": {"filtered": False, "severity": "safe"}}
+    events = deltas("Par", "is.", content_filter_results=safe)
+    events[-2]["choices"][0]["content_filter_results"] = {}
+    folded = fold_stream("chat", stream_of(events))
+    assert folded is not None
+    assert ("Paris.", safe) == (
+        folded["choices"][0]["message"]["content"],
+        folded["choices"][0]["content_filter_results"],
+    )
+
+
 def completion(text: str, **fields: Any) -> dict[str, Any]:
     choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": None, **fields}
     return {"id": "c", "object": "text_completion", "created": 1, "model": "m", "choices": [choice]}
