@@ -97,9 +97,19 @@ function operations.d(entries)
   return gone
 end
 
--- list partitions, scopes, offset, count -> {scope, ...}
-function operations.l(scopes, offset, count)
-  return redis.call("ZRANGEBYSCORE", KEYS[scopes], now, "+inf", "LIMIT", offset, count)
+-- Sorted sets are walked with ZSCAN: by rank, what others write between two steps moves what is
+-- still to come. It may give a member twice. The cursor stays a text: not every number fits it.
+
+-- list partitions, scopes, cursor, count -> {next cursor, {scope, ...}}; after the last step it is 0
+function operations.l(scopes, cursor, count)
+  local page = redis.call("ZSCAN", KEYS[scopes], cursor, "COUNT", count)
+  local found = {}
+  for at = 1, #page[2], 2 do
+    if tonumber(page[2][at + 1]) >= now then
+      found[#found + 1] = page[2][at]
+    end
+  end
+  return {page[1], found}
 end
 
 -- count, {indexes} -> how many entries they have
@@ -111,16 +121,17 @@ function operations.n(indexes)
   return total
 end
 
--- purge, index, where entries begin, offset, count, wanted, older than ms or -1
--- -> {looked at, purged, left}; wanted is {namespace, model, writer}, with false for any
-function operations.p(index, start, offset, count, wanted, older)
-  local members = redis.call("ZRANGE", KEYS[index], offset, offset + count - 1)
-  local purged, left = 0, 0
-  for _, member in ipairs(members) do
+-- purge, index, where entries begin, cursor, count, wanted, older than ms or -1
+-- -> {next cursor, purged}; wanted is {namespace, model, writer}, with false for any
+function operations.p(index, start, cursor, count, wanted, older)
+  local page = redis.call("ZSCAN", KEYS[index], cursor, "COUNT", count)
+  local purged = 0
+  for at = 1, #page[2], 2 do
+    local member = page[2][at]
     local parts = cmsgpack.unpack(member)
     local fits = true
-    for at = 1, 3 do
-      if wanted[at] and wanted[at] ~= parts[at + 1] then
+    for place = 1, 3 do
+      if wanted[place] and wanted[place] ~= parts[place + 1] then
         fits = false
       end
     end
@@ -132,11 +143,9 @@ function operations.p(index, start, offset, count, wanted, older)
     if fits then
       purged = purged + redis.call("DEL", key)
       redis.call("ZREM", KEYS[index], member)
-    else
-      left = left + 1
     end
   end
-  return {#members, purged, left}
+  return {page[1], purged}
 end
 
 local answers = {}

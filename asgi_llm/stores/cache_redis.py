@@ -278,22 +278,21 @@ class RedisCache:
         older_ms = -1 if older is None else int(older * 1000)
         purged = 0
         for scope in scopes:
-            offset, more = 0, True
+            cursor, more = b"0", True
             while more:
-                looked, gone, left = await self._ask(
-                    lambda names, scope=scope, offset=offset: (
+                cursor, gone = await self._ask(
+                    lambda names, scope=scope, cursor=cursor: (
                         "p",
                         self._place_of_index(names, scope),
                         self._entry,
-                        offset,
+                        cursor.decode(),
                         _PURGED_AT_ONCE,
                         wanted,
                         older_ms,
                     )
                 )
                 purged += gone
-                offset += left
-                more = looked == _PURGED_AT_ONCE
+                more = cursor != b"0"
         return purged
 
     async def statistics(self) -> CacheStatistics:
@@ -334,20 +333,20 @@ class RedisCache:
             await disconnect(self._client)
 
     async def _all_scopes(self) -> list[str]:
-        scopes: list[str] = []
+        scopes: set[str] = set()
+        cursor = b"0"
         while True:
-            offset = len(scopes)
-            some = await self._ask(
-                lambda names, offset=offset: (
+            cursor, some = await self._ask(
+                lambda names, cursor=cursor: (
                     "l",
                     self._place_of(names, self._scopes),
-                    offset,
+                    cursor.decode(),
                     _PURGED_AT_ONCE,
                 )
             )
-            scopes += [scope.decode() for scope in some]
-            if len(some) < _PURGED_AT_ONCE:
-                return scopes
+            scopes.update(scope.decode() for scope in some)
+            if cursor == b"0":
+                return list(scopes)
 
     async def _ask(self, operation: Callable[..., tuple[Any, ...]]) -> Any:
         """The script's answer to one operation; ``operation`` adds the names of its keys."""

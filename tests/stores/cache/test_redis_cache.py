@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ from asgi_llm.stores.cache_memory import MemoryCache
 from asgi_llm.stores.cache_redis import RedisCache
 from asgi_llm.testing import ManualClock
 from tests.services.redis_server import RedisServer
-from tests.stores.cache.conftest import SECRET, answer, key, redis_cache
+from tests.stores.cache.conftest import PATIENT_SECONDS, SECRET, answer, key, redis_cache
 
 START = b"asgi-llm:cache:{asgi-llm-cache}:"
 
@@ -125,6 +127,68 @@ async def test_what_redis_threw_out_is_a_miss(shared_redis: RedisServer) -> None
     await store.set([(key(1), answer()), (key(2), answer())])
     shared_redis.command("DEL", START + b"e:" + key(1).hex().encode())
     assert 1 == await store.purge(Selection(scope="organization:acme"))
+    await store.aclose()
+
+
+class Busy(RedisCache):
+    """One beside which another call is made between the first two steps of a purge."""
+
+    def __init__(self, server: RedisServer, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(server.url, timeout_seconds=PATIENT_SECONDS)
+        self._meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
+
+    async def _ask(self, operation: Callable[..., tuple[Any, ...]]) -> Any:
+        reply = await super()._ask(operation)
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return reply
+
+
+async def test_a_purge_passes_nothing_over_that_others_move(shared_redis: RedisServer) -> None:
+    """While good answers are made anew, and so run out later than those that are meant."""
+    shared_redis.flush()
+    store = redis_cache(shared_redis)
+    good = [(key(one), answer(written_by="good", keep_seconds=100.0)) for one in range(300)]
+    bad = [key(1000 + one) for one in range(300)]
+    await store.set(good)
+    await store.set([(one, answer(written_by="bad", keep_seconds=200.0)) for one in bad])
+
+    async def make_anew() -> None:
+        later = answer(written_by="good", keep_seconds=300.0)
+        await store.set([(one, later) for one, _ in good[:200]])
+
+    purging = Busy(shared_redis, make_anew)
+    selection = Selection(scope="organization:acme", written_by="bad")
+    assert 300 == await purging.purge(selection)
+    assert [None] * 300 == await store.get(bad)
+    await purging.aclose()
+    await store.aclose()
+
+
+async def test_a_purge_of_all_partitions_passes_none_over(shared_redis: RedisServer) -> None:
+    """While others of them are written to, and so run out later."""
+    shared_redis.flush()
+    store = redis_cache(shared_redis)
+    keys = [key(one) for one in range(400)]
+    await store.set(
+        [
+            (one, answer(scope=f"user:{place}", keep_seconds=100.0 + place))
+            for place, one in enumerate(keys)
+        ]
+    )
+
+    async def write_to_some() -> None:
+        later: dict[str, Any] = {"model": "other", "keep_seconds": 900.0}
+        await store.set(
+            [(key(1000 + one), answer(scope=f"user:{one}", **later)) for one in range(50)]
+        )
+
+    purging = Busy(shared_redis, write_to_some)
+    assert 400 == await purging.purge(Selection(model="gpt-4o"))
+    assert [None] * 400 == await store.get(keys)
+    assert 50 == (await store.statistics()).entries
+    await purging.aclose()
     await store.aclose()
 
 
