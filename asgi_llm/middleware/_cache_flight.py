@@ -238,7 +238,12 @@ class Flights:
         if (
             flight is None
             or flight.too_long
-            or (flight.over and flight._answer is None and flight._kept is None)
+            # Its app may still be at something when its answer is long whole.
+            or (
+                flight.over
+                and flight._answer is None
+                and (flight._kept is None or not flight._kept.may_be_stored)
+            )
             or flight.loop is not get_running_loop()
         ):
             return None

@@ -247,6 +247,23 @@ async def test_an_answer_that_may_not_be_kept_is_shared_by_who_asked_with_it() -
     assert "Number 2" == text_of(await ask(layer))
 
 
+async def test_it_is_shared_with_nobody_later_though_its_app_has_not_returned() -> None:
+    """Who asks when it is whole is not served with it, whatever the app still does then."""
+    app = App(lambda number: chat_answer(f"Number {number}", finish_reason="length"))
+    done = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+        await done.wait()
+
+    layer = ExactCacheMiddleware(slow)
+    async with exchange_of(layer, CHAT) as first:
+        assert b"Number 1" in await first.next_chunk()
+        async with exchange_of(layer, CHAT) as later:
+            assert b"Number 2" in await later.next_chunk()
+            done.set()
+
+
 async def test_b7_a_leader_whose_client_leaves_goes_on_for_the_others() -> None:
     """The app does not hear of it while somebody waits, and its answer is kept."""
     app = App()
