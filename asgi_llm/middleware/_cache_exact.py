@@ -191,7 +191,7 @@ class ExactLookup:
                     self._fallback = (found, body)
                 return False
             settings.counts.stale += 1
-            if settings.memory is not None or self._owner is not None:
+            if self._owner is not None or (settings.memory is not None and request.controls.stores):
                 await self._refresh()
         else:
             # Store and layer reckon in other units: at the border it may be old for one alone.

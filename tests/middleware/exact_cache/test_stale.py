@@ -75,6 +75,18 @@ async def test_it_is_made_anew_once_however_many_ask(kind: Any) -> None:
     assert 2 == app.calls
 
 
+async def test_it_is_not_made_anew_for_who_has_nothing_kept() -> None:
+    """With ``no-store`` or a TTL of 0 what came of that would be thrown away."""
+    clock, app = ManualClock(100.0), App()
+    layer = layer_of(app, clock, stale_while_revalidate_seconds=30)
+    await ask(layer)
+    clock.advance(75.0)
+    for headers in ({"cache-control": "no-store"}, {"x-cache-ttl": "0"}):
+        old = await ask(layer, headers=headers)
+        assert (HIT, b"75") == (cache_of(old), old.header("age"))
+    assert (0, 0) == (len(layer._settings.refreshes), layer.counts.refreshes)
+
+
 async def test_beyond_the_window_an_old_answer_is_a_miss() -> None:
     """It is made anew for the one who asks."""
     clock = ManualClock(100.0)
