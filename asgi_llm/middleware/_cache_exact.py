@@ -318,6 +318,8 @@ class ExactLookup:
                 if led.failed:
                     found, body = fallback
                     settings.counts.stale += 1
+                    # Which the client does not meet.
+                    self._state.discard(FAILURE)
                     led.finish(found.answer, found.age_seconds)
                     await self._serve(found.answer, body, found.age_seconds)
         finally:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from asgi_llm._asgi import send_error
+from asgi_llm.errors import ProviderUnavailableError
 from asgi_llm.middleware.exact_cache import ExactCacheMiddleware
-from asgi_llm.state import CACHE_STATUS, PRINCIPAL, enter
+from asgi_llm.state import CACHE_STATUS, FAILURE, PRINCIPAL, enter
 from asgi_llm.stores.cache_memory import MemoryCache
 from asgi_llm.testing import ManualClock
 from tests.middleware.exact_cache.conftest import (
@@ -219,6 +221,33 @@ async def test_an_old_answer_stands_in_for_a_failure(
         old = await ask(layer, document)
         assert (200, HIT, b"500") == (old.status, cache_of(old), old.header("age"))
         assert (made.body, calls) == (old.body, app.calls)
+
+
+async def test_a_failure_that_nobody_meets_is_in_no_state() -> None:
+    """Layers further out see a request that was served, and the log tells it so."""
+    clock, app = ManualClock(100.0), App()
+    states = []
+
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        if app.calls == 0:
+            await app(scope, receive, send)
+            return
+        state = enter(scope)[1]
+        error = ProviderUnavailableError("down")
+        state.set(FAILURE, error)
+        await send_error(send, state, error)
+
+    layer = layer_of(failing, clock, stale_if_error_seconds=600)
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        scope, state = enter(scope)
+        states.append(state)
+        await layer(scope, receive, send)
+
+    await ask(outer)
+    clock.advance(500.0)
+    assert HIT == cache_of(await ask(outer))
+    assert [None, None] == [state.get(FAILURE) for state in states]
 
 
 @pytest.mark.parametrize("how", [400, 404], ids=str)
