@@ -185,7 +185,8 @@ def read_request(
         if type(stream) is not bool:
             # The app will refuse it.
             return None
-        streams = stream
+        # Vectors are never streamed, whatever is asked for.
+        streams = stream and CACHED_ROUTES[route] != "embeddings"
         if streams:
             options = fields.get("stream_options")
             tells_usage = type(options) is dict and options.get("include_usage") is True

@@ -222,6 +222,17 @@ async def test_b4_items_of_two_tenants_are_apart() -> None:
     assert [MISS, MISS, HIT, HIT] == told
 
 
+async def test_vectors_are_no_stream_even_if_one_is_asked_for() -> None:
+    """Apps answer with JSON whatever ``stream`` says, and so does the cache."""
+    layer = ExactCacheMiddleware(Embedder())
+    document = {"model": "e", "input": ["a", "b"], "stream": True}
+    first, second = [await ask(layer, document, path=PATH) for _ in range(2)]
+    assert [MISS, HIT] == [cache_of(answer) for answer in (first, second)]
+    assert b"application/json" == first.header("content-type") == second.header("content-type")
+    assert [b"%d" % len(second.body)] == second.header_values("content-length")
+    assert first.json()["data"] == second.json()["data"]
+
+
 def without_one(answer: dict[str, Any]) -> dict[str, Any]:
     return {**answer, "data": answer["data"][:-1]}
 
