@@ -253,7 +253,8 @@ def _chat_pieces(choice: dict[str, Any]) -> list[dict[str, Any]]:
     calls = message.get("tool_calls")
     if type(calls) is list:
         message["tool_calls"] = [
-            {"index": place, **call} if type(call) is dict else call
+            # Its own index, where it has one, is the same for all of some providers' calls.
+            {**call, "index": place} if type(call) is dict else call
             for place, call in enumerate(calls)
         ]
     content = message.pop("content", None)

@@ -204,6 +204,19 @@ def test_verdicts_beside_the_text_are_not_joined() -> None:
     )
 
 
+def test_calls_are_told_apart_whatever_index_they_had() -> None:
+    """Some providers give every call of a whole answer the same one."""
+    answer = chat_answer(None, tool_calls=TOOLS)
+    calls = answer["choices"][0]["message"]["tool_calls"]
+    same = [{"index": 0, **call} for call in calls]
+    answer["choices"][0]["message"]["tool_calls"] = same
+    stream = unfold_answer("chat", msgspec.json.encode(answer), tells_usage=True)
+    assert stream is not None
+    folded = fold_stream("chat", stream)
+    assert folded is not None
+    assert calls == folded["choices"][0]["message"]["tool_calls"]
+
+
 def completion(text: str, **fields: Any) -> dict[str, Any]:
     choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": None, **fields}
     return {"id": "c", "object": "text_completion", "created": 1, "model": "m", "choices": [choice]}
