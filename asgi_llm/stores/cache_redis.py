@@ -28,6 +28,8 @@ KIB: Final = 1024
 _HEAD: Final = struct.Struct(">dd")
 _AT_ONCE: Final = 128
 _PURGED_AT_ONCE: Final = 250
+# Redis refuses a time at which its clock cannot be.
+_LONGEST_SECONDS: Final = 100 * 365 * 86400.0
 _PROBE_KEY: Final = bytes(32)
 
 _packed = msgspec.msgpack.Encoder().encode
@@ -235,7 +237,7 @@ class RedisCache:
                         answer.scope,
                         _as_text(_packed(member)),
                         answer.fresh_seconds * 1000,
-                        answer.keep_seconds * 1000,
+                        min(answer.keep_seconds, _LONGEST_SECONDS) * 1000,
                         _as_text(blob),
                     )
                 )

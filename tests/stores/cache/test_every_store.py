@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -50,6 +51,17 @@ async def test_what_has_run_out_is_gone(any_store: CacheStore) -> None:
     assert [b"stale", None] == await bodies(any_store, 1, 2)
     (found,) = await any_store.get([key(1)])
     assert found is not None and found.age_seconds >= 100.0
+
+
+@pytest.mark.parametrize("seconds", [1e18, inf])
+async def test_an_answer_may_be_fresh_for_ever(any_store: CacheStore, seconds: float) -> None:
+    """No time is too long to be kept for."""
+    await any_store.set([(key(1), answer(b"kept", fresh_seconds=seconds, keep_seconds=seconds))])
+    claim = await any_store.claim(key(1), owner="a", lease_seconds=30.0)
+    assert claim.found is not None
+    assert (b"kept", seconds) == (claim.found.answer.body, claim.found.answer.fresh_seconds)
+    assert 1 == (await any_store.statistics()).entries
+    assert 1 == await any_store.purge(Selection(model="gpt-4o"))
 
 
 async def test_delete(any_store: CacheStore) -> None:
