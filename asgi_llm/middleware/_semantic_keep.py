@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,8 @@ __all__ = ["NewAnswer", "record"]
 
 _UPDATES: Final = 5
 """Tries to write what was learned, while others write, too."""
+_VERSION_BITS: Final = 48
+"""Every index holds such a version, with the updates that follow, without rounding it."""
 
 
 class NewAnswer(Observer):
@@ -140,6 +143,9 @@ class NewAnswer(Observer):
             created=now,
             expires=now + answer.keep_seconds,
             last_used=now,
+            # An id comes back with another answer; the version does not, so that what is learned
+            # of the old answer is not written onto the new one.
+            learning=Learning(version=secrets.randbits(_VERSION_BITS)),
         )
         settings.counts.writes += 1
         await settings.calls.ask(
@@ -179,14 +185,14 @@ class NewAnswer(Observer):
         )
 
     async def _learn(self, match: Match, evidence: Evidence, same: bool) -> None:
-        settings, id = self._settings, match.entry.id
-        learning: Learning | None = match.entry.learning
+        settings, old = self._settings, match.entry
+        learning = old.learning
         for _ in range(_UPDATES):
-            if learning is None:
-                return
             state = settings.policy.learn(evidence, same, learning.state)
             written = await settings.calls.ask(
-                settings.index.update_learning(id, expected_version=learning.version, state=state),
+                settings.index.update_learning(
+                    old.id, expected_version=learning.version, state=state
+                ),
                 who="index",
                 timeout_seconds=settings.index_timeout_seconds,
             )
@@ -195,11 +201,14 @@ class NewAnswer(Observer):
             if written:
                 settings.policy.generalize(evidence, same, learning.state)
                 return
-            learning = await settings.calls.ask(
-                settings.index.learning(id),
+            entry = await settings.calls.ask(
+                settings.index.get(old.id),
                 who="index",
                 timeout_seconds=settings.index_timeout_seconds,
             )
+            if entry is None or entry.payload != old.payload:
+                return  # What was compared is gone.
+            learning = entry.learning
 
     def _record(self) -> None:
         record(self._settings, self._request, self._prompt, self._state, self._seen)

@@ -52,7 +52,9 @@ class Learning(msgspec.Struct, frozen=True, gc=False):
     state: bytes = b""
     """Opaque to the index, at most 64 KiB."""
     version: int = 0
-    """Goes up by 1 with each update; 0 for an entry without one."""
+    """From 0 to 2 ** 53 - 1: goes up by 1 with each update, from the one that the entry was added
+    with. Where an id comes back with another payload, a random one keeps apart what was learned of
+    the two."""
 
 
 class IndexEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +184,8 @@ class SemanticIndex(Protocol):
     async def update_learning(self, id: str, *, expected_version: int, state: bytes) -> bool:
         """Write what was learned, if nobody else has written since ``expected_version``.
 
-        Whoever gets False reads ``learning`` again, and tries again with that.
+        Whoever gets False reads the entry again, and tries again with its version, unless it is
+        gone or another by then.
 
         Args:
             id: The entry.

@@ -336,7 +336,36 @@ async def test_a_lost_race_is_run_again() -> None:
     for text in ALIKE[:2]:
         await ask(cache, asks(text))
     (entry,) = await index.find(Selection())
-    assert (b"other+", 2) == (entry.learning.state, entry.learning.version)
+    assert b"other+" == entry.learning.state
+
+
+@pytest.mark.parametrize("when", ["before it is written", "after a lost race"])
+async def test_what_was_learned_of_an_answer_is_not_written_onto_the_next(when: str) -> None:
+    """Another answer may take the place of the one that was compared, under the same id."""
+
+    class Replaced(MemorySemanticIndex):
+        replaced = False
+
+        async def update_learning(self, id: str, *, expected_version: int, state: bytes) -> bool:
+            if not self.replaced:
+                await self._replace(id)
+                if when == "after a lost race":
+                    return False
+            return await super().update_learning(id, expected_version=expected_version, state=state)
+
+        async def _replace(self, id: str) -> None:
+            self.replaced = True
+            await self.remove(Selection(ids=(id,)))
+            await ask(cache, asks(ALIKE[0]))
+
+    answers = iter(["The code is 1111.", "The code is 1111.", "The code is 2222."])
+    app, index = App(lambda number: chat_answer(next(answers))), Replaced()
+    cache = SemanticCacheMiddleware(app, embedder=WordEmbedder(), index=index, policy=Deciding())
+    for text in ALIKE[:2]:
+        await ask(cache, asks(text))
+    (entry,) = await index.find(Selection())
+    assert b"2222" in entry.payload
+    assert b"" == entry.learning.state
 
 
 async def test_verified_in_the_layer() -> None:

@@ -251,6 +251,19 @@ async def test_learning_is_written_by_the_first_of_two(timed: TimedIndex) -> Non
     assert Learning(b"", 2) == match.entry.learning
 
 
+async def test_a_large_version_is_held_as_it_is(timed: TimedIndex) -> None:
+    """One of 48 bits is told apart from its neighbours, and goes up by one as any other does."""
+    version = 2**48 - 1
+    await timed.index.add(entry(learning=Learning(version=version)), FIRST)
+    assert Learning(version=version) == await timed.other.learning("one")
+    for other in (version - 1, version + 1):
+        assert not await timed.other.update_learning("one", expected_version=other, state=b"x")
+    assert await timed.other.update_learning("one", expected_version=version, state=b"a")
+    assert Learning(b"a", version + 1) == await timed.index.learning("one")
+    assert await timed.index.update_learning("one", expected_version=version + 1, state=b"b")
+    assert Learning(b"b", version + 2) == await timed.other.learning("one")
+
+
 async def test_no_learning_is_lost_among_many_writers(timed: TimedIndex) -> None:
     """Two workers and ten tasks add to a counter by compare and set; none of it is lost."""
     await timed.index.add(entry(), FIRST)

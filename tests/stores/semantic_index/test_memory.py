@@ -53,7 +53,8 @@ async def test_entries_survive_a_restart(tmp_path: Path) -> None:
         await index.add(entry(f"e{number:04}", b"%d" % (number % 7)), at_angle(number / 2500))
     await index.add(entry("short", expires=START + 10), FIRST)
     await index.touch("e0003")
-    await index.update_learning("e0004", expected_version=0, state=b"learned")
+    await index.add(entry("e0004", b"4", learning=Learning(version=2**48)), at_angle(4 / 2500))
+    await index.update_learning("e0004", expected_version=2**48, state=b"learned")
     before = await index.find(Selection(), limit=1000)
     await index.aclose()
 
@@ -63,7 +64,7 @@ async def test_entries_survive_a_restart(tmp_path: Path) -> None:
     )
     assert before == await again.find(Selection(), limit=1000)
     assert None is await again.get("short")
-    assert Learning(b"learned", 1) == await again.learning("e0004")
+    assert Learning(b"learned", 2**48 + 1) == await again.learning("e0004")
     matches = await again.search(b"3", at_angle(0.9004), 1)
     assert ["e2250"] == [match.entry.id for match in matches]
     # Partition 3 is full: what goes is not what was used last.
