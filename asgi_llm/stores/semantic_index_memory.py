@@ -55,8 +55,9 @@ class MemorySemanticIndex:
 
     With ``snapshot_path`` the entries outlive the process: they are written at ``aclose``, and
     where something was added or removed, about every ``snapshot_seconds``. A file that is damaged,
-    or of another version, is put aside as ``NAME.damaged``, and the index starts empty. Each
-    process needs a path of its own: of two that share one, the last to write wins.
+    or of another version, is put aside as ``NAME.damaged``, and the index starts empty; one whose
+    vectors are of another length than the first that is asked with or added counts for nothing,
+    too. Each process needs a path of its own: of two that share one, the last to write wins.
 
     Args:
         max_entries_per_partition: At least 1.
@@ -100,6 +101,7 @@ class MemorySemanticIndex:
         self._snapshot_seconds = snapshot_seconds
         self._clock = clock
         self._dimension: int | None = None
+        self._is_of_file = False
         self._blocks: dict[bytes, Block] = {}
         self._by_use: OrderedDict[str, Record] = OrderedDict()
         self._ends: list[tuple[float, str]] = []
@@ -118,7 +120,7 @@ class MemorySemanticIndex:
         check_count("k", k)
         if not self._loaded:
             await self._load()
-        check_vector(vector, self._dimension)
+        self._check(vector)
         block = self._blocks.get(partition)
         if block is None:
             return ()
@@ -140,7 +142,7 @@ class MemorySemanticIndex:
         check_entry(entry)
         if not self._loaded:
             await self._load()
-        self._dimension = check_vector(vector, self._dimension)
+        self._check(vector)
         self._put(entry, vector)
         self._note_change()
 
@@ -260,13 +262,28 @@ class MemorySemanticIndex:
             found = list(records.values())
         return (record for record in found if is_selected(record.entry, selection))
 
+    def _check(self, vector: Vector) -> None:
+        """Refuse a vector that is not as it must be; entries of another model may go for it."""
+        length = check_vector(vector, None)
+        if self._dimension is not None and length != self._dimension:
+            self._drop_ended(self._clock())
+            if self._is_of_file and self._by_use:
+                logger.warning(
+                    "the semantic index starts empty: its %d entries in %s have vectors of %d"
+                    " numbers, and the model gives %d",
+                    *(len(self._by_use), self._path, self._dimension, length),
+                )
+                for record in list(self._by_use.values()):
+                    self._drop(record)
+                self._note_change()
+            check_vector(vector, self._dimension)
+        self._is_of_file = False
+
     def _put(self, entry: IndexEntry, vector: Vector) -> None:
         now = self._clock()
         if (old := self._by_use.get(entry.id)) is not None:
             self._drop(old)
-        while self._ends and self._ends[0][0] <= now:
-            if self._is_end(end := heapq.heappop(self._ends)):
-                self._drop(self._by_use[end[1]])
+        self._drop_ended(now)
         if entry.expires <= now:
             return
         record = Record(entry)
@@ -278,6 +295,7 @@ class MemorySemanticIndex:
             self._evict(next(iter(block.by_use.values())))
             block = self._blocks.get(entry.partition)
         if block is None:
+            self._dimension = vector.shape[0]
             block = self._blocks[entry.partition] = Block(self._np, vector.shape[0])
             self._bytes += block.size
         before = block.size
@@ -297,6 +315,11 @@ class MemorySemanticIndex:
         record = self._by_use.get(end[1])
         return record is not None and record.entry.expires == end[0]
 
+    def _drop_ended(self, now: float) -> None:
+        while self._ends and self._ends[0][0] <= now:
+            if self._is_end(end := heapq.heappop(self._ends)):
+                self._drop(self._by_use[end[1]])
+
     def _evict(self, record: Record) -> None:
         self._evicted += 1
         self._drop(record)
@@ -310,6 +333,8 @@ class MemorySemanticIndex:
         if not block.by_use:
             del self._blocks[partition]
             self._bytes -= block.size
+            if not self._blocks:
+                self._dimension = None
         elif block.is_sparse():
             packed = self._blocks[partition] = block.packed()
             self._bytes += packed.size - block.size
@@ -340,12 +365,12 @@ class MemorySemanticIndex:
             try:
                 # The chunks are all checked before any is used: an index is whole, or empty.
                 for entries, vectors in list(read_snapshot(path, self._np)):
-                    self._dimension = vectors.shape[1]
                     for entry, vector in zip(entries, vectors, strict=True):
                         self._put(entry, vector)
             except (SnapshotError, OSError) as error:
                 self._put_aside(path, error)
         self._evicted = 0
+        self._is_of_file = True
         self._loaded = True
 
     def _put_aside(self, path: Path, error: Exception) -> None:

@@ -163,6 +163,63 @@ async def test_a_file_that_cannot_be_read_or_written_stops_nothing(
     assert ["index.bin", "index.bin.damaged"] == names(tmp_path)
 
 
+OTHER = np.array([0.6, 0.8, 0.0], dtype=np.float32)
+"""A vector of a model whose vectors are shorter."""
+
+
+@pytest.mark.parametrize("first", ["search", "add"])
+async def test_a_file_of_another_model_counts_for_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: str
+) -> None:
+    """The index begins anew with the first vector of another length, says so once, and lasts."""
+    await filled(tmp_path)
+    index = kept_index(tmp_path)
+    for wrong in (2 * OTHER, OTHER[None]):
+        with pytest.raises(ConfigurationError, match="vector"):
+            await index.search(HERE, wrong)
+    assert 3 == (await index.statistics()).entries
+    if first == "search":
+        assert () == await index.search(HERE, OTHER)
+    await index.add(entry("new"), OTHER)
+    assert ["new"] == [match.entry.id for match in await index.search(HERE, OTHER)]
+    assert 1 == (await index.statistics()).entries
+    with pytest.raises(ConfigurationError, match="3 numbers"):
+        await index.search(HERE, FIRST)
+    await index.aclose()
+    assert 1 == caplog.text.count("its 3 entries")
+    again = kept_index(tmp_path)
+    assert ["new"] == [match.entry.id for match in await again.search(HERE, OTHER)]
+
+
+async def test_a_file_whose_entries_have_all_run_out_has_no_model(tmp_path: Path) -> None:
+    """What is gone says nothing of how long vectors are."""
+    clock = SetClock()
+    index = MemorySemanticIndex(snapshot_path=file_of(tmp_path), clock=clock)
+    await index.add(entry(expires=START + 10), FIRST)
+    await index.aclose()
+    clock.now += 10
+    again = MemorySemanticIndex(snapshot_path=file_of(tmp_path), clock=clock)
+    assert () == await again.search(HERE, OTHER)
+    await again.add(entry("new"), OTHER)
+    assert ["new"] == [match.entry.id for match in await again.search(HERE, OTHER)]
+
+
+@pytest.mark.parametrize("ends", ["removed", "run out"])
+async def test_an_empty_index_takes_vectors_of_any_length(ends: str) -> None:
+    """Once the last entry is gone the next may be of another model; before, it may not."""
+    clock = SetClock()
+    index = MemorySemanticIndex(clock=clock)
+    await index.add(entry(expires=START + 10), FIRST)
+    with pytest.raises(ConfigurationError, match="vector"):
+        await index.add(entry("new"), OTHER)
+    if ends == "removed":
+        await index.remove(Selection())
+    else:
+        clock.now += 10
+    await index.add(entry("new"), OTHER)
+    assert ["new"] == [match.entry.id for match in await index.search(HERE, OTHER)]
+
+
 async def test_a_snapshot_is_written_now_and_then(tmp_path: Path) -> None:
     """By the first change after the interval; a process that is killed then keeps it."""
     clock = SetClock()
