@@ -198,7 +198,7 @@ class MemoryIndexDefinition(Definition, frozen=True, kw_only=True):
         Meta(description="A file that outlives the process; it holds prompts and answers."),
     ] = None
     snapshot_seconds: Annotated[
-        float, Meta(ge=1, le=86_400, description="How often it is written.")
+        float, Meta(ge=1, le=86_400, description="How long after a change it is written.")
     ] = 300.0
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import struct
 import tempfile
@@ -22,7 +23,17 @@ import msgspec
 
 from asgi_llm.stores.semantic_index import IndexEntry
 
-__all__ = ["CHUNK", "MAGIC", "Chunk", "SnapshotError", "read_snapshot", "write_snapshot"]
+__all__ = [
+    "CHUNK",
+    "MAGIC",
+    "Chunk",
+    "SnapshotError",
+    "put_aside",
+    "read_snapshot",
+    "write_snapshot",
+]
+
+logger = logging.getLogger(__name__)
 
 MAGIC: Final = b"asgi-llm semantic index 1\n"
 _ANY_MAGIC: Final = b"asgi-llm semantic index "
@@ -92,6 +103,15 @@ def read_snapshot(path: Path, numpy: Any) -> Iterator[Chunk]:
     if len(data) < len(MAGIC) + _DIGEST_BYTES or hashlib.sha256(body).digest() != bytes(digest):
         raise SnapshotError("its checksum does not fit: it is damaged, or was cut off")
     return _chunks(body[len(MAGIC) :], numpy)
+
+
+def put_aside(path: Path, error: Exception) -> None:
+    """Rename a file that cannot be used to ``NAME.damaged``, and say so in the log."""
+    logger.warning("the semantic index starts empty, %s cannot be used: %s", path, error)
+    try:
+        path.replace(path.with_name(path.name + ".damaged"))
+    except OSError as failure:
+        logger.warning("%s could not be put aside: %s", path, failure)
 
 
 def _chunks(body: memoryview, numpy: Any) -> Iterator[Chunk]:

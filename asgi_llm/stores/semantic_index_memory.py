@@ -8,18 +8,20 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from asgi_llm._optional import require
+from asgi_llm._tasks import end, finish
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.stores._index_block import Block, Record
 from asgi_llm.stores._index_snapshot import (
     CHUNK,
     Chunk,
     SnapshotError,
+    put_aside,
     read_snapshot,
     write_snapshot,
 )
@@ -54,8 +56,8 @@ class MemorySemanticIndex:
     partition where that is full, of all where the memory is.
 
     With ``snapshot_path`` the entries outlive the process: they are written at ``aclose``, and
-    where something was added or removed, about every ``snapshot_seconds``. A file that is damaged,
-    or of another version, is put aside as ``NAME.damaged``, and the index starts empty; one whose
+    at most ``snapshot_seconds`` after something was added or removed. A file that is damaged, or
+    of another version, is put aside as ``NAME.damaged``, and the index starts empty; one whose
     vectors are of another length than the first that is asked with or added counts for nothing,
     too. Each process needs a path of its own: of two that share one, the last to write wins.
 
@@ -66,6 +68,7 @@ class MemorySemanticIndex:
             the process's user alone.
         snapshot_seconds: At least 1.
         clock: Unix time in seconds.
+        sleep: Waits so many seconds until a snapshot is due.
 
     Raises:
         ConfigurationError: An option is wrong, or numpy is missing.
@@ -79,6 +82,7 @@ class MemorySemanticIndex:
         snapshot_path: str | Path | None = None,
         snapshot_seconds: float = 300.0,
         clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         if max_entries_per_partition < 1:
             raise ConfigurationError(
@@ -91,15 +95,14 @@ class MemorySemanticIndex:
                 "snapshot_seconds must be at least 1", param="snapshot_seconds"
             )
         self._np = require("numpy", extra="semantic")
-        self._path = None if snapshot_path is None else Path(snapshot_path)
-        if self._path is not None and not self._path.parent.is_dir():
-            raise ConfigurationError(
-                f"the folder of {self._path} does not exist", param="snapshot_path"
-            )
+        self._path = path = None if snapshot_path is None else Path(snapshot_path)
+        if path is not None and not path.parent.is_dir():
+            raise ConfigurationError(f"the folder of {path} does not exist", param="snapshot_path")
         self._max_entries = max_entries_per_partition
         self._max_bytes = max_bytes
         self._snapshot_seconds = snapshot_seconds
         self._clock = clock
+        self._sleep = sleep
         self._dimension: int | None = None
         self._is_of_file = False
         self._blocks: dict[bytes, Block] = {}
@@ -110,7 +113,7 @@ class MemorySemanticIndex:
         self._loading: asyncio.Task[None] | None = None
         self._loaded = self._path is None
         self._writing: asyncio.Task[None] | None = None
-        self._changed = False
+        self._changed = self._closed = False
         self._written = clock()
 
     async def search(
@@ -227,8 +230,7 @@ class MemorySemanticIndex:
             return
         if not self._loaded:
             await self._load()
-        self._changed = False
-        self._written = self._clock()
+        self._changed, self._written = False, self._clock()
         records = list(self._by_use.values())
         try:
             await asyncio.to_thread(write_snapshot, path, self._chunks(records))
@@ -238,8 +240,10 @@ class MemorySemanticIndex:
 
     async def aclose(self) -> None:
         """Write the snapshot, if something changed since the last."""
-        if self._writing is not None and not self._writing.done():
-            await self._writing
+        self._closed = True
+        writing = self._writing
+        if writing is not None and writing.get_loop() is asyncio.get_running_loop():
+            await end(writing)
         if self._changed and self._loaded:
             await self.save()
 
@@ -269,8 +273,8 @@ class MemorySemanticIndex:
             self._drop_ended(self._clock())
             if self._is_of_file and self._by_use:
                 logger.warning(
-                    "the semantic index starts empty: its %d entries in %s have vectors of %d"
-                    " numbers, and the model gives %d",
+                    "the semantic index starts empty: its %d entries in %s have vectors of %d, "
+                    "and the model's are of %d numbers",
                     *(len(self._by_use), self._path, self._dimension, length),
                 )
                 for record in list(self._by_use.values()):
@@ -343,12 +347,20 @@ class MemorySemanticIndex:
 
     def _note_change(self) -> None:
         self._changed = True
-        if (
-            self._path is not None
-            and self._clock() - self._written >= self._snapshot_seconds
-            and (self._writing is None or self._writing.done())
-        ):
-            self._writing = asyncio.create_task(self.save())
+        if self._path is None or self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        writing = self._writing
+        # What runs on a loop that has ended writes nothing any more.
+        if writing is None or writing.done() or writing.get_loop() is not loop:
+            self._writing = loop.create_task(self._save_when_due())
+
+    async def _save_when_due(self) -> None:
+        while self._changed:
+            passed = max(0.0, self._clock() - self._written)
+            await self._sleep(max(0.0, self._snapshot_seconds - passed))
+            # Its thread cannot be cancelled, and must not be overtaken by a later save's.
+            await finish(self.save())
 
     async def _load(self) -> None:
         """Read the snapshot, once, whoever comes first; a cancelled caller does not stop it."""
@@ -368,17 +380,10 @@ class MemorySemanticIndex:
                     for entry, vector in zip(entries, vectors, strict=True):
                         self._put(entry, vector)
             except (SnapshotError, OSError) as error:
-                self._put_aside(path, error)
+                put_aside(path, error)
         self._evicted = 0
         self._is_of_file = True
         self._loaded = True
-
-    def _put_aside(self, path: Path, error: Exception) -> None:
-        logger.warning("the semantic index starts empty, %s cannot be used: %s", path, error)
-        try:
-            path.replace(path.with_name(path.name + ".damaged"))
-        except OSError as failure:
-            logger.warning("%s could not be put aside: %s", path, failure)
 
     def _chunks(self, records: list[Record]) -> Iterator[Chunk]:
         """``records``, those used least recently first, in pieces; called in a thread."""

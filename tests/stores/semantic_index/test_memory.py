@@ -16,6 +16,7 @@ from asgi_llm.errors import ConfigurationError
 from asgi_llm.stores._index_snapshot import MAGIC
 from asgi_llm.stores.semantic_index import Learning, Selection
 from asgi_llm.stores.semantic_index_memory import MemorySemanticIndex
+from asgi_llm.testing import ManualClock
 from tests.stores.semantic_index.conftest import START, SetClock, at_angle, entry, unit
 
 FIRST = unit(1)
@@ -220,22 +221,107 @@ async def test_an_empty_index_takes_vectors_of_any_length(ends: str) -> None:
     assert ["new"] == [match.entry.id for match in await index.search(HERE, OTHER)]
 
 
-async def test_a_snapshot_is_written_now_and_then(tmp_path: Path) -> None:
-    """By the first change after the interval; a process that is killed then keeps it."""
-    clock = SetClock()
-    index = MemorySemanticIndex(snapshot_path=file_of(tmp_path), snapshot_seconds=60, clock=clock)
-    await index.add(entry("one"), FIRST)
-    tasks = asyncio.all_tasks()
-    clock.now += 60
-    await index.add(entry("two"), FIRST)
-    (writing,) = asyncio.all_tasks() - tasks
-    await index.add(entry("three"), FIRST)
-    assert {writing} == asyncio.all_tasks() - tasks
+def saving_index(folder: Path, clock: ManualClock) -> MemorySemanticIndex:
+    """One that is written 60 seconds after a change at the latest."""
+    return MemorySemanticIndex(
+        snapshot_path=file_of(folder), snapshot_seconds=60, clock=clock, sleep=clock.sleep
+    )
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> None:
     async with asyncio.timeout(30):
-        await writing
-    again = MemorySemanticIndex(snapshot_path=file_of(tmp_path), clock=clock)
-    assert {"one", "two"} <= {one.id for one in await again.find(Selection())}
+        await asyncio.gather(*tasks)
+
+
+async def test_a_change_is_written_when_it_is_due(tmp_path: Path) -> None:
+    """By one task, which ends then; a process that is killed keeps what was written."""
+    clock = ManualClock(START)
+    index = saving_index(tmp_path, clock)
+    tasks = asyncio.all_tasks()
+    for id in ("one", "two"):
+        await index.add(entry(id), FIRST)
+    (writing,) = asyncio.all_tasks() - tasks
+    await clock.until_sleeping()
+    clock.advance(59)
+    await asyncio.sleep(0)
+    assert [] == names(tmp_path)
+    clock.advance(1)
+    await ended(writing)
+    again = saving_index(tmp_path, clock)
+    assert ["one", "two"] == [one.id for one in await again.find(Selection())]
+    # The next is due at once, if the last was written long ago.
+    clock.advance(60)
+    await index.add(entry("three"), FIRST)
+    await ended(*(asyncio.all_tasks() - tasks))
+    assert 3 == (await saving_index(tmp_path, clock).statistics()).entries
     await index.aclose()
+
+
+async def test_what_was_removed_does_not_come_back(tmp_path: Path) -> None:
+    """A removal is written like any change, though only look-ups follow it."""
+    clock = ManualClock(START)
+    index = saving_index(tmp_path, clock)
+    await index.add(entry("bad"), FIRST)
+    await index.save()
+    tasks = asyncio.all_tasks()
+    await index.remove(Selection(ids=("bad",)))
+    await clock.until_sleeping()
+    clock.advance(60)
+    await index.search(HERE, FIRST)
+    await ended(*(asyncio.all_tasks() - tasks))
+    assert () == await saving_index(tmp_path, clock).search(HERE, FIRST)
+    await index.aclose()
+
+
+async def test_what_changes_while_the_file_is_written_is_written_next(tmp_path: Path) -> None:
+    """Also where nothing changes any more after that."""
+    clock = ManualClock(START)
+    index = saving_index(tmp_path, clock)
+    tasks = asyncio.all_tasks()
+    await index.add(entry("one"), FIRST)
+    (writing,) = asyncio.all_tasks() - tasks
+    await clock.until_sleeping()
+    clock.advance(60)
+    async with asyncio.timeout(30):
+        while not names(tmp_path):  # noqa: ASYNC110  a thread writes it
+            await asyncio.sleep(0)
+    await index.add(entry("two"), FIRST)
+    await clock.until_sleeping()
+    assert 1 == (await saving_index(tmp_path, clock).statistics()).entries
+    clock.advance(60)
+    await ended(writing)
+    assert 2 == (await saving_index(tmp_path, clock).statistics()).entries
+
+
+async def test_closing_ends_the_task_that_waits(tmp_path: Path) -> None:
+    """What it waited to write is written; what comes after that starts no other."""
+    clock = ManualClock(START)
+    index = saving_index(tmp_path, clock)
+    tasks = asyncio.all_tasks()
+    await index.add(entry("one"), FIRST)
+    await clock.until_sleeping()
+    await index.aclose()
+    assert 0 == clock.sleeping
+    assert tasks == asyncio.all_tasks()
+    assert 1 == (await saving_index(tmp_path, clock).statistics()).entries
+    await index.add(entry("two"), FIRST)
+    assert tasks == asyncio.all_tasks()
+
+
+def test_an_index_whose_loop_has_ended_goes_on_in_the_next(tmp_path: Path) -> None:
+    """The task that waited on the first is gone with it; the second has its own."""
+    clock = ManualClock(START)
+    index = saving_index(tmp_path, clock)
+
+    async def change(id: str) -> None:
+        await index.add(entry(id), FIRST)
+        await clock.until_sleeping()
+
+    asyncio.run(change("one"))
+    asyncio.run(change("two"))
+    asyncio.run(index.aclose())
+    found = asyncio.run(saving_index(tmp_path, clock).find(Selection()))
+    assert ["one", "two"] == [one.id for one in found]
 
 
 async def test_a_snapshot_taken_under_changes_is_whole(tmp_path: Path) -> None:
