@@ -15,8 +15,9 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from asgi_llm.middleware._agreement_order import is_turned_round
+from asgi_llm.middleware._agreement_parts import Grade, Quantity, Reading
 from asgi_llm.middleware._agreement_questions import may_ask_the_same
-from asgi_llm.middleware._agreement_reading import Grade, Quantity, Reading, read
+from asgi_llm.middleware._agreement_reading import read
 from asgi_llm.middleware._agreement_synonyms import ANTONYMS
 
 __all__ = ["GUARDS", "Disagreement", "GuardName", "Reading", "disagreement", "read"]
@@ -120,11 +121,20 @@ def _all_units(quantities: Sequence[Quantity]) -> frozenset[str]:
 
 
 def _dates(new: Reading, old: Reading) -> str | None:
-    return "another date" if new.dates != old.dates else None
+    if new.dates != old.dates:
+        return "another date"
+    if new.date_ends and old.date_ends and new.date_ends != old.date_ends:
+        return "dates turned round"
+    return None
 
 
 def _negation(new: Reading, old: Reading) -> str | None:
-    return "negated in one" if new.negations != old.negations else None
+    if new.negations != old.negations:
+        return "negated in one"
+    ours, theirs = new.negated - old.negated, old.negated - new.negated
+    if ours & old.words and theirs & new.words:
+        return "another word negated"
+    return None
 
 
 def _opposites(new: Reading, old: Reading) -> str | None:
@@ -139,7 +149,12 @@ def _opposites(new: Reading, old: Reading) -> str | None:
 def _names(new: Reading, old: Reading) -> str | None:
     if set(new.names) - old.words - old.dates or set(old.names) - new.words - new.dates:
         return "another name"
+    if new.persons and old.persons and new.persons - _FIRST != old.persons - _FIRST:
+        return "another person"
     return None
+
+
+_FIRST: Final = frozenset(("first",))
 
 
 def _direction(new: Reading, old: Reading) -> str | None:
@@ -150,7 +165,9 @@ def _question(new: Reading, old: Reading) -> str | None:
     ours, theirs = new.question, old.question
     if not may_ask_the_same(ours.aim, theirs.aim):
         return f"{ours.aim} and {theirs.aim}"
-    if ours.modality != theirs.modality:
+    if ours.modality != theirs.modality and (
+        ours.aim == "yes_or_no" or {ours.modality, theirs.modality} == {"ability", "duty"}
+    ):
         return "another mood"
     if ours.tense is not None and theirs.tense is not None and ours.tense != theirs.tense:
         return f"{ours.tense} and {theirs.tense}"
@@ -159,6 +176,8 @@ def _question(new: Reading, old: Reading) -> str | None:
 
 def _wording(new: Reading, old: Reading) -> str | None:
     ours, theirs = new.words, old.words
+    if new.ending and old.ending and new.ending != old.ending:
+        return "another emoji"
     if new.plain != old.plain and not (new.quantities or old.quantities):
         return "too few words to tell"
     if ours == theirs:

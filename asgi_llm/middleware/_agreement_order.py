@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from asgi_llm.middleware._agreement_reading import Reading, Token
+from asgi_llm.middleware._agreement_parts import Reading, Token
 from asgi_llm.middleware._agreement_stem import word_list
 from asgi_llm.middleware._agreement_synonyms import same_word
 

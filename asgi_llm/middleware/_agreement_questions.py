@@ -34,7 +34,8 @@ class Question(msgspec.Struct, frozen=True, gc=False):
 
     aim: Aim
     modality: str
-    """Of a question for yes or no: ``ability``, ``duty``, ``advice`` or empty."""
+    """``ability``, ``duty``, ``advice`` or empty; empty as well where it is a way or an order that
+    is asked for, for which "how can I" and "what must I do" are the same."""
     tense: Tense | None
     object_of: str
     """``who`` or ``what`` where it is asked for as the object of a verb: "who does he know"."""
@@ -177,7 +178,7 @@ def read_question(lowered: Sequence[str]) -> Question:
                 aim = name
                 break
     modality = ""
-    if aim == "yes_or_no":
+    if aim not in ("way", "order", "unknown"):
         modality = next((name for name, words in _MODALITIES if words.search(asked)), "")
     tense: Tense | None = None
     past, present = _PAST.search(line) is not None, _PRESENT.search(line) is not None

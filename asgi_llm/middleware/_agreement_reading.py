@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
-import msgspec
-
 from asgi_llm.middleware._agreement_language import detect_language
+from asgi_llm.middleware._agreement_parts import Grade, Quantity, Reading, Token
 from asgi_llm.middleware._agreement_pattern import Pattern
-from asgi_llm.middleware._agreement_questions import Question, read_question
+from asgi_llm.middleware._agreement_questions import read_question
 from asgi_llm.middleware._agreement_split import (
     expand,
     is_particle,
     split,
+    without_ending,
     without_pleasantries,
 )
 from asgi_llm.middleware._agreement_stem import word_list, word_set
@@ -30,67 +29,16 @@ from asgi_llm.middleware._agreement_units import (
     read_number,
     roman,
 )
-from asgi_llm.middleware._agreement_words import FRAME, GENERIC, LIGHT, NEGATIONS
+from asgi_llm.middleware._agreement_words import (
+    AUXILIARIES,
+    FRAME,
+    GENERIC,
+    LIGHT,
+    NEGATIONS,
+    PERSONS,
+)
 
-__all__ = ["Grade", "Quantity", "Reading", "Token", "read"]
-
-
-class Quantity(msgspec.Struct, frozen=True, gc=False):
-    """A number and what it counts."""
-
-    value: Decimal
-    unit: str | None
-    """None where none is named, or it is no unit that is known."""
-
-
-class Grade(enum.IntEnum):
-    """How much a word says."""
-
-    GENERIC = 0
-    """Nothing: it may stand in either text."""
-    LIGHT = 1
-    """Little: it may stand in one of the texts only, if nothing stands for it in the other."""
-    STRONG = 2
-
-
-class Token(msgspec.Struct, frozen=True, gc=False):
-    """A word that says something."""
-
-    word: str
-    """The one that stands for all that say the same."""
-    grade: Grade
-    after: str
-    """The small word before it, such as ``to`` or ``from``; empty where there is none."""
-    adjacent: bool
-    """Whether nothing stands between it and the word before."""
-
-
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """A text, taken apart."""
-
-    language: str | None
-    question: Question
-    quantities: tuple[Quantity, ...]
-    units: frozenset[str]
-    """Those that stand by themselves, as in "length in miles"."""
-    asked_units: frozenset[str]
-    """Those of them that only say what is asked for, as in "how many minutes"."""
-    dates: frozenset[str]
-    quoted: tuple[str, ...]
-    identifiers: frozenset[str]
-    names: tuple[str, ...]
-    """Words with a capital letter inside a sentence, in order, as they are compared."""
-    negations: int
-    tokens: tuple[Token, ...]
-    symbols: tuple[str, ...]
-    """Operators between numbers or names."""
-    plain: tuple[str, ...]
-    """Every word, where none of them says much: what is left to compare then."""
-
-    @property
-    def words(self) -> frozenset[str]:
-        """The words that say something."""
-        return frozenset([token.word for token in self.tokens])
+__all__ = ["read"]
 
 
 _CODE_BLOCK: Final = Pattern(r"```.*?```|~~~.*?~~~", re.DOTALL)
@@ -119,9 +67,7 @@ _NUMBER_UNIT: Final = Pattern(r"(\d+(?:\.\d+)?)([A-Za-z°%]+)\Z")
 _AGED: Final = Pattern(r"(\w+)-(\w+)-olds?\b", re.IGNORECASE)
 _HYPHEN: Final = Pattern(r"(?<=[^\W\d_])-(?=[^\W\d_])|(?<=\d)-(?=[a-z]{2})")
 _SPACES: Final = Pattern(r"\s+")
-_RELATIONS: Final = word_set(
-    "to from into onto than with over by for in on of at about between against"
-)
+_RELATIONS: Final = word_set("to from into onto than with over by for in on of at about between")
 _ENDS: Final = frozenset(".!?:\n")
 _SYMBOLS: Final = frozenset("+*/^=<>±\u00d7÷\u2212-")
 _CURRENCIES: Final = frozenset("$€£¥₹")
@@ -139,13 +85,18 @@ def read(text: str) -> Reading:
 
     def keep_quoted(match: re.Match[str]) -> str:
         inner = next((group for group in match.groups() if group is not None), match.group())
-        said = _SPACES.sub(" ", inner.strip("`~")).strip().rstrip(".,!?")
+        if match.group()[0] in "`~":
+            # Of code every character counts.
+            said = inner if match.lastindex else inner[3:-3].strip("\n")
+        else:
+            said = _SPACES.sub(" ", inner).strip().rstrip(".,!?")
         quoted.append(said)
         return keep(f'"{said}')
 
     def keep_identifier(match: re.Match[str]) -> str:
         found = match.group().rstrip(".")
-        lower = found.lower()
+        # -d is not -D.
+        lower = found if found[0] == "-" else found.lower()
         if lower in UNITS:
             return UNITS[lower]
         if read_number(lower) is not None:
@@ -161,7 +112,8 @@ def read(text: str) -> Reading:
         identifiers.add(lower)
         return keep(lower)
 
-    rest = without_pleasantries(text).replace("\ue000", " ").replace("\ue001", " ")
+    rest, ending = without_ending(text)
+    rest = without_pleasantries(rest).replace("\ue000", " ").replace("\ue001", " ")
     rest = _CODE_BLOCK.sub(keep_quoted, rest)
     rest = _QUOTED.sub(keep_quoted, rest)
     rest = _AGED.sub(r"\1 \2 old", rest)
@@ -169,7 +121,7 @@ def read(text: str) -> Reading:
     rest = _HYPHEN.sub(" ", rest)
     raw = expand(split(rest))
     lowered = [word.lower() for word in raw]
-    question = read_question(lowered)
+    question = read_question([word for word in lowered if word in _MARKS or not _is_symbol(word)])
     taker = _Taker(raw, lowered, kept, asks_duration=question.aim == "duration")
     return Reading(
         language=detect_language(text, lowered),
@@ -178,12 +130,16 @@ def read(text: str) -> Reading:
         units=frozenset(taker.units),
         asked_units=frozenset(taker.asked_units),
         dates=frozenset(taker.dates),
+        date_ends=frozenset(taker.date_ends),
         quoted=tuple(sorted(quoted)),
         identifiers=frozenset(identifiers),
         names=tuple(taker.names),
+        persons=frozenset(taker.persons),
         negations=taker.negations,
+        negated=frozenset(taker.negated),
         tokens=tuple(taker.tokens),
         symbols=tuple(taker.symbols),
+        ending=ending,
         plain=_plain(lowered, taker.tokens),
     )
 
@@ -192,6 +148,14 @@ def _plain(lowered: Sequence[str], tokens: Sequence[Token]) -> tuple[str, ...]:
     if any([token.grade is Grade.STRONG for token in tokens]):
         return ()
     return tuple([word for word in lowered if word not in _MARKS])
+
+
+def _is_symbol(word: str) -> bool:
+    """Whether a word or mark of ``split`` is neither."""
+    first = word[0]
+    if first.isalnum() or first == "\ue000":
+        return False
+    return word in _SYMBOLS or (word.lower() not in UNITS and not (first == "-" and len(word) > 1))
 
 
 class _Taker:
@@ -209,6 +173,9 @@ class _Taker:
         self.units: set[str] = set()
         self.asked_units: set[str] = set()
         self.dates: set[str] = set()
+        self.date_ends: set[str] = set()
+        self.persons: set[str] = set()
+        self.negated: set[str] = set()
         self.names: list[str] = []
         self.tokens: list[Token] = []
         self.symbols: list[str] = []
@@ -220,6 +187,7 @@ class _Taker:
         self._relation = ""
         self._adjacent = False
         self._begins = True
+        self._negates = False
         at = 0
         while at < len(raw):
             at = self._take(at)
@@ -229,7 +197,10 @@ class _Taker:
         word, lower = self._raw[at], self._lowered[at]
         if word in _MARKS:
             self._begins = self._begins or word in _ENDS
-            self._adjacent = False
+            self._adjacent = self._negates = False
+            return at + 1
+        if _is_symbol(word):
+            self.symbols.append(word)
             return at + 1
         begins, self._begins = self._begins, False
         if word[0] == "\ue000":
@@ -237,6 +208,8 @@ class _Taker:
             return at + 1
         value = self._number(at)
         if value is not None:
+            if self._relation == "over":
+                self.symbols.append("over")  # "over 500" is not "of 500"
             return self._quantity(value, at)
         if word in _CURRENCIES:
             following = read_number(self._lowered[at + 1]) if at + 1 < len(self._raw) else None
@@ -244,15 +217,12 @@ class _Taker:
                 self._adjacent = False
                 self.quantities.append(Quantity(following, UNITS[word]))
                 return at + 2
-        if word in _SYMBOLS:
-            self.symbols.append(word)
-            return at + 1
         self._word(at, word, lower, begins=begins)
         return at + 1
 
     def _number(self, at: int) -> Decimal | None:
         word, lower = self._raw[at], self._lowered[at]
-        if word[0].isdigit():
+        if word[0].isdigit() or (word[0] == "-" and len(word) > 1):
             return read_number(lower)
         value = NUMBER_WORDS.get(lower)
         if value is not None:
@@ -288,19 +258,22 @@ class _Taker:
     def _word(self, at: int, word: str, lower: str, *, begins: bool) -> None:
         if lower in NEGATIONS:
             self.negations += 1
+            self._negates = not self._is_inverted(at)
             self._relation, self._adjacent = "", False
         elif lower in DATE_WORDS and (word[0].isupper() or len(lower) > 3):
-            self.dates.add(DATE_WORDS[lower])
+            self._date(at, DATE_WORDS[lower])
         elif lower == "may" and word[0].isupper() and not begins:
-            self.dates.add("may")
+            self._date(at, "may")
         elif lower in RELATIVE_DATES:
             self.dates.add(lower)
         elif lower in _PARTICLES and at and is_particle(self._raw, at):
             self._add(lower, Grade.LIGHT)
         elif lower in _RELATIONS:
             self._relation, self._adjacent = lower, False
-        elif lower in FRAME:
+        elif lower in FRAME and not (lower in _LETTERS and not begins and self._is_letter(at)):
             self._adjacent = False
+            if lower in PERSONS:
+                self.persons.add(PERSONS[lower])
         else:
             self._meaning(at, word, lower, begins=begins)
 
@@ -328,8 +301,32 @@ class _Taker:
             self.names.append(meaning)
         self._add(meaning, grade)
 
+    def _date(self, at: int, date: str) -> None:
+        self.dates.add(date)
+        before = self._lowered[at - 1] if at else ""
+        if before in _UP_TO or (before == "and" and at > 2 and self._lowered[at - 3] == "between"):
+            self.date_ends.add(date)
+
+    def _is_inverted(self, at: int) -> bool:
+        """Whether a subject follows the negation, as in "why does not my car start"."""
+        lowered = self._lowered
+        return (at > 0 and lowered[at - 1] in AUXILIARIES) and (
+            at == 1 or lowered[at - 2] in _ASKING or lowered[at - 2] in _MARKS
+        )
+
+    def _is_letter(self, at: int) -> bool:
+        """Whether a word of one letter is a name, as in "plan A", and no article."""
+        raw = self._raw
+        before, behind = raw[at - 1], raw[at + 1] if at + 1 < len(raw) else ""
+        return raw[at].isupper() and (
+            before.islower() or (not before.isupper() and not behind[:1].isupper())
+        )
+
     def _add(self, word: str, grade: Grade) -> None:
         self.tokens.append(Token(word, grade, self._relation, self._adjacent))
+        if self._negates:
+            self.negated.add(word)
+            self._negates = False
         self._relation, self._adjacent = "", True
 
 
@@ -346,5 +343,8 @@ _FURTHER_NUMBERS: Final = frozenset(NUMBER_WORDS) - {
 }
 _KINDS_OF_UNIT: Final = word_set("square cubic nautical light fluid")
 _MARKS: Final = frozenset(".!?:\n,;")
+_UP_TO: Final = word_set("to until till through thru -")
+_ASKING: Final = word_set("why how what when where")
+_LETTERS: Final = frozenset("ast")
 _EVERYDAY: Final = word_set("page word line row person bar step second cup bit pound yard yen")
 """Words that are units behind a number only."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -10,11 +11,34 @@ from asgi_llm.middleware._agreement_pattern import Pattern
 from asgi_llm.middleware._agreement_stem import word_set
 from asgi_llm.middleware._agreement_synonyms import PHRASE_LENGTH, PHRASES
 
-__all__ = ["expand", "is_particle", "split", "without_pleasantries"]
+__all__ = ["expand", "is_particle", "split", "without_ending", "without_pleasantries"]
 
 _TOKEN: Final = Pattern(
-    r"\ue000\d+\ue001|[$€£¥₹°]\s?(?:C|F)?|\d[\d,_\u2019]*\d(?:\.\d+)?(?:k|m|bn)?\b|\d+(?:[.,]\d+)?(?:k|m|bn)?\b|%"
-    r"|[^\W\d_]+(?:[\u2019'][^\W\d_]+)?|[+*/^=<>±\u00d7÷\u2212]|(?<=\d)\s?-\s?(?=\d)|[.!?:\n,;]"
+    r"\ue000\d+\ue001|[$€£¥₹°]\s?(?:C|F)?"
+    # A minus that belongs to the number behind it.
+    r"|(?P<sign>(?<![\w)\]}])[-\u2212\u2013](?=[$€£¥₹]?\.?\d))"
+    r"|\d[\d,_\u2019]*\d(?:\.\d+)?(?:(?:k|m|bn)\b)?|\d+(?:[.,]\d+)?(?:(?:k|m|bn)\b)?"
+    r"|(?<![\w.])\.\d+(?:(?:k|m|bn)\b)?|%"
+    r"|[^\W\d_]+(?:[\u2019'][^\W\d_]+)?|!=|[+*/^=<>±\u00d7÷\u2212]"
+    r"|(?P<minus>(?<=\d)\s?[-\u2013]\s?(?=\.?\d)|(?<=\))\s?-\s?(?=[\w(])"
+    r"|(?<=\b[A-Za-z]\s)-(?=\s(?:\d|\(|[A-Za-z]\b)))"
+    r"|(?P<and>(?<=[a-z]\s)&(?=\s[A-Z][a-z]))"
+    # Marks that are what is asked about: "!x", "5! in", "the ?? operator".
+    r"|(?P<told>(?<![\w.?!])!(?=\w)|(?<=[\d)])!(?=\s*[^\s!A-Z])"
+    r"|(?:(?<=\bdoes )|(?<=\bthe )|(?<=\bof )|(?<=\bbetween )|(?<=\band )|(?<=\bor ))"
+    r"[.!?:,;]+(?=\s+\w))"
+    r"|[.!?:\n,;]|[^\w\s]|_"
+)
+_READ_AS: Final = {"minus": "-", "and": "and"}
+_SILENT: Final = frozenset("'\"`\u00b4-")
+"""ASCII that says nothing between words, and an accent that is typed for an apostrophe."""
+_TELLING: Final = frozenset("‰§\u2032\u2033\uff03\uff05\uff06\uff0a\uff0f\uff20\uff3c")
+"""What Unicode calls punctuation, and is as much of a symbol as ``%``."""
+_OPERATORS: Final = frozenset((*"+*/^=<>±\u00d7÷\u2212-", "!="))
+_BRACKETS: Final = frozenset("()")
+# Flat and sharp are among them in Unicode, and are no emoji.
+_EMOJI: Final = Pattern(
+    r"[\u2600-\u266c\u2670-\u27bf\u2b00-\u2bff\ufe0f\u200d\u20e3\U0001f000-\U0001faff]"
 )
 _CJK: Final = Pattern(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 _GREETING: Final = Pattern(
@@ -70,10 +94,42 @@ def without_pleasantries(text: str) -> str:
     return rest if rest.strip(" .,!?") else text
 
 
+def without_ending(text: str) -> tuple[str, str]:
+    """``text`` without the emoji at its end, and these; all of it where it is nothing else."""
+    if text.isascii():
+        return text, ""
+    at = end = len(text)
+    ending = ""
+    while at and ((is_emoji := _EMOJI.match(text, at - 1)) or text[at - 1] in " \n.!?"):
+        at -= 1
+        if is_emoji:
+            ending, end = text[at] + ending, at
+    return (text[:end], ending) if at else (text, "")
+
+
 def split(text: str) -> list[str]:
+    """The words, numbers, marks and symbols of ``text``, in order.
+
+    Quotation marks, dashes and other ornaments are left out, and brackets where there is no
+    operator. A minus goes with its number, as in ``-5``; a mark that is no punctuation has a
+    ``¬`` before it.
+    """
     words: list[str] = []
+    sign = ""
     for match in _TOKEN.find(text.replace("\u2019", "'")):
         word = match.group().strip(" ")
+        if match.lastgroup == "sign":
+            sign = "-"
+            continue
+        if match.lastgroup is not None:
+            words.append(_READ_AS.get(match.lastgroup, f"\u00ac{word}"))
+            continue
+        if len(word) == 1 and not word.isalnum() and _is_ornament(word):
+            continue
+        if word[0] == "." and len(word) > 1:
+            word = f"0{word}"
+        if sign and word[0].isdigit():
+            word, sign = sign + word, ""
         lower = word.lower()
         if lower in _CONTRACTIONS:
             words.extend(_with_case(word, _CONTRACTIONS[lower].split()))
@@ -85,7 +141,15 @@ def split(text: str) -> list[str]:
             words.extend(word)
         else:
             words.append(word)
+    if _OPERATORS.isdisjoint(words):
+        return [word for word in words if word not in _BRACKETS]
     return words
+
+
+def _is_ornament(mark: str) -> bool:
+    if mark.isascii():
+        return mark in _SILENT
+    return mark in _SILENT or (mark not in _TELLING and unicodedata.category(mark)[0] in "PC")
 
 
 def _with_case(word: str, parts: Sequence[str]) -> Iterable[str]:

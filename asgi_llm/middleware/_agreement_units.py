@@ -159,11 +159,13 @@ _SCALES = {"k": 1000, "m": 10**6, "bn": 10**9, "b": 10**9}
 
 
 def read_number(text: str) -> Decimal | None:
-    """The value of a plain number such as ``1,000`` or ``2.5k``; None: it is something else."""
+    """The value of a plain number such as ``1,000`` or ``-2.5k``; None: it is something else."""
     scale = 1
+    if text.startswith("-"):
+        scale, text = -1, text[1:]
     for suffix, factor in _SCALES.items():
         if text.endswith(suffix) and text[: -len(suffix)].replace(".", "").isdigit():
-            scale, text = factor, text[: -len(suffix)]
+            scale, text = scale * factor, text[: -len(suffix)]
             break
     if _GROUPED.fullmatch(text):
         text = text.translate(_NO_GROUPS)

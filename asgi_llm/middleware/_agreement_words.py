@@ -6,7 +6,7 @@ from typing import Final
 
 from asgi_llm.middleware._agreement_stem import word_set
 
-__all__ = ["FRAME", "GENERIC", "LIGHT", "NEGATIONS"]
+__all__ = ["AUXILIARIES", "FRAME", "GENERIC", "LIGHT", "NEGATIONS", "PERSONS"]
 
 NEGATIONS: Final = word_set(
     """
@@ -34,7 +34,7 @@ GENERIC: Final = word_set(
 way step method process procedure approach technique instruction idea concept trick best better
 good great nice easy easily easiest simplest right correct correctly properly appropriate
 suitable amount quantity number rate certain particular specific current currently now thing
-kind type year city country person day date time hour minute month age case situation advice
+kind type year day date time hour minute month age case situation advice
 recommendation happen occur cause reason exist convert calculate compute
 """
 )
@@ -44,8 +44,19 @@ LIGHT: Final = word_set(
     """
 get have make use take need do set go put come work level count all every whole entire any both
 own piece command code snippet query shortcut sql require new feature main part purpose travel
-trip content order
+trip content order city country person
 """
 )
 """Words that may stand in one of two texts and say nothing more there, where nothing stands for
 them in the other."""
+
+AUXILIARIES: Final = word_set(
+    "is are am was were do does did have has had can could should would will may might must shall"
+)
+
+PERSONS: Final = {
+    **dict.fromkeys(word_set("i me my mine myself we us our ours"), "first"),
+    **dict.fromkeys(word_set("he him his"), "he"),
+    **dict.fromkeys(word_set("she her hers"), "she"),
+}
+"""Whom a pronoun stands for; ``they`` may be anybody."""

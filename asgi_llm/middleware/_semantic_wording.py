@@ -31,12 +31,16 @@ def wording_of(readings: Sequence[Reading]) -> bytes:
             one.quantities,
             sorted(one.units),
             sorted(one.dates),
+            sorted(one.date_ends),
             one.quoted,
             sorted(one.identifiers),
             one.names,
+            sorted(one.persons - {"first"}),
             one.negations,
+            sorted(one.negated),
             [(token.word, token.after) for token in one.tokens],
             one.symbols,
+            one.ending,
             one.plain,
         )
         for one in readings

@@ -33,6 +33,10 @@ def test_what_is_said_makes_a_difference() -> None:
         *("What is due in May?", "What is due in June?", "What is not due in May?"),
         *("Why does it fail?", "When does it fail?", "Why did it fail?", "Who fails?"),
         *('Say "yes"', 'Say "no"', "Run ./a.sh", "Run ./b.sh", "a - b", "a + b"),
+        *("Who has not paid and is new?", "Who has paid and is not new?"),
+        *("From Monday to Friday?", "From Friday to Monday?", "Meet her boss", "Meet his boss"),
+        *("Is -5 even?", "Is 5 even?", "When can I pay?", "When must I pay?"),
+        *("Is it rude? \U0001f602", "Is it rude? \U0001f643"),
         *("What is it?", "What is she?", "What are they?"),
     )
     for one, other in itertools.combinations(texts, 2):
