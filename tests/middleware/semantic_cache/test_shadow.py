@@ -15,7 +15,7 @@ from asgi_llm.errors import ConfigurationError
 from asgi_llm.gateway.cache_commands import cache as cache_group
 from asgi_llm.middleware._semantic_shadow import ShadowFile, ShadowRecord
 from asgi_llm.middleware.semantic_cache import SemanticCacheMiddleware
-from asgi_llm.testing import chat_answer
+from asgi_llm.testing import ManualClock, chat_answer
 from tests.middleware.exact_cache.conftest import App, ask, cache_of
 from tests.middleware.semantic_cache.conftest import ALIKE, NEAR_MISS, WordEmbedder, asks
 
@@ -65,6 +65,37 @@ def test_the_file_is_bounded(tmp_path: Path) -> None:
         ShadowFile(tmp_path / "no" / "path")
     with pytest.raises(ConfigurationError, match="max_bytes"):
         ShadowFile(tmp_path / "b", max_bytes=0)
+
+
+RECORD = ShadowRecord(time=1.0, request_id="r", entry_id="e", model="m", similarity=0.9)
+
+
+def test_nothing_is_written_once_the_file_is_closed(tmp_path: Path) -> None:
+    """Also not to whatever was opened next, and has its number."""
+    sink = ShadowFile(tmp_path / "shadow")
+    sink.close()
+    with (tmp_path / "another").open("wb") as another:
+        sink(RECORD)
+        sink.close()
+        another.write(b"whole")
+    assert [b"whole", b""] == [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+async def test_a_full_disk_breaks_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    """Answers are served and kept as ever; the log tells of it once a second."""
+    clock = ManualClock()
+    sink = ShadowFile("/dev/full", clock=clock)
+    cache = SemanticCacheMiddleware(App(), embedder=WordEmbedder(), shadow=sink)
+    for text in (*ALIKE[:2], NEAR_MISS):
+        recorder = await ask(cache, asks(text))
+        assert 200 == recorder.status
+    assert (1, 2) == (cache.counts.hits, cache.counts.writes)
+    assert 1 == caplog.text.count("No space left on device")
+    clock.advance(1)
+    sink(RECORD)
+    assert 2 == caplog.text.count("/dev/full: ")
+    sink.close()
 
 
 def run(*arguments: str, text: str = "") -> Any:
