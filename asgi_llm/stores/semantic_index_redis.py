@@ -60,9 +60,10 @@ class RedisSemanticIndex:
     of the partition are compared; with ``hnsw`` the set's graph is followed, which is for
     partitions of tens of thousands of entries and more. Vectors are kept in full precision.
 
-    Whole batches of entries are gone with what Redis loses or evicts; that is a miss, no error. In
-    a Cluster all of it lies on one node. What purges and lists by model, namespace, scope or age
-    reads every entry's labels.
+    Whole batches of entries are gone with what Redis loses or evicts; that is a miss, no error (all
+    of them with the key that names them, without which none could be removed). In a Cluster all of
+    it lies on one node. What purges and lists by model, namespace, scope or age reads every entry's
+    labels.
 
     Args:
         server: An address (see ``asgi_llm.stores._redis_client.connect``), or a client of
@@ -164,8 +165,9 @@ class RedisSemanticIndex:
         Raises:
             StoreError: Redis refused, failed, or did not answer in time.
         """
-        (entry,) = await self._ask(self._entries([id])) if is_id(id) else (None,)
-        return entry
+        # By its name, as ``remove`` finds it.
+        named = is_id(id) and await self._lexical(f"[{id} ", f"({id}!", 1)
+        return (await self._ask(self._entries([id])))[0] if named else None
 
     async def find(
         self, selection: Selection, *, limit: int = 50, after: str | None = None
@@ -266,7 +268,7 @@ class RedisSemanticIndex:
                 "VSIM", key, "FP32", blob, "WITHSCORES", "COUNT", count, *self._how
             )
             near = _scores(reply)
-            entries = await self._entries([id for id, _ in near])
+            entries = await self._entries([id for id, _ in near], partition)
             matches = [
                 Match(entry, similarity)
                 for (_, similarity), entry in zip(near, entries, strict=True)
@@ -278,15 +280,29 @@ class RedisSemanticIndex:
             count *= 4
         return best_matches(matches, k=k, min_similarity=min_similarity)
 
-    async def _entries(self, ids: Sequence[str]) -> list[IndexEntry | None]:
-        """The entries of those ids, in their order."""
+    async def _entries(
+        self, ids: Sequence[str], partition: bytes | None = None
+    ) -> list[IndexEntry | None]:
+        """The entries of those ids, in their order.
+
+        Those of ``partition`` whose names are lost are cleared away: nobody could remove them.
+        """
         if not ids:
             return []
         pipeline = self._client.pipeline(transaction=False)
         for id in ids:
             pipeline.execute_command("HMGET", self._start + "e" + id, *_FIELDS)
+        members = [] if partition is None else [f"{id} {partition.hex()}" for id in ids]
+        if members:
+            pipeline.execute_command("ZMSCORE", self._start + "names", *members)
+        replies = await pipeline.execute()
+        scores = replies.pop() if members else ()
+        lost = [member for member, score in zip(members, scores, strict=True) if score is None]
+        if lost:
+            await self._step("drop", *lost)
+            return await self._entries(ids)
         now = self._clock()
-        found = [_entry(id, reply) for id, reply in zip(ids, await pipeline.execute(), strict=True)]
+        found = [_entry(id, reply) for id, reply in zip(ids, replies, strict=True)]
         return [None if one is None or one.expires <= now else one for one in found]
 
     async def _names(self, selection: Selection, after: str | None) -> AsyncIterator[list[str]]:

@@ -117,6 +117,22 @@ async def test_what_redis_evicted_is_a_miss(stand_in: Any) -> None:
     assert [] == await stand_in.keys("*")
 
 
+async def test_what_could_not_be_removed_is_a_miss(stand_in: Any) -> None:
+    """An entry whose name is gone is not found in any way; the search clears it away."""
+    index = index_at(stand_in)
+    for id, cosine in (("near", 1.0), ("next", 0.9)):
+        await index.add(entry(id), at_angle(cosine))
+    await stand_in.delete("asgi-llm:semantic:{asgi-llm}:names")
+    await index.add(entry("new"), at_angle(0.5))
+    assert None is await index.get("near")
+    assert ["new"] == [one.entry.id for one in await index.search(HERE, FIRST, 1)]
+    assert not any(b"near" in key for key in await stand_in.keys())
+    await index.add(entry("near"), FIRST)
+    assert ["near", "new"] == [one.entry.id for one in await index.search(HERE, FIRST)]
+    assert 2 == await index.remove(Selection())
+    assert [] == await stand_in.keys("*")
+
+
 async def test_what_ran_out_is_cleared_away_by_the_next_entry(stand_in: Any) -> None:
     """Also from the sets; its hash has a life of its own in Redis."""
     clock = SetClock()
