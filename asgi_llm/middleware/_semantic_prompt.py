@@ -16,8 +16,6 @@ TURN_BORDER: Final = "\x1e"
 
 _TEXT_PARTS: Final = frozenset(("text", "input_text"))
 _TOOL_ROLES: Final = frozenset(("tool", "function"))
-_SYSTEM_ROLES: Final = frozenset(("system", "developer"))
-_ELSEWHERE: Final = ("messages", "prompt")
 
 
 class Prompt(msgspec.Struct, frozen=True, gc=False):
@@ -45,8 +43,8 @@ def read_prompt(
 
     Args:
         request: A chat completion or a completion.
-        turns: How many user turns are compared by meaning, from the last. What stands before them
-            has to be equal; what assistants said in between is left out.
+        turns: How many user turns are compared by meaning, from the last. What assistants said in
+            between is left out; all other messages have to be equal.
         max_temperature: Of the request; one that says nothing is within it.
         max_characters: Of all turns together.
     """
@@ -60,7 +58,8 @@ def read_prompt(
         text = document.get("prompt")
         if type(text) is not str:
             return None
-        return _bounded((text,), document, [], max_characters)
+        rest = {name: value for name, value in document.items() if name != "prompt"}
+        return _bounded((text,), rest, max_characters)
     if request.operation != "chat" or _has_tools(document) or _has_sound(document):
         return None
     messages = document.get("messages")
@@ -88,20 +87,16 @@ def _of_chat(
             said.append(text)
             # What else a message says, such as a name, has to be equal.
             equal.append({name: value for name, value in message.items() if name != "content"})
-        elif role in _SYSTEM_ROLES or len(said) >= turns:
+        elif role != "assistant" or len(said) >= turns:
             equal.append(message)
-    return _bounded(tuple(reversed(said)), document, equal, max_characters)
+    return _bounded(tuple(reversed(said)), {**document, "messages": equal}, max_characters)
 
 
-def _bounded(
-    turns: tuple[str, ...], document: Document, equal: list[Any], max_characters: int
-) -> Prompt | None:
+def _bounded(turns: tuple[str, ...], rest: dict[str, Any], max_characters: int) -> Prompt | None:
     if not turns[-1].strip() or sum(map(len, turns)) > max_characters:
         return None
     if any([TURN_BORDER in turn for turn in turns]):
         return None
-    rest = {name: value for name, value in document.items() if name not in _ELSEWHERE}
-    rest["messages"] = equal
     return Prompt(turns, canonical(rest))
 
 

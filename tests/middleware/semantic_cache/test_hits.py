@@ -115,6 +115,7 @@ async def test_a_semantic_hit_is_not_kept_by_the_exact_cache() -> None:
         {"max_tokens": 5},
         {"response_format": {"type": "json_object"}},
         {"made_up": True},
+        {"prompt": "You are a pirate."},
     ],
     ids=str,
 )
@@ -157,6 +158,34 @@ async def test_a_conversation_can_be_compared_by_meaning() -> None:
     other = await ask(cache, talk("What is ownership in Go?", ALIKE[1]))
     shorter = await ask(cache, asks(ALIKE[0]))
     assert [HIT, MISS, MISS] == [cache_of(one) for one in (same, other, shorter)]
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "context"])
+async def test_only_what_assistants_said_may_differ_in_a_conversation(role: str) -> None:
+    """What another role says between two turns has to be equal, whichever role it is."""
+    cache = SemanticCacheMiddleware(App(), embedder=WordEmbedder(), conversation_turns=2)
+
+    def talk(between: str) -> dict[str, Any]:
+        turns = [("user", "Hi there"), (role, between), ("user", ALIKE[0])]
+        return asks("", messages=[{"role": role, "content": text} for role, text in turns])
+
+    await ask(cache, talk("The budget is 5."))
+    for text, told in (("The budget is 5.", HIT), ("The budget is 900.", MISS)):
+        assert told == cache_of(await ask(cache, talk(text)))
+
+
+async def test_a_completion_shares_nothing_across_its_other_fields() -> None:
+    """Its text is the prompt; messages are a field like any other there."""
+    choice = {"index": 0, "text": "So.", "logprobs": None, "finish_reason": "stop"}
+    answer = {"id": "c", "object": "text_completion", "created": 1, "choices": [choice]}
+    app = App(lambda number: {**answer, "model": "gpt-3.5-turbo-instruct"})
+    cache = SemanticCacheMiddleware(app, embedder=WordEmbedder(), guards=(), threshold=0.0)
+    told = []
+    fields: list[dict[str, Any]] = [{}, {"messages": []}, {"messages": [1]}, {}]
+    for field in fields:
+        document = {"model": "gpt-3.5-turbo-instruct", "prompt": ALIKE[0], **field}
+        told.append(cache_of(await ask(cache, document, path="/v1/completions")))
+    assert [MISS, MISS, MISS, HIT] == told
 
 
 PICTURE = [
