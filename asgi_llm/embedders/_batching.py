@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
@@ -173,8 +172,7 @@ class Batcher:
             raise
         except (EmbedderError, LLMError) as error:
             for request, _ in batch:
-                # Each its own: raising one adds to its traceback.
-                _fail(request, copy.copy(error))
+                _fail(request, _copy(error))
         except Exception as error:
             # Of the driver's own library; it may quote the text, so that only its kind is told.
             for request, _ in batch:
@@ -190,6 +188,14 @@ class Batcher:
         if task is not None:
             self._tasks.discard(task)
         self._begin(loop, run)
+
+
+def _copy(error: Exception) -> Exception:
+    """One of a caller's own: raising one adds to its traceback."""
+    # Its constructor may take other arguments than the message that came of them.
+    own = type(error).__new__(type(error), *error.args)
+    own.__dict__.update(error.__dict__)
+    return own
 
 
 def _fail(request: _Request, error: Exception) -> None:

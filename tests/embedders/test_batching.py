@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi_llm.embedders._batching import Batcher
-from asgi_llm.embedders.base import EmbedderBusyError, EmbedderError
+from asgi_llm.embedders.base import EmbedderBusyError, EmbedderError, TextTooLongError
 from asgi_llm.errors import ConfigurationError
 
 PATIENT_SECONDS = 20.0
@@ -151,6 +151,24 @@ async def test_an_error_of_ours_comes_as_it_is() -> None:
         with pytest.raises(ConfigurationError) as caught:
             await batcher.submit(["wrong"], model.run)
     assert ("wrong", "p") == (caught.value.message, caught.value.param)
+
+
+async def test_any_error_of_ours_reaches_each_caller() -> None:
+    """Also one that is made of other things than its message; each caller has its own."""
+    batcher = Batcher()
+
+    async def run(texts: list[str]) -> list[str]:
+        raise TextTooLongError(place=1, tokens=600, limit=512)
+
+    async with asyncio.timeout(PATIENT_SECONDS):
+        one, other = await asyncio.gather(
+            *[batcher.submit([text], run) for text in "ab"], return_exceptions=True
+        )
+    for error in (one, other):
+        assert isinstance(error, TextTooLongError)
+        assert (1, 600, 512) == (error.place, error.tokens, error.limit)
+        assert "text 1 has 600 tokens; the model reads 512" == str(error)
+    assert one is not other
 
 
 async def test_a_full_queue_refuses_and_recovers() -> None:
