@@ -204,6 +204,9 @@ class GuardedStream(GuardedEvents):
             events = self._reader.feed(chunk)
             if len(events) == 1:
                 await self._take(chunk, events[0])
+            elif events:
+                # Their lines end in other ways than that of the last one.
+                await self._take_parts(chunk, more)
             else:
                 self._out.append(chunk)
         else:
