@@ -63,6 +63,13 @@ class Piece(msgspec.Struct, gc=False, eq=False):
         """What to send for it."""
         if not self.edits:
             return self.raw
+        kind = None if self.type == "message" else self.type
+        return _sse.encode(_json.encode(self.edited()), kind)
+
+    def edited(self) -> Document:
+        """Its data, with what it says otherwise."""
+        if not self.edits:
+            return self.document
         document = with_texts(
             self.document, [(Text(path, "", ""), new) for path, new in self.edits]
         )
@@ -72,8 +79,7 @@ class Piece(msgspec.Struct, gc=False, eq=False):
                 choice = document["choices"][path[1]]
                 if choice.get("logprobs") is not None:
                     choice["logprobs"] = None
-        kind = None if self.type == "message" else self.type
-        return _sse.encode(_json.encode(document), kind)
+        return document
 
 
 class _Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -121,7 +127,7 @@ def split_piece(piece: Piece, path: Path, at: int) -> tuple[Piece, Piece]:
 
     What ends a choice or an answer stays with the second one.
     """
-    document = piece.document
+    document = piece.edited()
     choice = document["choices"][path[1]]
     text = _at(document, path)
     first = with_texts(document, [(Text(path, "", ""), text[:at])])
