@@ -14,7 +14,7 @@ from asgi_llm.middleware._guard_noted import NotedTexts
 from asgi_llm.middleware._guard_now import ask_now, change_now
 from asgi_llm.middleware._guard_panel import Panel
 from asgi_llm.middleware._guard_pieces import ENVELOPE, Piece
-from asgi_llm.middleware._guard_texts import Path, Text, is_structure, read_texts
+from asgi_llm.middleware._guard_texts import STRUCTURE, Path, Text, is_structure, read_texts
 from asgi_llm.types import Document
 
 __all__ = ["CONTENT", "GuardedEvents"]
@@ -93,7 +93,7 @@ class GuardedEvents:
                 ended = self._read_choices(piece, choices)
             if not document.keys() <= ENVELOPE:
                 extra = {key: one for key, one in document.items() if key not in ENVELOPE}
-                await self._check_now(piece, read_texts(extra, role="assistant"))
+                await self._check_now(piece, read_texts(extra, role="assistant", is_answer=True))
         else:
             self._strict = True
             await self._read_other(piece, document)
@@ -157,7 +157,7 @@ class GuardedEvents:
                         )
 
     def _read_string(self, piece: Piece, key: LaneKey, path: Path, name: str, value: str) -> None:
-        if is_structure(name, value):
+        if name in STRUCTURE and is_structure(path, value):
             return
         if self._noted.are_wanted:
             self._noted.add(key, value)
@@ -209,7 +209,7 @@ class GuardedEvents:
         whole = {name: one for name, one in document.items() if name != "delta"}
         if kind.endswith(_LAST_OF_TEXT):
             await self._finish(None)
-        await self._check_now(piece, read_texts(whole, role="assistant"))
+        await self._check_now(piece, read_texts(whole, role="assistant", is_answer=True))
 
     async def _take_text(self, raw: bytes, event: _sse.Event) -> None:
         """An event that is no JSON object cannot be changed: it passes, or all ends."""

@@ -6,14 +6,13 @@ nobody has heard of hides nothing.
 
 from __future__ import annotations
 
-import base64
-import binascii
+import re
 from collections.abc import Iterable
 from typing import Any, Final, Literal
-from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from asgi_llm.middleware._guard_data import CARRIERS, as_data_url, is_binary, text_of_data_url
 from asgi_llm.types import Document
 
 __all__ = [
@@ -78,30 +77,43 @@ _LONG_KEYS: Final = frozenset(
     )
 )  # fmt: skip
 LEAST_LONG_NUMBER: Final = 10**9
-_LEAST_DATA: Final = 256
-_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=\r\n"
-_TEXT_MEDIA: Final = (
-    "text/", "application/json", "application/xml", "application/yaml", "application/x-yaml",
-    "application/javascript", "application/csv", "application/x-ndjson", "application/rtf",
-    "image/svg+xml",
+_HOLDERS: Final = frozenset(
+    (
+        "action", "annotations", "audio", "cache_control", "choices", "content", "content_block",
+        "custom", "custom_tool_call", "data", "delta", "error", "file", "format", "function",
+        "function_call", "image_url", "images", "input", "input_audio", "item", "json_schema",
+        "message", "messages", "output", "outputs", "part", "prediction", "prompt", "reasoning",
+        "reasoning_details", "response", "response_format", "source", "summary", "system", "text",
+        "thinking", "tool_calls", "tool_choice", "tools", "usage",
+    )
 )  # fmt: skip
+"""Fields in which the API has others; what is not in these alone is somebody's own."""
+_SCHEMA_WORDS: Final = frozenset(
+    (
+        "string", "object", "array", "number", "integer", "boolean", "null", "date", "date-time",
+        "email", "time", "uri", "uuid",
+    )
+)  # fmt: skip
+_WORD: Final = re.compile(r"(?=[^A-Za-z]*[A-Za-z])[\w./:+=-]+", re.ASCII)
 
 
-def read_texts(document: Document, *, role: str = "") -> list[Text]:
-    """Every text of ``document``, in its order, but for the tokens of ``logprobs``.
+def read_texts(document: Document, *, role: str = "", is_answer: bool = False) -> list[Text]:
+    """Every text of ``document``, in its order, but for the tokens of an answer's ``logprobs``.
 
     Args:
         document: A request, or an answer.
         role: Whose texts are those for which nothing else is said.
+        is_answer: Whether it is an answer, or an event of one.
     """
     found: list[Text] = []
+    left_out = "logprobs" if is_answer else ""
     for key, value in document.items():
         kind = type(value)
         if kind is str:
             if key not in STRUCTURE or len(value) > LONGEST_WORD:
                 _read_string(found, (key,), _role_of(key, role), key, value)
         elif kind is list or kind is dict:
-            _read(found, (key,), _role_of(key, role), value)
+            _read(found, (key,), _role_of(key, role), value, left_out, key in _HOLDERS)
         elif kind is int and not -LEAST_LONG_NUMBER < value < LEAST_LONG_NUMBER:
             found.append(Text((key,), role, str(value), "number"))
         if not (len(key) <= _LONGEST_PLAIN_KEY and key.isidentifier()) and key not in _LONG_KEYS:
@@ -115,17 +127,17 @@ def _role_of(key: str, role: str) -> str:
     return "user" if key in _OF_USER and not role else role
 
 
-def _read(found: list[Text], path: Path, role: str, value: Any) -> None:
+def _read(
+    found: list[Text], path: Path, role: str, value: Any, left_out: str, is_api: bool
+) -> None:
     if type(value) is list:
+        name = path[-1] if is_api and path[-1] in CARRIERS else ""
         for index, one in enumerate(value):
             kind = type(one)
             if kind is dict or kind is list:
-                _read(found, (*path, index), role, one)
+                _read(found, (*path, index), role, one, left_out, is_api)
             elif kind is str:
-                _read_string(found, (*path, index), role, "", one)
-            elif kind is float:
-                # A vector holds nothing else.
-                return
+                _read_string(found, (*path, index), role, name, one)
             elif kind is int and not -LEAST_LONG_NUMBER < one < LEAST_LONG_NUMBER:
                 found.append(Text((*path, index), role, str(one), "number"))
         return
@@ -141,75 +153,37 @@ def _read(found: list[Text], path: Path, role: str, value: Any) -> None:
     for key, one in value.items():
         kind = type(one)
         if kind is str:
-            if key not in STRUCTURE or (len(one) > LONGEST_WORD and key not in _SEALED):
-                _read_string(found, (*path, key), role, key, one)
+            if key not in STRUCTURE or not _is_word(key, one, is_api):
+                _read_string(found, (*path, key), role, key if is_api else "", one)
         elif kind is dict or kind is list:
-            if key != "logprobs":
-                _read(found, (*path, key), role, one)
+            if key != left_out:
+                # The input of a call is the model's own; other inputs are lists.
+                is_held = is_api and key in _HOLDERS and not (kind is dict and key == "input")
+                _read(found, (*path, key), role, one, left_out, is_held)
         elif kind is int and not -LEAST_LONG_NUMBER < one < LEAST_LONG_NUMBER:
             found.append(Text((*path, key), role, str(one), "number"))
         if not (len(key) <= _LONGEST_PLAIN_KEY and key.isidentifier()) and key not in _LONG_KEYS:
             found.append(Text((*path, key), role, key, "key"))
 
 
+def _is_word(key: str, value: str, is_api: bool) -> bool:
+    if not is_api:
+        return value in _SCHEMA_WORDS
+    if len(value) > LONGEST_WORD and key not in _SEALED:
+        return False
+    return _WORD.fullmatch(value) is not None
+
+
 def _read_string(found: list[Text], path: Path, role: str, key: str, value: str) -> None:
     if not value:
         return
-    if key == "arguments":
+    if path[-1] == "arguments":
         found.append(Text(path, role, value, "json"))
         return
-    if value.startswith("data:"):
-        media = value[5:].partition(",")[0].lower()
-        # No media type means text/plain.
-        if media.startswith((*_TEXT_MEDIA, ";")) or not media:
-            said = _text_of_data_url(value)
-            found.append(
-                Text(path, role, value) if said is None else Text(path, role, said, "data")
-            )
+    if key in CARRIERS and is_binary(value):
         return
-    if len(value) >= _LEAST_DATA and _is_binary(value):
-        return
-    found.append(Text(path, role, value))
-
-
-def _is_binary(value: str) -> bool:
-    """Whether all of ``value`` is base64 of something that is no text, such as a sound."""
-    if " " in value[:_LEAST_DATA] or not value.isascii():
-        return False
-    if value.encode().translate(None, _BASE64):
-        return False
-    try:
-        data = base64.b64decode(value[:128].replace("-", "+").replace("_", "/"))
-    except (binascii.Error, ValueError):
-        return False
-    return not _is_text(data)
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        text = data[:-3].decode() if len(data) > 3 else data.decode()
-    except UnicodeDecodeError:
-        return False
-    return all(one >= " " or one in "\t\r\n" for one in text)
-
-
-def _text_of_data_url(value: str) -> str | None:
-    """What a data URL of text holds; None where it cannot be read."""
-    head, _, rest = value.partition(",")
-    try:
-        data = (
-            base64.b64decode(rest) if head.lower().endswith(";base64") else unquote_to_bytes(rest)
-        )
-    except (binascii.Error, ValueError):
-        return None
-    return data.decode("utf-8", "replace")
-
-
-def _as_data_url(before: str, text: str) -> str:
-    head = before.partition(",")[0]
-    if head.lower().endswith(";base64"):
-        return f"{head},{base64.b64encode(text.encode()).decode()}"
-    return f"{head},{quote(text)}"
+    said = text_of_data_url(value) if value.startswith("data:") else None
+    found.append(Text(path, role, value) if said is None else Text(path, role, said, "data"))
 
 
 def with_texts(document: Document, changes: Iterable[tuple[Text, str]]) -> Document:
@@ -223,7 +197,7 @@ def with_texts(document: Document, changes: Iterable[tuple[Text, str]]) -> Docum
         if text.kind == "key":
             keys.append((text.path, new))
         elif text.kind == "data":
-            holder[last] = _as_data_url(holder[last], new)
+            holder[last] = as_data_url(holder[last], new)
         else:
             holder[last] = new
     # Names change last and from within, since they are part of the paths of what they hold.
@@ -272,6 +246,10 @@ def system_texts(texts: Iterable[Text]) -> tuple[str, ...]:
     return tuple([text.text for text in texts if text.role == "system" and text.kind == "text"])
 
 
-def is_structure(key: str, value: str) -> bool:
+def is_structure(path: Path, value: str) -> bool:
     """Whether a field holds a word of the API, or an id, and no text."""
-    return key in STRUCTURE and (len(value) <= LONGEST_WORD or key in _SEALED)
+    key = path[-1]
+    if key not in STRUCTURE or type(key) is not str:
+        return False
+    is_api = all(type(step) is int or (step in _HOLDERS and step != "input") for step in path[:-1])
+    return _is_word(key, value, is_api)

@@ -21,7 +21,7 @@ __all__ = ["RUN", "View", "is_plain", "read_views", "token_start", "unescape"]
 MAX_DEPTH: Final = 3
 """Disguises over one another that are taken off."""
 MAX_GROWTH: Final = 4
-"""All views of a text have at most so many times its length, and 4 KiB more."""
+"""All views of a text have at most so many times its length once folded, and 4 KiB more."""
 RUN: Final = 16
 """A run of base64 has at least so many characters."""
 
@@ -166,6 +166,8 @@ def _read(view: View, found: list[View], room: list[int], depth: int) -> None:
     if not view.text.isascii():
         folded = fold(view.text)
         if folded != view.text:
+            # What folding adds is no reason to leave a view out.
+            room[0] += MAX_GROWTH * max(0, len(folded) - len(view.text))
             view = _Folded(view, folded)
             if not _admit(view, found, room):
                 return

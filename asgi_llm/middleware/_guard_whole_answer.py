@@ -51,7 +51,7 @@ async def judge_answer(data: bytes, guarded: Guarded, *, may_repair: bool = True
         parsed = None
     if type(parsed) is dict:
         document = parsed
-        texts = read_texts(document, role="assistant")
+        texts = read_texts(document, role="assistant", is_answer=True)
     else:
         texts = [Text(("body",), "assistant", data.decode("utf-8", "replace"))]
     found = await _check(texts, guarded.panel, guarded.asked, guarded.settings.threads)
