@@ -14,7 +14,7 @@ from asgi_llm._body import ArrivingBody, BufferedBody, check_and_take
 from asgi_llm.errors import InvalidRequestError, LLMError
 from asgi_llm.middleware._guard_answer import GuardedAnswer, to_answer
 from asgi_llm.middleware._guard_chat import list_simple_texts, read_simple_request
-from asgi_llm.middleware._guard_checks import Notes
+from asgi_llm.middleware._guard_checks import Asked, Notes
 from asgi_llm.middleware._guard_outcome import publish, refusal, verdict_header
 from asgi_llm.middleware._guard_panel import Panel
 from asgi_llm.middleware._guard_quick import Judged
@@ -172,9 +172,9 @@ class GuardedRequest(Guarded):
             if data is None:
                 return
             if is_upload(scope, self.path):
-                texts = await self._read_form(scope, data)
-                self.know_texts(texts)
-                self._judged = None if self._choose(None).rails else "clean"
+                form, texts = await self._read_form(scope, data)
+                self._asked = Asked(model_of(form), texts)
+                self._judged = None if self._choose(form).rails else "clean"
             elif self._input is None:
                 self._judge_body(data)
         except LLMError as error:
@@ -231,16 +231,21 @@ class GuardedRequest(Guarded):
         else:
             await GuardedAnswer(self, send).run(self.guards.app, scope, body.receive)
 
-    async def _read_form(self, scope: Scope, data: bytes) -> list[Text]:
+    async def _read_form(self, scope: Scope, data: bytes) -> tuple[Document, list[Text]]:
+        """The fields of a form, and all its texts: the name of the file is one."""
         upload = await Upload.read_head(
             scope,
             BufferedBody(data, _nothing_more).receive,
             max_bytes=self.guards.max_body_bytes,
         )
         if upload is None:
-            return []
+            return {}, []
         async with upload:
-            return read_texts(upload.document(), role="user")
+            await upload.read_rest()
+            form = upload.document()
+            texts = read_texts(form, role="user")
+            texts.append(Text(("file", "filename"), "user", upload.file_name))
+            return form, texts
 
     def _read(self, data: bytes) -> Document | None:
         """The document of a body; None where it has none and nothing is enforced."""

@@ -128,6 +128,21 @@ class Upload:
         content_type = b"multipart/form-data; boundary=" + self._boundary
         return content_type, self._encode(dict(replace))
 
+    @property
+    def file_name(self) -> str:
+        """The file's, as it is sent on."""
+        return ((self._file and self._file.file_name) or b"").decode()
+
+    async def read_rest(self) -> None:
+        """Read what is behind the head, for its fields alone: the file is not kept.
+
+        Raises what ``read_head`` raises, and ``ClientLeftError``.
+        """
+        if self._pending is not None and not self._sent:
+            self._sent = True
+            async for _ in self._stream():
+                pass
+
     async def aclose(self) -> None:
         """Drop what is held and remove the temporary file. Idempotent."""
         self.finished.set()

@@ -549,29 +549,54 @@ async def test_a_large_text_is_checked_in_a_thread() -> None:
     await layer.aclose()
 
 
-async def test_a_form_is_checked_and_not_changed() -> None:
-    """The fields of an upload are checked; what would be redacted blocks it."""
-    boundary = "xx"
-    parts = {"model": "whisper", "prompt": f"as {SECRET} says"}
-    body = "".join(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in parts.items()
-    )
-    body += (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n'
-        f"Content-Type: audio/wav\r\n\r\nRIFF\r\n--{boundary}--\r\n"
-    )
+async def send_form(
+    app: App, guardrail: Guardrail, fields: dict[str, str], file_name: str = "a.wav", *, at: int = 9
+) -> tuple[int, bytes]:
+    """Send a form, with its file behind ``at`` of the fields; the status, and what was sent."""
+    parts = [
+        f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    file = f'Content-Disposition: form-data; name="file"; filename="{file_name}"\r\n'
+    parts.insert(at, f"{file}Content-Type: audio/wav\r\n\r\nRIFF\r\n")
+    body = ("".join(f"--xx\r\n{part}" for part in parts) + "--xx--\r\n").encode()
     headers = [
-        (b"content-type", f"multipart/form-data; boundary={boundary}".encode()),
+        (b"content-type", b"multipart/form-data; boundary=xx"),
         (b"content-length", b"%d" % len(body)),
     ]
+    scope = http_scope(path="/v1/audio/transcriptions", headers=headers)
+    recorder = await call(GuardrailsMiddleware(app, input=[guardrail]), scope, body=body)
+    return recorder.status, body
+
+
+FORM = {"model": "whisper", "prompt": f"as {SECRET} says"}
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+async def test_a_form_is_checked_and_not_changed(at: int) -> None:
+    """Its fields are checked, wherever the file stands; what would be redacted blocks it."""
     app = App()
-    for guard, status in ((emails(), 400), (cards(), 200)):
-        rail = Guardrail(guard=guard, action="redact")
-        scope = http_scope(path="/v1/audio/transcriptions", headers=headers)
-        recorder = await call(GuardrailsMiddleware(app, input=[rail]), scope, body=body.encode())
-        assert status == recorder.status
-    assert [body.encode()] == app.bodies
+    status, _ = await send_form(app, Guardrail(guard=emails(), action="redact"), FORM, at=at)
+    assert (400, 0) == (status, app.calls)
+    status, body = await send_form(app, Guardrail(guard=cards(), action="redact"), FORM, at=at)
+    assert (200, [body]) == (status, app.bodies)
+
+
+async def test_the_name_of_a_file_is_checked() -> None:
+    """It goes to the provider like any field of a form."""
+    app = App()
+    rail = Guardrail(guard=emails())
+    status, _ = await send_form(app, rail, {"model": "whisper"}, f"{SECRET}.wav")
+    assert (400, 0) == (status, app.calls)
+
+
+@pytest.mark.parametrize(("model", "status"), [("whisper", 400), ("gpt-4o", 200)])
+async def test_a_guard_for_some_models_looks_at_their_forms(model: str, status: int) -> None:
+    """A form names its model in a field, which a guard is told as well."""
+    guard = emails()
+    rail = Guardrail(guard=guard, models=["whisper*"])
+    assert status == (await send_form(App(), rail, {**FORM, "model": model}))[0]
+    assert {"whisper"} >= {context.model for context in guard.contexts}
 
 
 async def test_other_paths_and_methods_pass() -> None:
