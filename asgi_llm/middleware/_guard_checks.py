@@ -222,7 +222,9 @@ def _look_at(
                 if findings and rail is not None:
                     _take(rail, findings, view, place, len(text), hits)
     for rail in panel.inline:
-        if (windowed and rail.window is None) or (rail.roles and place.role not in rail.roles):
+        if windowed and rail.window is None:
+            continue
+        if rail.roles and place.role not in rail.roles and place.direction == "input":
             continue
         if context is None:
             context = to_context(place, asked)

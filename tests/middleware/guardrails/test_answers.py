@@ -31,6 +31,7 @@ from tests.middleware.guardrails.probes import (
     emails,
     encoded,
     finish_reasons,
+    fused,
     read,
     stream_of,
     whole,
@@ -197,6 +198,16 @@ async def test_an_answer_is_repaired() -> None:
     for text in ("{", f'{{"a":"{SECRET}"'):
         layer = GuardrailsMiddleware(App(chat_answer(text)), output=[rail, emails()])
         assert 400 == (await ask(layer)).status
+
+
+@pytest.mark.parametrize("guard", [emails(), fused()], ids=["alone", "with others"])
+@pytest.mark.parametrize("streams", [True, False])
+async def test_roles_are_those_of_requests(guard: Guard, streams: bool) -> None:
+    """An answer is looked at whatever roles a guardrail names."""
+    app = stream_of(["to ", SECRET, "."]) if streams else App(chat_answer(SECRET))
+    rail = Guardrail(guard=guard, roles=["user"])
+    recorder = await ask(GuardrailsMiddleware(app, output=[rail]))
+    assert SECRET.encode() not in recorder.body
 
 
 # Streams
