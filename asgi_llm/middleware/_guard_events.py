@@ -7,14 +7,22 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from asgi_llm import _sse
-from asgi_llm.middleware._guard_checks import UNREADABLE, Hit
+from asgi_llm.middleware._guard_checks import UNREADABLE, Hit, Place, look
 from asgi_llm.middleware._guard_guarding import Blocked, Guarding, LaneKey
 from asgi_llm.middleware._guard_lane import ARGUMENTS, Lane, path_of
 from asgi_llm.middleware._guard_noted import NotedTexts
 from asgi_llm.middleware._guard_now import ask_now, change_now
 from asgi_llm.middleware._guard_panel import Panel
 from asgi_llm.middleware._guard_pieces import ENVELOPE, Piece
-from asgi_llm.middleware._guard_texts import STRUCTURE, Path, Text, is_structure, read_texts
+from asgi_llm.middleware._guard_texts import (
+    LEAST_LONG_NUMBER,
+    STRUCTURE,
+    Path,
+    Text,
+    is_plain_key,
+    is_structure,
+    read_texts,
+)
 from asgi_llm.types import Document
 
 __all__ = ["CONTENT", "GuardedEvents"]
@@ -46,12 +54,14 @@ class GuardedEvents:
         "_lanes",
         "_max_held",
         "_noted",
+        "_odd",
         "_out",
         "_passes",
         "_queue",
         "_strict",
         "_template",
         "_waiting",
+        "_whole",
     )
 
     def __init__(self, guarding: Guarding, noting: Panel, *, max_held: int) -> None:
@@ -63,6 +73,10 @@ class GuardedEvents:
         self._lanes: dict[LaneKey, Lane] = {}
         # Those of them that grow in nearly all events, by the choice.
         self._contents: dict[int, Lane] = {}
+        # Those that nobody knows to grow: they end where an event comes without them.
+        self._odd: dict[LaneKey, Lane] = {}
+        # What came whole in the event, for the guards that are not on the loop.
+        self._whole: list[Text] = []
         self._queue: deque[Piece] = deque()
         self._out: list[bytes] = []
         self._waiting = 0
@@ -97,6 +111,12 @@ class GuardedEvents:
         else:
             self._strict = True
             await self._read_other(piece, document)
+        if self._whole:
+            texts, self._whole = self._whole, []
+            for text in texts:
+                await ask_now(self._guarding, text)
+        if self._odd:
+            await self._end_odd(piece, choices)
         if piece.waits:
             self._queue.append(piece)
             for key in piece.lanes:
@@ -130,31 +150,38 @@ class GuardedEvents:
                 elif key == "finish_reason":
                     if value is not None:
                         ended = [*(ended or ()), index]
-                elif key == "index" or key == "logprobs" or value is None:
-                    continue
-                elif type(value) is str:
-                    self._read_string(piece, (index, key), ("choices", position, key), key, value)
-                elif type(value) is dict:
-                    self._read_delta(piece, (index, key), ("choices", position, key), value)
+                elif key != "index" and key != "logprobs":
+                    self._read_value(piece, (index, key), ("choices", position, key), key, value)
         return ended
 
     def _read_delta(self, piece: Piece, key: LaneKey, path: Path, delta: dict[str, Any]) -> None:
         for name, value in delta.items():
-            kind = type(value)
-            if kind is str:
-                if value:
-                    self._read_string(piece, (*key, name), (*path, name), name, value)
-            elif kind is dict:
-                self._read_delta(piece, (*key, name), (*path, name), value)
-            elif kind is list:
-                for place, one in enumerate(value):
-                    if type(one) is dict:
-                        number = one.get("index", place)
-                        self._read_delta(piece, (*key, name, number), (*path, name, place), one)
-                    elif type(one) is str and one:
-                        self._read_string(
-                            piece, (*key, name, place), (*path, name, place), name, one
-                        )
+            self._read_value(piece, (*key, name), (*path, name), name, value)
+
+    def _read_value(self, piece: Piece, key: LaneKey, path: Path, name: str, value: Any) -> None:
+        kind = type(value)
+        if kind is str:
+            if value:
+                self._read_string(piece, key, path, name, value)
+        elif kind is dict:
+            self._read_delta(piece, key, path, value)
+        elif kind is list:
+            for place, one in enumerate(value):
+                number = one.get("index", place) if type(one) is dict else place
+                number = number if type(number) is int else place
+                self._read_value(piece, (*key, number), (*path, place), name, one)
+        elif kind is int and not -LEAST_LONG_NUMBER < value < LEAST_LONG_NUMBER:
+            self._read_whole(piece, key, Text(path, "assistant", str(value), "number"))
+        if type(path[-1]) is str and not is_plain_key(name):
+            self._read_whole(piece, (*key, "*"), Text(path, "assistant", name, "key"))
+
+    def _read_whole(self, piece: Piece, key: LaneKey, text: Text) -> None:
+        """What cannot grow, nor be changed in an event."""
+        if self._noted.are_wanted:
+            self._noted.add(key, text.text)
+        if not self._passes:
+            change_now(self._guarding, piece, text)
+            self._whole.append(text)
 
     def _read_string(self, piece: Piece, key: LaneKey, path: Path, name: str, value: str) -> None:
         if name in STRUCTURE and is_structure(path, value):
@@ -163,10 +190,16 @@ class GuardedEvents:
             self._noted.add(key, value)
         if self._passes:
             return
-        if name not in _GROWS and name != "delta":
-            # It comes whole, as the name of a tool does.
-            change_now(self._guarding, piece, Text(path, "assistant", value))
-            return
+        is_odd = name not in _GROWS and name != "delta"
+        if is_odd:
+            # Most come whole, as the name of a tool does, and have to be judged as such.
+            text, before = Text(path, "assistant", value), piece.edits
+            change_now(self._guarding, piece, text)
+            if piece.edits is not before:
+                if not self._goes_on(key, value):
+                    self._whole.append(text)
+                    return
+                piece.edits = before
         lane = self._lanes.get(key)
         if lane is None:
             is_json = name in ARGUMENTS or (name == "delta" and "arguments" in str(key[0]))
@@ -174,11 +207,36 @@ class GuardedEvents:
             self._lanes[key] = lane
             if path == CONTENT:
                 self._contents[key[0]] = lane
+        if is_odd:
+            self._odd[key] = lane
         lane.add(piece, path, value)
         piece.lanes = (*piece.lanes, key)
         self._waiting += len(value)
         if self._waiting > self._max_held:
             self._recount()
+
+    def _goes_on(self, key: LaneKey, value: str) -> bool:
+        """Whether what is found in ``value`` began in what waits of an odd text."""
+        lane = self._odd.get(key)
+        if lane is None or not lane.text:
+            return False
+        place, border = Place("output", "assistant", path_of(key)), len(lane.text)
+        hits = look(self._guarding.panel, lane.text + value, place, self._guarding.asked)
+        return any(hit.start < border < hit.end for hit in hits)
+
+    async def _end_odd(self, piece: Piece, choices: Any) -> None:
+        """End the odd texts that do not go on in this event, which is of their choices."""
+        of: set[Any] | None = None
+        if type(choices) is list:
+            of = {
+                choice.get("index", position)
+                for position, choice in enumerate(choices)
+                if type(choice) is dict
+            }
+        for key, lane in list(self._odd.items()):
+            if key not in piece.lanes and (of is None or key[0] in of):
+                del self._odd[key]
+                await lane.advance(self._queue, final=True)
 
     def _recount(self) -> None:
         self._waiting = self._count()
@@ -215,9 +273,12 @@ class GuardedEvents:
         """An event that is no JSON object cannot be changed: it passes, or all ends."""
         document: Document = {"data": event.text}
         piece = Piece(raw, document, event.type)
-        change_now(
-            self._guarding, piece, Text(("data",), "assistant", event.text), may_change=False
-        )
+        text = Text(("data",), "assistant", event.text)
+        if self._noted.are_wanted:
+            self._noted.add(text.path, text.text)
+        if not self._passes:
+            change_now(self._guarding, piece, text, may_change=False)
+            await ask_now(self._guarding, text)
         self._out.append(raw)
 
     async def _check_now(self, piece: Piece, texts: Iterable[Text]) -> None:
@@ -230,6 +291,8 @@ class GuardedEvents:
 
     async def _finish(self, choice: int | None) -> None:
         """The texts of a choice, or all of them, have come to their end."""
+        if choice is None:
+            self._odd.clear()
         if self._noted.are_wanted:
             await self._noted.look(choice)
         for key, lane in list(self._lanes.items()):

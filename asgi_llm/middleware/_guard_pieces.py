@@ -175,7 +175,7 @@ def refusal_events(template: Document | None, open_choices: list[int]) -> bytes:
     """The last chunks of an answer that a guard has cut off, one for each choice."""
     if template is None:
         return b""
-    envelope = {key: value for key, value in template.items() if key not in _ENDS}
+    envelope = {key: value for key, value in template.items() if key in ENVELOPE - _ENDS}
     is_text = template.get("object") == "text_completion"
     body: Document = {"text": ""} if is_text else {"delta": {}}
     out = b""

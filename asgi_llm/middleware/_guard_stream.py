@@ -82,7 +82,7 @@ class GuardedStream(GuardedEvents):
                     self._run.append(chunk)
                     out = self._pass_run(self._growing, frame)
                     return self._growing if out is None else out
-        if self._passes or self._tail or self._run or self._noted.are_wanted:
+        if self._passes or self._tail or self._run or self._odd or self._noted.are_wanted:
             return False
         said = read_simple_chunk(chunk)
         if said is None:
@@ -213,6 +213,9 @@ class GuardedStream(GuardedEvents):
             await self._take_parts(chunk, more)
         if not more:
             await self._finish(None)
+        if self._odd:
+            # What comes next may be the end of such a text, in a frame or not.
+            self._frame = None
         self._make_room()
         if len(self._out) == 1:
             return self._out.pop()

@@ -7,19 +7,27 @@ from typing import Any
 import msgspec
 import pytest
 
+from asgi_llm.guards.base import Finding, Guard
 from asgi_llm.middleware.guardrails import Guardrail, GuardrailsMiddleware
+from asgi_llm.state import VERDICTS
 from asgi_llm.testing import chat_events
 from tests.middleware.guardrails.probes import (
+    Remote,
     Stream,
+    Threaded,
     ask,
+    cards,
     chat,
     content,
     emails,
     encoded,
     finish_reasons,
+    whole,
+    words,
 )
 
 SECRET = "alice@example.com"
+CARD = "4111 1111 1111 1111"
 
 
 def event(delta: dict[str, Any], **choice: Any) -> dict[str, Any]:
@@ -78,3 +86,91 @@ async def test_a_long_event_is_cut_in_two_with_what_was_restored_in_it() -> None
     layer = GuardrailsMiddleware(stream, input=[rail], output=[emails()])
     recorder = await ask(layer, chat(SECRET))
     assert (LONG, SECRET) == (content(recorder), content(recorder, "author"))
+
+
+async def forbidden(text: str) -> list[Finding]:
+    return [whole()] if "FORBIDDEN" in text else []
+
+
+def in_a_thread(text: str) -> list[Finding]:
+    return [whole()] if "FORBIDDEN" in text else []
+
+
+SAID = {
+    "name of a tool": event(
+        {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "FORBIDDEN"}}]}
+    ),
+    "field that nobody knows": event({"thought": "FORBIDDEN"}),
+    "list of a choice": event({"content": "hi"}, citations=["FORBIDDEN"]),
+    "list in a list": event({"content": "hi", "x_more": [["FORBIDDEN"]]}),
+    "name of a field": event({"content": "hi", "x_more": {"so FORBIDDEN": 1}}),
+    "name of a field of a choice": event({"content": "hi"}, **{"so FORBIDDEN": 1}),
+    "around the choices": {**event({"content": "hi"}), "x_more": [["FORBIDDEN"]]},
+    "no object": ["FORBIDDEN"],
+}
+
+
+@pytest.mark.parametrize(
+    "guard",
+    [words("FORBIDDEN"), Threaded(in_a_thread), Remote(forbidden)],
+    ids=["on the loop", "in a thread", "remote"],
+)
+@pytest.mark.parametrize("said", SAID.values(), ids=SAID)
+async def test_every_guard_sees_all_that_an_event_says(said: Any, guard: Guard) -> None:
+    """Wherever it is said, and wherever the guard runs."""
+    stream = Stream(encoded([event({"content": "well "}), said, event({}, finish_reason="stop")]))
+    layer = GuardrailsMiddleware(stream, output=[guard])
+    recorder = await ask(layer)
+    assert b"FORBIDDEN" not in recorder.body
+    assert ["content_filter"] == finish_reasons(recorder)
+    noting = GuardrailsMiddleware(stream, output=[Guardrail(guard=guard, action="flag")])
+    recorder = await ask(noting)
+    assert b"".join(stream.chunks) == recorder.body
+    assert stream.states[-1].get(VERDICTS)
+    await layer.aclose()
+    await noting.aclose()
+
+
+async def test_what_is_redacted_at_once_is_shown_to_slow_guards_as_well() -> None:
+    """A guard that changes a text hides it from no other one."""
+    stream = Stream(encoded([event({"thought": f"FORBIDDEN {SECRET}"})]))
+    rails = [Guardrail(guard=emails(), action="redact"), Guardrail(guard=Remote(forbidden))]
+    recorder = await ask(GuardrailsMiddleware(stream, output=rails))
+    assert b"FORBIDDEN" not in recorder.body
+    assert b"alice" not in recorder.body
+
+
+@pytest.mark.parametrize("field", ["thought", "content"])
+@pytest.mark.parametrize("at", [1, 6, 9, 13])
+async def test_a_text_under_any_name_may_grow(field: str, at: int) -> None:
+    """What stands in two events of a text is found, also where nobody knows its name."""
+    events = [event({field: SECRET[:at]}), event({field: SECRET[at:]}), event({"content": "."})]
+    recorder = await ask(redacting(Stream(encoded(events))))
+    assert content(recorder, field).removesuffix(".") in ("<EMAIL_1>", "<EMAIL_2>")
+    assert f':"{SECRET[:at]}"'.encode() not in recorder.body
+
+
+async def test_texts_that_nobody_knows_to_grow_wait_for_the_next_event_alone() -> None:
+    """Events keep their order, each choice for itself, and a text may go on later."""
+    events = [
+        event({"x_more": "so it"}, index=0),
+        event({"x_more": "or it"}, index=1),
+        event({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f"}}]}, index=1),
+        event({"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]}, index=1),
+        event({"x_more": " is."}, index=0),
+        event({}, index=1, finish_reason="tool_calls"),
+        event({"x_more": "1"}, index=0),
+        event({"x_more": CARD}, index=0),
+        event({}, index=0, finish_reason="stop"),
+    ]
+    rails = [Guardrail(guard=cards(), action="redact")]
+    recorder = await ask(GuardrailsMiddleware(Stream(encoded(events)), output=rails))
+    events[-2] = event({"x_more": "<CARD_1>"}, index=0)
+    got = [one.json() for one in recorder.events[:-1]]
+    for index in (0, 1):
+        wanted = [one for one in events if one["choices"][0]["index"] == index]
+        assert wanted == [one for one in got if one["choices"][0]["index"] == index]
+    events = [event({"x_more": SECRET[:6]}), event({"content": "a"}), event({"x_more": SECRET[6:]})]
+    recorder = await ask(redacting(Stream(encoded(events))))
+    assert SECRET[6:].encode() not in recorder.body
+    assert ["content_filter"] == finish_reasons(recorder)
