@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from asgi_llm import _sse
 from asgi_llm.middleware._guard_checks import UNREADABLE, Hit, Place, look
+from asgi_llm.middleware._guard_data import is_binary
+from asgi_llm.middleware._guard_echoes import tokens_say
 from asgi_llm.middleware._guard_guarding import Blocked, Guarding, LaneKey
 from asgi_llm.middleware._guard_lane import ARGUMENTS, Lane, path_of
 from asgi_llm.middleware._guard_noted import NotedTexts
@@ -34,6 +36,7 @@ _GROWS: Final = frozenset(
     )
 )  # fmt: skip
 _LAST_OF_TEXT: Final = (".done", ".completed", ".incomplete", ".failed", "_stop")
+_SOUND: Final = ("audio", "data")
 CONTENT: Final[Path] = ("choices", 0, "delta", "content")
 """Where the text of most events stands."""
 
@@ -58,6 +61,8 @@ class GuardedEvents:
         "_out",
         "_passes",
         "_queue",
+        "_sound_size",
+        "_sounds",
         "_strict",
         "_template",
         "_waiting",
@@ -75,6 +80,9 @@ class GuardedEvents:
         self._contents: dict[int, Lane] = {}
         # Those that nobody knows to grow: they end where an event comes without them.
         self._odd: dict[LaneKey, Lane] = {}
+        # What holds a sound, by the choice, and how much of it.
+        self._sounds: dict[Any, list[tuple[Piece, Path]]] = {}
+        self._sound_size = 0
         # What came whole in the event, for the guards that are not on the loop.
         self._whole: list[Text] = []
         self._queue: deque[Piece] = deque()
@@ -150,9 +158,19 @@ class GuardedEvents:
                 elif key == "finish_reason":
                     if value is not None:
                         ended = [*(ended or ()), index]
-                elif key != "index" and key != "logprobs":
+                elif key == "logprobs":
+                    if value is not None:
+                        delta = choice.get("delta")
+                        said = delta if type(delta) is dict else choice
+                        self._read_tokens(piece, ("choices", position, key), value, said)
+                elif key != "index":
                     self._read_value(piece, (index, key), ("choices", position, key), key, value)
         return ended
+
+    def _read_tokens(self, piece: Piece, path: Path, tokens: Any, said: dict[str, Any]) -> None:
+        """Tokens are judged with the text beside them, and go where they are of another one."""
+        if not self._passes and not tokens_say(tokens, said):
+            piece.change(path, None)
 
     def _read_delta(self, piece: Piece, key: LaneKey, path: Path, delta: dict[str, Any]) -> None:
         for name, value in delta.items():
@@ -191,6 +209,16 @@ class GuardedEvents:
         if self._passes:
             return
         is_odd = name not in _GROWS and name != "delta"
+        if name == "data" and key[1:] == _SOUND and self._guarding.panel.acts:
+            # Nobody hears what it says but at its end.
+            self._sounds.setdefault(key[0], []).append((piece, path))
+            self._sound_size += len(value)
+            self._waiting += len(value)
+            piece.waits += 1
+            if self._waiting > self._max_held:
+                self._recount()
+            if is_binary(value):
+                return
         if is_odd:
             # Most come whole, as the name of a tool does, and have to be judged as such.
             text, before = Text(path, "assistant", value), piece.edits
@@ -247,7 +275,7 @@ class GuardedEvents:
             )
 
     def _count(self) -> int:
-        return sum(len(lane.text) for lane in self._lanes.values())
+        return self._sound_size + sum(len(lane.text) for lane in self._lanes.values())
 
     async def _read_other(self, piece: Piece, document: Document) -> None:
         """An event that is no chunk of OpenAI's: what grows is in its ``delta``."""
@@ -265,6 +293,9 @@ class GuardedEvents:
         elif type(delta) is dict:
             self._read_delta(piece, (*key, "delta"), ("delta",), delta)
         whole = {name: one for name, one in document.items() if name != "delta"}
+        tokens = document.get("logprobs")
+        if tokens is not None:
+            self._read_tokens(piece, ("logprobs",), tokens, document)
         if kind.endswith(_LAST_OF_TEXT):
             await self._finish(None)
         await self._check_now(piece, read_texts(whole, role="assistant", is_answer=True))
@@ -298,8 +329,19 @@ class GuardedEvents:
         for key, lane in list(self._lanes.items()):
             if choice is None or key[0] == choice:
                 await lane.advance(self._queue, final=True)
+        for index in [choice] if choice is not None else list(self._sounds):
+            self._end_sound(index)
         if choice is None:
             self._emit()
+
+    def _end_sound(self, choice: int) -> None:
+        """Let the sound of a choice go, or nothing of it where something was taken out."""
+        for piece, path in self._sounds.pop(choice, ()):
+            piece.waits -= 1
+            if self._guarding.notes.changed:
+                piece.change(path, "")
+        if not self._sounds:
+            self._sound_size = 0
 
     def _emit(self) -> None:
         """Let those pieces go whose texts have all been cleared, each text in its order."""
@@ -307,7 +349,7 @@ class GuardedEvents:
         while queue and not queue[0].waits:
             piece = queue.popleft()
             out.append(piece.encoded() if piece.edits else piece.raw)
-        if not queue or self._strict or len(self._lanes) < 2:
+        if not queue or self._strict or (len(self._lanes) < 2 and not self._sounds):
             return
         stopped: set[LaneKey] = set()
         kept: list[Piece] = []

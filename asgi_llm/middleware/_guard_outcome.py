@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from asgi_llm.errors import ContentFilterError, LLMError
 from asgi_llm.middleware._guard_checks import Hit, Notes
-from asgi_llm.middleware._guard_texts import Text
 from asgi_llm.state import UNCACHEABLE, VERDICTS, State
-from asgi_llm.types import Document
 
-__all__ = ["publish", "refusal", "verdict_header", "without_echoes"]
+__all__ = ["publish", "refusal", "verdict_header"]
 
 _MOST_TOLD: Final = 16
 
@@ -41,17 +38,3 @@ def verdict_header(notes: Notes) -> bytes:
         if verdict.enforced
     }
     return ", ".join(list(told)[:_MOST_TOLD]).encode("ascii", "replace")
-
-
-def without_echoes(document: Document, changes: Sequence[tuple[Text, str]]) -> Document:
-    """Without what says a changed text once more: its tokens, and its sound."""
-    for text, _ in changes:
-        if text.path[0] != "choices" or len(text.path) < 3:
-            continue
-        choice = document["choices"][text.path[1]]
-        if choice.get("logprobs") is not None:
-            choice["logprobs"] = None
-        message = choice.get("message")
-        if type(message) is dict and type(message.get("audio")) is dict:
-            choice["message"] = {**message, "audio": None}
-    return document

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from asgi_llm import _json, _sse
+from asgi_llm.middleware._guard_echoes import without_echoes
 from asgi_llm.middleware._guard_texts import Path, Text, with_texts
 from asgi_llm.types import Document
 
@@ -46,7 +47,7 @@ class Piece(msgspec.Struct, gc=False, eq=False):
     type: str = "message"
     waits: int = 0
     lanes: tuple[Any, ...] = ()
-    edits: tuple[tuple[Path, str], ...] = ()
+    edits: tuple[tuple[Path, str | None], ...] = ()
 
     @property
     def document(self) -> Document:
@@ -55,8 +56,8 @@ class Piece(msgspec.Struct, gc=False, eq=False):
             self.known = cast("Document", _json.decode_unchecked(self.raw[6:]))
         return self.known
 
-    def change(self, path: Path, new: str) -> None:
-        """Let it say ``new`` at ``path``."""
+    def change(self, path: Path, new: str | None) -> None:
+        """Let it say ``new`` at ``path``, or nothing."""
         self.edits = (*self.edits, (path, new))
 
     def encoded(self) -> bytes:
@@ -73,13 +74,7 @@ class Piece(msgspec.Struct, gc=False, eq=False):
         document = with_texts(
             self.document, [(Text(path, "", ""), new) for path, new in self.edits]
         )
-        for path, _ in self.edits:
-            if path[0] == "choices":
-                # Copied by the edit. The tokens' texts stand there as well.
-                choice = document["choices"][path[1]]
-                if choice.get("logprobs") is not None:
-                    choice["logprobs"] = None
-        return document
+        return without_echoes(document, [path for path, _ in self.edits])
 
 
 class _Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -92,7 +87,7 @@ class _Choice(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     delta: _Delta
     index: int = 0
     finish_reason: None = None
-    logprobs: Any = None
+    logprobs: None = None
 
 
 class _Chunk(msgspec.Struct, gc=False, forbid_unknown_fields=True):

@@ -113,7 +113,8 @@ def read_texts(document: Document, *, role: str = "", is_answer: bool = False) -
             if key not in STRUCTURE or len(value) > LONGEST_WORD:
                 _read_string(found, (key,), _role_of(key, role), key, value)
         elif kind is list or kind is dict:
-            _read(found, (key,), _role_of(key, role), value, left_out, key in _HOLDERS)
+            if key != left_out:
+                _read(found, (key,), _role_of(key, role), value, left_out, key in _HOLDERS)
         elif kind is int and not -LEAST_LONG_NUMBER < value < LEAST_LONG_NUMBER:
             found.append(Text((key,), role, str(value), "number"))
         if not (len(key) <= _LONGEST_PLAIN_KEY and key.isidentifier()) and key not in _LONG_KEYS:
@@ -186,7 +187,7 @@ def _read_string(found: list[Text], path: Path, role: str, key: str, value: str)
     found.append(Text(path, role, value) if said is None else Text(path, role, said, "data"))
 
 
-def with_texts(document: Document, changes: Iterable[tuple[Text, str]]) -> Document:
+def with_texts(document: Document, changes: Iterable[tuple[Text, Any]]) -> Document:
     """``document`` with other texts in their places; what is not changed is shared with it."""
     root: Document = dict(document)
     copies: dict[Path, Any] = {(): root}

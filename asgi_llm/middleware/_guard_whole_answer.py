@@ -9,8 +9,8 @@ import msgspec
 
 from asgi_llm import _json
 from asgi_llm.middleware._guard_checks import Asked, Place, to_context
+from asgi_llm.middleware._guard_echoes import without_echoes
 from asgi_llm.middleware._guard_guarding import Blocked
-from asgi_llm.middleware._guard_outcome import without_echoes
 from asgi_llm.middleware._guard_panel import Panel
 from asgi_llm.middleware._guard_shared import Guarded
 from asgi_llm.middleware._guard_texts import Text, path_text, read_texts, with_texts
@@ -74,7 +74,8 @@ async def judge_answer(data: bytes, guarded: Guarded, *, may_repair: bool = True
         guarded.notes.changed = True
     if document is None:
         return changes[0][1].encode("utf-8", "replace")
-    return _json.encode(without_echoes(with_texts(document, changes), changes))
+    changed = with_texts(document, changes)
+    return _json.encode(without_echoes(changed, [text.path for text, _ in changes]))
 
 
 def _repaired(block: Found, texts: Sequence[Text], guarded: Guarded) -> tuple[Text, str] | None:
