@@ -77,7 +77,11 @@ class SystemLeakGuard:
         self.name = name
         self.window: int | None = least_words * 16
         self._least = least_words
-        self._last: tuple[Sequence[str], frozenset[tuple[str, ...]]] = ((), frozenset())
+        self._last: tuple[Sequence[str], frozenset[tuple[str, ...]], Sequence[str]] = (
+            (),
+            frozenset(),
+            (),
+        )
 
     def check(self, text: str, context: GuardContext) -> Sequence[Finding]:
         """Where ``text`` repeats ``context.system``, each part as long as it goes."""
@@ -85,9 +89,9 @@ class SystemLeakGuard:
         if not context.system:
             return ()
         words = _words(text)
-        if len(words) < least:
+        if len(words) < least and context.is_final:
             return ()
-        known = self._known(context.system)
+        known, systems = self._known(context.system)
         spans: list[list[int]] = []
         for at in range(len(words) - least + 1):
             if tuple(word for word, _, _ in words[at : at + least]) in known:
@@ -96,27 +100,49 @@ class SystemLeakGuard:
                     spans[-1][1] = end
                 else:
                     spans.append([start, end])
+        begun = None if context.is_final else self._begun(text, words, systems)
+        if begun is not None and not any(start <= begun < end for start, end in spans):
+            spans.append([begun, len(text)])
         return [
             Finding(
                 start=start,
                 end=end,
                 category="leak.system_prompt",
                 reason=f"{least} words or more of the system prompt",
+                is_open=start == begun,
             )
             for start, end in spans
         ]
 
-    def _known(self, systems: Sequence[str]) -> frozenset[tuple[str, ...]]:
-        """All runs of words of the system texts; the last ones are kept, for the next piece."""
-        last, known = self._last
+    def _begun(
+        self, text: str, words: Sequence[tuple[str, int, int]], systems: Sequence[str]
+    ) -> int | None:
+        """Where the last words begin to repeat a system text; None: the window holds them."""
+        # The last word may be a part of one.
+        for count in range(min(self._least, len(words)), 0, -1):
+            start = words[-count][1]
+            if len(text) - start <= (self.window or 0):
+                break
+            said = " " + " ".join([word for word, _, _ in words[-count:]])
+            if any(said in system for system in systems):
+                return start
+        return None
+
+    def _known(self, systems: Sequence[str]) -> tuple[frozenset[tuple[str, ...]], Sequence[str]]:
+        """All runs of words of the system texts, and these texts as such words.
+
+        The last ones are kept, for the next piece.
+        """
+        last, known, said = self._last
         if last != systems:
             least = self._least
             words = [[word for word, _, _ in _words(system)] for system in systems]
             known = frozenset(
                 tuple(one[at : at + least]) for one in words for at in range(len(one) - least + 1)
             )
-            self._last = systems, known
-        return known
+            said = ["".join([f" {word}" for word in one]) for one in words]
+            self._last = systems, known, said
+        return known, said
 
 
 def _words(text: str) -> list[tuple[str, int, int]]:

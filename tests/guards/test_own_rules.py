@@ -169,6 +169,18 @@ def test_the_system_prompt_in_an_answer() -> None:
     assert [] == list(guard.check(text, ANSWER))
 
 
+def test_a_system_prompt_whose_words_are_longer_than_the_window() -> None:
+    """In a piece of a stream, what may become a finding is an open one; words nearby are none."""
+    system = " ".join(f"word{at}{'x' * 40}" for at in range(20))
+    context = GuardContext(direction="output", role="", path="", system=[system], is_final=False)
+    guard = SystemLeakGuard()
+    said = f"it says: {system[:300]}"
+    (found,) = guard.check(said, context)
+    assert (9, len(said), True) == (found.start, found.end, found.is_open)
+    for text in (system[:100], system[:300] + " and so on", "and so on " * 40):
+        assert [] == list(guard.check(text, context))
+
+
 def test_system_prompts_of_several_conversations() -> None:
     """What is kept of one is not used for another."""
     guard = SystemLeakGuard(least_words=4)

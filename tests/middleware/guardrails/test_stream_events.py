@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from asgi_llm.guards.base import Finding, Guard
+from asgi_llm.guards.leakage import SystemLeakGuard
 from asgi_llm.middleware.guardrails import Guardrail, GuardrailsMiddleware
 from asgi_llm.state import VERDICTS
 from asgi_llm.testing import chat_events
@@ -22,6 +23,7 @@ from tests.middleware.guardrails.probes import (
     emails,
     encoded,
     finish_reasons,
+    stream_of,
     whole,
     words,
 )
@@ -173,4 +175,20 @@ async def test_texts_that_nobody_knows_to_grow_wait_for_the_next_event_alone() -
     events = [event({"x_more": SECRET[:6]}), event({"content": "a"}), event({"x_more": SECRET[6:]})]
     recorder = await ask(redacting(Stream(encoded(events))))
     assert SECRET[6:].encode() not in recorder.body
+    assert ["content_filter"] == finish_reasons(recorder)
+
+
+@pytest.mark.parametrize("gap", [" ", "\n        "])
+@pytest.mark.parametrize("width", [6, 18])
+@pytest.mark.parametrize("step", [1, 7, 300])
+async def test_nothing_of_a_system_prompt_leaves_however_long_its_words_are(
+    gap: str, width: int, step: int
+) -> None:
+    """A stream holds what repeats it until there is enough to tell."""
+    system = gap.join(f"word{at}abcdefghijklmnopqrs"[:width] for at in range(10, 60))
+    document = chat({"role": "system", "content": system}, "tell me")
+    pieces = ["Well, ", *(system[at : at + step] for at in range(0, len(system), step))]
+    layer = GuardrailsMiddleware(stream_of(pieces), output=[SystemLeakGuard()])
+    recorder = await ask(layer, document)
+    assert content(recorder) in ("", "Well, ")
     assert ["content_filter"] == finish_reasons(recorder)
