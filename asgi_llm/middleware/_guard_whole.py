@@ -81,7 +81,8 @@ def check_inline(
             found.append(Found(hit, (_part(number, hit, text.text),)))
     if direction == "input":
         for chain in chains_of(texts):
-            found += _across(texts, chain, panel, asked, found, views)
+            more = _across(texts, chain, panel, asked, found, views)
+            found += [*more, *_behind(texts, chain, panel, asked, [*found, *more])]
     return found
 
 
@@ -123,6 +124,51 @@ def _across(
         if len(parts) > 1 and not any(_is_part(hit, part, places) for part in parts):
             found.append(Found(hit, parts))
     return found
+
+
+def _behind(
+    texts: Sequence[Text],
+    chain: Sequence[int],
+    panel: Panel,
+    asked: Asked,
+    known: Sequence[Found],
+) -> list[Found]:
+    """What goes on behind the border that it was known up to, as the lines of a key do."""
+    roles = {texts[number].role for number in chain}
+    place = Place("input", roles.pop() if len(roles) == 1 else "", "")
+    ends: set[tuple[int, int, str, str]] = set()
+    cuts: set[tuple[int, int, str, str]] = set()
+    for hit, parts in known:
+        if hit.start >= hit.end:
+            continue
+        (first, start, _), (number, _, end) = parts[0], parts[-1]
+        if len(parts) > 1:
+            if end == NEAR_BORDER:
+                cuts.add((first, start, hit.rail.name, hit.category))
+        elif end == len(texts[number].text):
+            ends.add((first, start, hit.rail.name, hit.category))
+    found: list[Found] = []
+    # What goes on behind the end of a line is no accident of two texts.
+    for begun, between in ((ends, "\n"), (cuts, "")):
+        if not begun:
+            continue
+        joined = Joined(texts, chain, between=between)
+        for hit in look(panel, joined.text, place, asked, windowed=True):
+            parts = joined.parts(hit.start, hit.end)
+            if len(parts) < 2 or (*parts[0][:2], hit.rail.name, hit.category) not in begun:
+                continue
+            if begun is cuts or _is_open(hit, texts[parts[0][0]], parts[0][1], panel, asked):
+                found += [Found(hit, (part,)) for part in parts[1:]]
+    return found
+
+
+def _is_open(hit: Hit, text: Text, start: int, panel: Panel, asked: Asked) -> bool:
+    """Whether what stands in ``text`` from ``start`` on may go on behind it."""
+    place = Place("input", text.role, "", is_final=False)
+    return any(
+        one.is_open and one.start == 0 and one.rail is hit.rail
+        for one in look(panel, text.text[start:], place, asked, windowed=True)
+    )
 
 
 _Places = Mapping[tuple[int, str, str], Sequence[tuple[int, int]]]
@@ -233,7 +279,11 @@ class Joined:
                 break
             first, last = max(start, begin), min(end, begin + length)
             if first < last:
-                found.append((number, offset + first - begin, offset + last - begin))
+                part = (number, offset + first - begin, offset + last - begin)
+                if found and found[-1][0] == number:
+                    # What is left out between the ends of a text is a part of it as well.
+                    part = (number, found.pop()[1], part[2])
+                found.append(part)
         return tuple(found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +14,8 @@ import pytest
 
 from asgi_llm.errors import ConfigurationError, ContentFilterError
 from asgi_llm.guards.base import Guard
+from asgi_llm.guards.pii import PiiGuard
+from asgi_llm.guards.secrets import SecretsGuard
 from asgi_llm.middleware.guardrails import AuditRecord, Guardrail, GuardrailsMiddleware
 from asgi_llm.state import FAILURE, PRINCIPAL, UNCACHEABLE, VERDICTS, enter
 from asgi_llm.testing import Exchange, call, http_scope
@@ -280,6 +283,44 @@ async def test_b11_evasions_are_redacted(document: Any, guards: list[Guard]) -> 
     recorder = await ask(GuardrailsMiddleware(again, input=guards), app.documents[0])
     assert (200, 1) == (recorder.status, again.calls)
     assert "_1>" in json.dumps(app.documents[0])
+
+
+def private_key(size: int = 1200) -> str:
+    """A key as it stands in a file."""
+    body = base64.b64encode(bytes((7 * at * at + at // 3) % 251 for at in range(size))).decode()
+    lines = [body[at : at + 64] for at in range(0, len(body), 64)]
+    label = "EC PRIVATE KEY-----"
+    return "\n".join([f"-----BEGIN {label}", *lines, f"-----END {label}", ""])
+
+
+@pytest.mark.parametrize("behind", ["", "that was it. " * 100])
+@pytest.mark.parametrize("cuts", [[5], [30], [60], [100], [700], [1300], [1630], [40, 400, 1000]])
+async def test_a_key_over_several_parts_is_redacted_to_its_end(
+    cuts: list[int], behind: str
+) -> None:
+    """However long it is in each of them, and whatever stands behind it."""
+    key = private_key()
+    borders = [0, *cuts, len(key)]
+    parts = [key[start:end] for start, end in itertools.pairwise(borders)]
+    parts[-1] += behind
+    app = App()
+    layer = GuardrailsMiddleware(app, input=[Guardrail(guard=SecretsGuard(), action="redact")])
+    await ask(
+        layer, chat({"role": "user", "content": [{"type": "text", "text": p} for p in parts]})
+    )
+    said = "".join(part["text"] for part in app.documents[0]["messages"][0]["content"])
+    assert behind.strip() in said
+    assert not any(line in said for line in key.splitlines())
+    assert len(said) < len(behind) + 80
+
+
+async def test_the_next_text_is_no_part_of_what_ends_with_a_text() -> None:
+    """Though it could be, as far as its letters go: an address is not read on, nor the name."""
+    call = tool_call("{}")
+    app = App()
+    layer = GuardrailsMiddleware(app, input=[Guardrail(guard=PiiGuard(), action="redact")])
+    await ask(layer, chat(f"to {SECRET}", call, "m"))
+    assert chat("to <EMAIL_1>", call, "m") == app.documents[0]
 
 
 async def test_b11_what_is_around_a_disguise_stays() -> None:
