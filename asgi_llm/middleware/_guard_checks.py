@@ -31,6 +31,7 @@ __all__ = [
     "look_slowly",
     "to_context",
     "together",
+    "unjudged",
 ]
 
 logger = logging.getLogger(__name__)
@@ -167,6 +168,12 @@ UNREADABLE: Final = "unreadable"
 def failed(rail: Rail, reason: str) -> Hit:
     """What becomes of a text that a guard could not judge."""
     return Hit(rail, 0, 0, UNAVAILABLE, 1.0, reason, rail.denies, False)
+
+
+def unjudged(panel: Panel) -> list[Hit]:
+    """What becomes of a text that is too long for the loop, and for which no thread is free."""
+    logger.warning("a text was not checked: all threads of the guards are busy")
+    return [failed(rail, "all threads are busy") for rail in panel.rails if rail.cost == "inline"]
 
 
 def look(

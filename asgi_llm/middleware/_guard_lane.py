@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
+from asgi_llm.errors import StoreError
 from asgi_llm.middleware._guard_checks import (
     LARGE,
     Hit,
     Place,
     look,
     look_slowly,
+    unjudged,
 )
 from asgi_llm.middleware._guard_edits import Edit, Quotes, Span, plan_edits
 from asgi_llm.middleware._guard_guarding import Blocked, Guarding, LaneKey
@@ -160,7 +162,10 @@ class Lane:
         buffer, base = self._context + self.text, len(self._context)
         place = self._place._replace(is_final=final)
         if len(buffer) > LARGE:
-            views, hits = await guarding.threads.run(lambda: self._look(buffer, place))
+            try:
+                views, hits = await guarding.threads.run(lambda: self._look(buffer, place))
+            except StoreError:
+                views, hits = (), unjudged(guarding.panel)
         else:
             views, hits = self._look(buffer, place)
         if guarding.panel.slow:

@@ -24,6 +24,7 @@ from asgi_llm.middleware._guard_texts import Text, path_text, read_texts, with_t
 from asgi_llm.middleware._guard_whole import (
     Found,
     chains_of,
+    check_in_thread,
     check_inline,
     check_slowly,
     first_block,
@@ -266,9 +267,8 @@ class GuardedRequest(Guarded):
         if panel.scanner is None and not panel.inline:
             return []
         if is_large(texts):
-            return await self.settings.threads.run(
-                lambda: check_inline(texts, panel, "input", self.asked)
-            )
+            threads = self.settings.threads
+            return await check_in_thread(texts, panel, "input", self.asked, threads)
         return check_inline(texts, panel, "input", self.asked, plain=plain)
 
     def _in_order(self, slow: Sequence[Rail]) -> tuple[Sequence[Rail], Sequence[Rail]]:

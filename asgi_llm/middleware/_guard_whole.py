@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
+from asgi_llm.errors import StoreError
 from asgi_llm.middleware._guard_checks import (
     LARGE,
     Asked,
@@ -15,6 +16,7 @@ from asgi_llm.middleware._guard_checks import (
     look,
     look_slowly,
     together,
+    unjudged,
 )
 from asgi_llm.middleware._guard_edits import Span, apply_edits, plan_edits
 from asgi_llm.middleware._guard_panel import Panel
@@ -28,6 +30,7 @@ from asgi_llm.middleware._guard_views import View
 __all__ = [
     "Found",
     "chains_of",
+    "check_in_thread",
     "check_inline",
     "check_slowly",
     "first_block",
@@ -84,6 +87,16 @@ def check_inline(
             more = _across(texts, chain, panel, asked, found, views)
             found += [*more, *_behind(texts, chain, panel, asked, [*found, *more])]
     return found
+
+
+async def check_in_thread(
+    texts: Sequence[Text], panel: Panel, direction: Direction, asked: Asked, threads: Threads
+) -> list[Found]:
+    """The same for texts that are large, for which the loop does not wait."""
+    try:
+        return await threads.run(lambda: check_inline(texts, panel, direction, asked))
+    except StoreError:
+        return [Found(hit, ()) for hit in unjudged(panel)]
 
 
 def _part(number: int, hit: Hit, text: str) -> tuple[int, int, int]:

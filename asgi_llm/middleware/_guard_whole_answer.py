@@ -17,6 +17,7 @@ from asgi_llm.middleware._guard_texts import Text, path_text, read_texts, with_t
 from asgi_llm.middleware._guard_threads import Threads
 from asgi_llm.middleware._guard_whole import (
     Found,
+    check_in_thread,
     check_inline,
     check_slowly,
     first_block,
@@ -97,7 +98,7 @@ async def _check(
     if not texts or not panel.rails:
         return []
     if is_large(texts):
-        found = await threads.run(lambda: check_inline(texts, panel, "output", asked))
+        found = await check_in_thread(texts, panel, "output", asked, threads)
     else:
         found = check_inline(texts, panel, "output", asked)
     if panel.slow:

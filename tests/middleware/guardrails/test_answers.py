@@ -21,6 +21,7 @@ from asgi_llm.state import FAILURE, UNCACHEABLE, VERDICTS
 from asgi_llm.testing import Exchange, Recorder, call, chat_answer, chat_events, http_scope
 from tests.middleware.guardrails.probes import (
     App,
+    Pattern,
     Remote,
     Stream,
     Threaded,
@@ -545,6 +546,31 @@ async def test_a_thread_that_hangs_is_not_waited_for() -> None:
     finally:
         release.set()
     await layer.aclose()
+
+
+@pytest.mark.parametrize(("on_error", "passes"), [("deny", False), ("allow", True)])
+@pytest.mark.parametrize("where", ["request", "answer", "stream"])
+async def test_a_large_text_for_which_no_thread_is_free(
+    where: str, on_error: Any, passes: bool
+) -> None:
+    """It counts as one that its guards could not judge."""
+    text = "plain words " * 4000
+    guard = Pattern("never", window=None)
+    rail = Guardrail(guard=guard, on_error=on_error)
+    app = stream_of([text]) if where == "stream" else App(chat_answer(text))
+    of_requests, of_answers = ([rail], []) if where == "request" else ([], [rail])
+    layer = GuardrailsMiddleware(app, input=of_requests, output=of_answers)
+    # Threads that are closed take no more calls, as busy ones do.
+    await layer.aclose()
+    recorder = await ask(layer, chat(text if where == "request" else "hi"))
+    if passes:
+        assert text == (content(recorder) if where == "stream" else said(recorder))
+    else:
+        assert text[:100].encode() not in recorder.body
+        assert b"content_filter" in recorder.body
+    verdicts = app.states[-1].get(VERDICTS) if app.states else None
+    assert where == "request" or ["unavailable"] == [one.category for one in verdicts or ()]
+    assert [] == guard.texts
 
 
 async def test_remote_guards_run_at_once() -> None:
