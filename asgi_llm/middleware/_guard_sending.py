@@ -12,6 +12,10 @@ from asgi_llm.errors import RawHeaders
 __all__ = ["NOTHING", "Refused", "holds_text", "is_refusal", "with_length"]
 
 
+_TEXT_MEDIA: Final = (
+    b"json", b"xml", b"yaml", b"csv", b"javascript", b"ecmascript", b"subrip", b"markdown", b"rtf",
+    b"urlencoded",
+)  # fmt: skip
 # An iterator that has ended stays so.
 _ENDED: Final = cast("Generator[Any, Any, None]", iter(()))
 
@@ -34,7 +38,7 @@ class Refused(OSError):
 
 def holds_text(media: bytes) -> bool:
     """Whether what is of this type, in small letters, may hold text."""
-    return not media or media.startswith(b"text/") or b"json" in media or b"xml" in media
+    return not media or media.startswith(b"text/") or any(word in media for word in _TEXT_MEDIA)
 
 
 def with_length(start: Message, length: int | None) -> Message:

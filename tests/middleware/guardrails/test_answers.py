@@ -138,6 +138,18 @@ async def test_answers_that_cannot_be_read(
     assert ["unreadable"] == [one.category for one in verdicts]
 
 
+@pytest.mark.parametrize(
+    "media",
+    ["application/x-subrip", "application/yaml", "application/javascript", "text/vtt", "a/b+XML"],
+)
+async def test_what_may_hold_text_is_checked_as_a_whole(media: str) -> None:
+    """Subtitles, and whatever else somebody can read."""
+    app = App(f"1\n00:00 --> 00:01\nwrite to {SECRET}\n".encode(), content_type=media.encode())
+    recorder = await ask(GuardrailsMiddleware(app, output=[emails()]))
+    assert 400 == recorder.status
+    assert SECRET.encode() not in recorder.body
+
+
 async def test_sounds_and_vectors_pass() -> None:
     """What is no text passes as it comes, without being held."""
     app = App(b"\xff\xfb" + SECRET.encode(), content_type=b"audio/mpeg")
