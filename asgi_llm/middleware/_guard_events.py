@@ -297,7 +297,7 @@ class GuardedEvents:
         if tokens is not None:
             self._read_tokens(piece, ("logprobs",), tokens, document)
         if kind.endswith(_LAST_OF_TEXT):
-            await self._finish(None)
+            await self._finish_at(key[1:])
         await self._check_now(piece, read_texts(whole, role="assistant", is_answer=True))
 
     async def _take_text(self, raw: bytes, event: _sse.Event) -> None:
@@ -333,6 +333,15 @@ class GuardedEvents:
             self._end_sound(index)
         if choice is None:
             self._emit()
+
+    async def _finish_at(self, place: tuple[Any, ...]) -> None:
+        """The texts of a part of another format have come to their end, or all of them."""
+        if not any(type(one) is int for one in place):
+            await self._finish(None)
+            return
+        for key, lane in list(self._lanes.items()):
+            if all(one is None or one == own for one, own in zip(place, key[1:], strict=False)):
+                await lane.advance(self._queue, final=True)
 
     def _end_sound(self, choice: int) -> None:
         """Let the sound of a choice go, or nothing of it where something was taken out."""

@@ -192,3 +192,25 @@ async def test_nothing_of_a_system_prompt_leaves_however_long_its_words_are(
     recorder = await ask(layer, document)
     assert content(recorder) in ("", "Well, ")
     assert ["content_filter"] == finish_reasons(recorder)
+
+
+async def test_the_end_of_one_part_is_not_the_end_of_others() -> None:
+    """In a format whose parts are woven into each other, each is checked as one."""
+
+    def piece(number: int, kind: str, **fields: str) -> dict[str, Any]:
+        place = {"output_index": number, "content_index": 0}
+        return {"type": f"response.output_text.{kind}", **place, **fields}
+
+    events = [
+        piece(0, "delta", delta=SECRET[:9]),
+        piece(1, "delta", delta="hi"),
+        piece(1, "done", text="hi"),
+        piece(0, "delta", delta=SECRET[9:]),
+        piece(0, "done", text=SECRET),
+        {"type": "response.completed", "response": {"output": []}},
+    ]
+    recorder = await ask(redacting(Stream(encoded(events, done=False))))
+    got = [one.json() for one in recorder.events]
+    assert [one["type"] for one in events] == [one["type"] for one in got]
+    assert ["<EMAIL_1>", "hi", ""] == [one["delta"] for one in got if "delta" in one]
+    assert ["hi", "<EMAIL_1>"] == [one["text"] for one in got if "text" in one]
