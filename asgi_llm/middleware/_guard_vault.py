@@ -15,6 +15,9 @@ __all__ = ["Placeholders", "Vault"]
 Placeholders = Literal["numbered", "digest"]
 
 _LIKE_OURS: Final = re.compile(r"<[A-Z][A-Z0-9_]{0,39}_[0-9a-z]{1,16}>")
+_ESCAPED: Final = re.compile(
+    r"(?:<|\\u003[cC])([A-Z][A-Z0-9_]{0,39}_[0-9a-z]{1,16})(?:>|\\u003[eE])"
+)
 _NO_WORD: Final = re.compile(r"[^A-Z0-9]+")
 _LONGEST_LABEL: Final = 40
 _OPENING: Final = ("<", "\\u003c", "\\u003C")
@@ -79,6 +82,9 @@ class Vault:
         for text in texts:
             if "<" in text:
                 taken.update(_LIKE_OURS.findall(text))
+            if "\\u003" in text:
+                # In arguments they may stand as JSON escapes them.
+                taken.update(f"<{name}>" for name in _ESCAPED.findall(text))
 
     def _open(self) -> _Book:
         if self._book is None:

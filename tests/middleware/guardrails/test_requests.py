@@ -398,6 +398,14 @@ async def test_placeholders_that_stand_there_already_are_left_alone() -> None:
     assert text == recorder.json()["choices"][0]["message"]["content"]
 
 
+async def test_placeholders_that_stand_there_escaped_are_left_alone() -> None:
+    """As in arguments of calls, where they would become originals as well."""
+    app = App()
+    layer = GuardrailsMiddleware(app, input=[Guardrail(guard=emails(), action="redact")])
+    await ask(layer, chat(SECRET, tool_call(r'{"to":"\u003cEMAIL_1\u003E"}')))
+    assert "<EMAIL_2>" == app.documents[0]["messages"][0]["content"]
+
+
 async def test_placeholders_by_digest() -> None:
     """Under one key a value has one placeholder in every request, and another key has others."""
     rails = [Guardrail(guard=emails(), action="redact")]
