@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
-from starlette.types import Send
+from starlette.types import Message, Send
 
 from asgi_llm._asgi import stream_error
 from asgi_llm.errors import (
@@ -199,10 +199,10 @@ class Exchange:
             self._state.set(USAGE, usage)
         headers = self._headers(response)
         headers += (_JSON, (b"content-length", b"%d" % len(body)))
-        watch.sending = True
+        watch.sending = message = {"type": "http.response.body", "body": body}
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        watch.sending = False
+        await send(message)
+        watch.sending = None
 
     async def _stream(
         self, response: UpstreamResponse, send: Send, watch: ClientWatch
@@ -218,18 +218,20 @@ class Exchange:
         chunks = aiter(response)
         started = False
         out = b""
+        message: Message
         try:
             async for chunk in chunks:
                 out = decoder.feed(chunk)
                 if decoder.done or decoder.error is not None:
                     break
                 if out:
-                    watch.sending = True
+                    message = {"type": "http.response.body", "body": out, "more_body": True}
+                    watch.sending = message
                     if not started:
                         started = True
                         await self._start_stream(response, send)
-                    await send({"type": "http.response.body", "body": out, "more_body": True})
-                    watch.sending = False
+                    await send(message)
+                    watch.sending = None
             else:
                 out = decoder.close(framed=response.framed)
             failure = decoder.error
@@ -246,11 +248,11 @@ class Exchange:
             self._state.set(USAGE, usage)
         elif decoder.usage is not None:
             self._state.set(USAGE, decoder.usage)
-        watch.sending = True
+        watch.sending = message = {"type": "http.response.body", "body": out}
         if not started:
             await self._start_stream(response, send)
-        await send({"type": "http.response.body", "body": out})
-        watch.sending = False
+        await send(message)
+        watch.sending = None
         if failure is None:
             await drain(chunks)
         await response.aclose()
@@ -276,14 +278,16 @@ class Exchange:
         headers = self._headers(response)
         headers += [h for h in response.headers if h[0] in (b"content-type", b"content-length")]
         started = False
+        message: Message
         try:
             async for chunk in response:
-                watch.sending = True
+                message = {"type": "http.response.body", "body": chunk, "more_body": True}
+                watch.sending = message
                 if not started:
                     started = True
                     await send({"type": "http.response.start", "status": 200, "headers": headers})
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                watch.sending = False
+                await send(message)
+                watch.sending = None
         except TransportError as error:
             if not started:
                 raise
@@ -292,9 +296,9 @@ class Exchange:
             raise ProviderUnavailableError(
                 "The provider's answer is empty.", code="invalid_provider_response"
             )
-        watch.sending = True
-        await send({"type": "http.response.body", "body": b""})
-        watch.sending = False
+        watch.sending = message = {"type": "http.response.body", "body": b""}
+        await send(message)
+        watch.sending = None
         await response.aclose()
 
     def _headers(self, response: UpstreamResponse) -> RawHeaders:

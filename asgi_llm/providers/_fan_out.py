@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from starlette.types import Send
+from starlette.types import Message, Send
 
 from asgi_llm._asgi import stream_error
 from asgi_llm.errors import LLMError, ProviderUnavailableError, RawHeaders
@@ -109,10 +109,10 @@ class FanOut(Exchange):
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
         )
-        watch.sending = True
+        watch.sending = message = {"type": "http.response.body", "body": body}
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        watch.sending = False
+        await send(message)
+        watch.sending = None
 
     async def _stream_all(self, send: Send, watch: ClientWatch) -> LLMError | None:
         self._ready = asyncio.Queue(1)
@@ -121,15 +121,17 @@ class FanOut(Exchange):
         self._asked = []
         reading = asyncio.get_running_loop().create_task(self._read_all())
         started = False
+        message: Message
         try:
             while (chunk := await self._ready.get()) is not None:
                 response, data = chunk
-                watch.sending = True
+                message = {"type": "http.response.body", "body": data, "more_body": True}
+                watch.sending = message
                 if not started:
                     started = True
                     await self._start_stream(response, send)
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-                watch.sending = False
+                await send(message)
+                watch.sending = None
             failure = await reading
         finally:
             # It outlives the request in no case.
@@ -143,9 +145,9 @@ class FanOut(Exchange):
             self._usage = self._estimate()
         if self._usage is not None:
             self._state.set(USAGE, self._usage)
-        watch.sending = True
-        await send({"type": "http.response.body", "body": end})
-        watch.sending = False
+        watch.sending = message = {"type": "http.response.body", "body": end}
+        await send(message)
+        watch.sending = None
         return failure
 
     async def _read_all(self) -> Exception | None:

@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import Any, Final
 
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 __all__ = ["ClientWatch", "Watchman"]
 
@@ -67,8 +67,8 @@ class ClientWatch:
         receive: The ``receive`` that will bring the disconnect; the body must have been read.
 
     Attributes:
-        sending: Set by the work around each ``send`` to the client, so that one that takes too
-            long can be told from one that fails.
+        sending: The message on its way to the client, None between two; set by the work, so that
+            one ``send`` that takes too long can be told from many that end.
         gone: Whether there is nobody to answer any more.
     """
 
@@ -76,8 +76,9 @@ class ClientWatch:
     _blocked_seconds = 0.0
     _watcher: asyncio.Task[None] | None = None
     _cancelled = False
+    _seen: Message | None = None
     gone = False
-    sending = False
+    sending: Message | None = None
     _task: asyncio.Task[Any]
 
     def __init__(self, watchman: Watchman, receive: Receive) -> None:
@@ -107,7 +108,7 @@ class ClientWatch:
         if self._cancelled:
             self._task.uncancel()
             return kind is asyncio.CancelledError and not self._task.cancelling()
-        if kind is not None and self.sending and issubclass(kind, OSError):
+        if kind is not None and self.sending is not None and issubclass(kind, OSError):
             self.gone = True
         return self.gone
 
@@ -115,13 +116,15 @@ class ClientWatch:
         """Take note that time has passed."""
         if self._watcher is None:
             self._watcher = self._task.get_loop().create_task(self._listen())
-        if not self.sending:
+        # Kept until the next tick, so that no other message can be taken for this one.
+        seen, self._seen = self._seen, self.sending
+        if self._seen is None or self._seen is not seen:
+            # The tick may come right after the begin of a `send`, so the first one does not count.
             self._blocked_seconds = 0.0
             return
-        # The tick may come right after the begin of a `send`, so the first one does not count.
+        self._blocked_seconds += passed_seconds
         if self._blocked_seconds > write_timeout_seconds:
             self._give_up()
-        self._blocked_seconds += passed_seconds
 
     async def _listen(self) -> None:
         # After the body, a host has nothing to say but the disconnect. One that repeats the end
