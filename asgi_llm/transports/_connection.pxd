@@ -1,5 +1,6 @@
 cimport cython
 
+from asgi_llm.transports._look cimport SocketLook
 from asgi_llm.transports._parsing cimport Parsing
 from asgi_llm.transports._response cimport Http1Response
 
@@ -10,6 +11,8 @@ cdef class Connection(Parsing):
     cdef double _first_byte
     cdef Py_ssize_t _high_water
     cdef double _idle
+    cdef bint _is_tls
+    cdef SocketLook _look
     cdef object _loop
     cdef Py_ssize_t _max_header_bytes
     cdef object _pool
@@ -40,8 +43,10 @@ cdef class Connection(Parsing):
     cpdef fail(self, error)
     cpdef close(self)
     cpdef bint is_usable(self)
+    cpdef bint has_news(self)
     cdef _take(self, Http1Response response)
     cdef _finish(self, Http1Response response)
+    cdef bint _is_sent(self) except -1
     @cython.locals(response=Http1Response)
     cdef _over(self, exc)
     cdef _wake_writer(self)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from asgi_llm.transports._look import SocketLook
 from asgi_llm.transports._parsing import Parsing
 from asgi_llm.transports._response import Http1Response
 from asgi_llm.transports.base import (
@@ -43,6 +44,8 @@ class Connection(Parsing, asyncio.Protocol):
         "_first_byte",
         "_high_water",
         "_idle",
+        "_is_tls",
+        "_look",
         "_loop",
         "_max_header_bytes",
         "_pool",
@@ -77,6 +80,8 @@ class Connection(Parsing, asyncio.Protocol):
         self._max_header_bytes = max_header_bytes
         self._high_water = high_water_bytes
         self._transport: asyncio.Transport | None = None
+        self._look: SocketLook
+        self._is_tls = False
         self.closed = False
         """Whether it is given up: by the peer or by us. No use from here on."""
         self.has_place = False
@@ -206,6 +211,10 @@ class Connection(Parsing, asyncio.Protocol):
         tls = None if self._transport is None else self._transport.get_extra_info("ssl_object")
         return None if tls is None else cast("str | None", tls.selected_alpn_protocol())
 
+    def has_news(self) -> bool:
+        """Whether something has come that the loop has not heard of, such as the end."""
+        return self._look.has_come()
+
     def fileno(self) -> int:
         """Of the socket; -1 where it has none."""
         sock = None if self._transport is None else self._transport.get_extra_info("socket")
@@ -222,6 +231,8 @@ class Connection(Parsing, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._look = SocketLook(self.fileno())
+        self._is_tls = transport.get_extra_info("ssl_object") is not None
 
     def data_received(self, data: bytes) -> None:
         response = self._response
@@ -322,12 +333,20 @@ class Connection(Parsing, asyncio.Protocol):
         if self.paused:
             self.resume()
         self._response = response.connection = None
-        if self._keep and self._uploaded and not self.closed:
+        if self._keep and self._uploaded and not self.closed and self._is_sent():
             self._pool.release(self)
         else:
             self.close()
         if response.waiter is not None:
             response.wake()
+
+    def _is_sent(self) -> bool:
+        """Whether nothing of a request that was answered by its head stands in the next's way."""
+        transport = self._transport
+        if transport is None or transport.get_write_buffer_size():
+            return False
+        # TLS has a buffer below that nobody tells of; it fills where the socket takes no more.
+        return not self._is_tls or self._look.takes_more()
 
     def _over(self, exc: Exception | None) -> None:
         response = self._response

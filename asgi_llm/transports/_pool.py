@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import select
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -143,7 +142,7 @@ class Pool:
                 age <= self._expiry
                 and connection.is_usable()
                 # The loop may be behind the socket: after a while it is worth a look.
-                and (age < _FRESH_SECONDS or not _is_readable(connection.fileno()))
+                and (age < _FRESH_SECONDS or not connection.has_news())
             ):
                 return connection
             connection.close()
@@ -299,14 +298,3 @@ class Pool:
             if not waiter.done():
                 return waiter
         return None
-
-
-def _is_readable(fileno: int) -> bool:
-    """Whether an idle socket has something to say, which can only be that it is over."""
-    if fileno < 0:
-        return True
-    if not hasattr(select, "poll"):
-        return bool(select.select([fileno], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(fileno, select.POLLIN)
-    return bool(poll.poll(0))
