@@ -49,7 +49,12 @@ async def upload(
     finally:
         task.remove_done_callback(broken_off)
         task.cancel()
-        await asyncio.wait((task,))
+        try:
+            await asyncio.wait((task,))
+        except BaseException:
+            # Nobody gets the response who could close it.
+            response.close()
+            raise
 
 
 async def _write(connection: Connection, body: AsyncIterable[bytes], length: int | None) -> None:

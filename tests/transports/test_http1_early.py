@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from asgi_llm.testing import json_reply
+from asgi_llm.testing import Wait, json_reply, sse_reply
 from asgi_llm.transports.base import UpstreamRequest
 from tests.transports.wires import Wire, fetch, pieces, post, seconds, server_context
 
@@ -75,3 +75,29 @@ async def test_a_large_request_that_was_read_keeps_its_connection(http1: Wire) -
         for _ in range(3):
             await fetch(transport, post(upstream, body=bytes(LARGE)))
         assert 1 == upstream.connections
+
+
+async def test_cancelled_while_the_source_closes(http1: Wire) -> None:
+    """The headers are there and nobody gets them: the connection and its place are given up."""
+    closing, closed, never = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def source() -> AsyncIterator[bytes]:
+        try:
+            yield b"begin"
+            await never.wait()
+        finally:
+            closing.set()
+            await closed.wait()
+
+    async with http1.upstream(answer_early=True) as upstream, asyncio.timeout(5):
+        transport = http1.transport(max_connections_per_origin=1)
+        upstream.script(sse_reply([b"a", Wait(never)]), json_reply({}))
+        request = post(upstream, body=source())
+        call = asyncio.ensure_future(transport.send(request, seconds()))
+        await closing.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await upstream.until(lambda: not upstream.open_connections)
+        assert b"{}" == await fetch(transport, post(upstream))
+        closed.set()
