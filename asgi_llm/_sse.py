@@ -199,12 +199,17 @@ def has_border(data: bytes) -> bool:
     return _BORDER.search(data) is not None
 
 
-def split(data: bytes) -> Iterator[tuple[bytes, Event | None]]:
+def split(
+    data: bytes, max_event_bytes: int = MAX_EVENT_BYTES
+) -> Iterator[tuple[bytes, Event | None]]:
     """Each event of ``data`` as its raw bytes and, unless it is but a comment, decoded.
 
     ``data`` holds whole events only, as ``last_border`` cuts them.
+
+    Raises:
+        SSEError: An event is over the cap.
     """
-    decoder = Decoder()
+    decoder = Decoder(max_event_bytes)
     start = 0
     for border in _BORDER.finditer(data):
         raw = data[start : border.end()]

@@ -24,6 +24,7 @@ cdef class PassThroughStream:
     cdef _keep(self, bytes rest)
     cdef bytes _inspect(self, bytes chunk)
     cdef _look(self, data)
+    cdef _fail_over_cap(self)
     cdef bytes _release(self)
     cdef _fail(self, error)
 

@@ -123,7 +123,8 @@ class PassThroughStream:
             if border < len(chunk):
                 self._keep(chunk[border:])
                 chunk = chunk[:border]
-        if not self._held and _is_plain(chunk):
+        # What was put together may be an event over the cap, which is seen where it is looked into.
+        if not self._held and len(chunk) <= self._max and _is_plain(chunk):
             return chunk
         return self._inspect(chunk)
 
@@ -154,12 +155,7 @@ class PassThroughStream:
         self._size += len(rest)
         if self._size > self._max:
             self._parts.clear()
-            self._fail(
-                ProviderUnavailableError(
-                    f"The provider sent an event of more than {self._max} bytes.",
-                    code="invalid_provider_response",
-                )
-            )
+            self._fail_over_cap()
             return
         self._parts.append(rest)
         self._tail = (self._tail + rest)[-3:] if len(self._parts) > 1 else rest[-3:]
@@ -167,37 +163,41 @@ class PassThroughStream:
     def _inspect(self, chunk: bytes) -> bytes:
         """Look into each event of ``chunk``, which holds whole events only."""
         out: list[bytes] = []
-        for raw, event in _sse.split(chunk):
-            if event is None:
-                (self._held if self._held else out).append(raw)
-                continue
-            if event.done:
-                if not self._finished and not self._finish_reason_optional:
-                    self._fail(_truncated())
-                else:
-                    self.done = True
-                    out += [*self._held, raw]
-                    self._held.clear()
-                break
-            known = self.usage
-            try:
-                self._look(event.json())
-            except _sse.SSEError:
-                self._fail(
-                    ProviderUnavailableError(
-                        "The provider sent an event that is not valid JSON.",
-                        code="invalid_provider_response",
+        try:
+            for raw, event in _sse.split(chunk, self._max):
+                if event is None:
+                    (self._held if self._held else out).append(raw)
+                    continue
+                if event.done:
+                    if not self._finished and not self._finish_reason_optional:
+                        self._fail(_truncated())
+                    else:
+                        self.done = True
+                        out += [*self._held, raw]
+                        self._held.clear()
+                    break
+                known = self.usage
+                try:
+                    self._look(event.json())
+                except _sse.SSEError:
+                    self._fail(
+                        ProviderUnavailableError(
+                            "The provider sent an event that cannot be read.",
+                            code="invalid_provider_response",
+                        )
                     )
-                )
-            if self.error is not None:
-                break
-            finishing = len(self._finished) >= self._choices
-            if self._held and not finishing:
-                out += self._held
-                self._held.clear()
-            # Where nothing but the end mark finishes a stream, usage may be all that is before it.
-            may_finish = self._finish_reason_optional and self.usage is not known
-            (self._held if finishing or may_finish else out).append(raw)
+                if self.error is not None:
+                    break
+                finishing = len(self._finished) >= self._choices
+                if self._held and not finishing:
+                    out += self._held
+                    self._held.clear()
+                # Where nothing but the end mark finishes a stream, usage may be all that is before.
+                may_finish = self._finish_reason_optional and self.usage is not known
+                (self._held if finishing or may_finish else out).append(raw)
+        except _sse.SSEError:
+            # Of ``split``: what cannot be read is seen to above.
+            self._fail_over_cap()
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _look(self, data: Any) -> None:
@@ -206,13 +206,28 @@ class PassThroughStream:
         if data.get("error"):
             self._fail(parse_stream_error(data, secrets=self._secrets, provider=self._provider))
             return
-        for choice in data.get("choices") or ():
+        choices = data.get("choices") or []
+        groq = data.get("x_groq") or {}
+        if not isinstance(choices, list) or not isinstance(groq, dict):
+            raise _sse.SSEError
+        for choice in choices:
             if isinstance(choice, dict) and choice.get("finish_reason"):
-                self._finished.add(choice.get("index") or 0)
-        usage = data.get("usage") or (data.get("x_groq") or {}).get("usage")
+                index = choice.get("index") or 0
+                if isinstance(index, (list, dict)):
+                    raise _sse.SSEError
+                self._finished.add(index)
+        usage = data.get("usage") or groq.get("usage")
         if usage:
             # Usage on several events is cumulative: the last one counts.
             self.usage = usage_from_openai(usage) or self.usage
+
+    def _fail_over_cap(self) -> None:
+        self._fail(
+            ProviderUnavailableError(
+                f"The provider sent an event of more than {self._max} bytes.",
+                code="invalid_provider_response",
+            )
+        )
 
     def _release(self) -> bytes:
         held = b"".join(self._held)

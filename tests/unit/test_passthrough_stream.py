@@ -159,11 +159,25 @@ def test_an_error_event_ends_the_stream() -> None:
     assert run(stream, WHOLE) == b""
 
 
-@pytest.mark.parametrize("bad", [b"data: {nope}\n\n", b'data: {"choices": [\n\n', b"data: 7\n\n"])
-def test_an_event_that_cannot_be_read_is_an_error(bad: bytes) -> None:
-    """Malformed data is never passed on."""
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{nope}",
+        b'{"choices": [',
+        b"7",
+        b'{"choices": 5}',
+        b'{"choices": "abc"}',
+        b'{"choices": {"a": 1}}',
+        b'{"choices": [{"index": [1], "finish_reason": "stop"}]}',
+        b'{"choices": [{"index": {"a": 1}, "finish_reason": "stop"}]}',
+        b'{"x_groq": "a"}',
+        b'{"x_groq": [1]}',
+    ],
+)
+def test_an_event_that_cannot_be_read_is_an_error(data: bytes) -> None:
+    """Malformed data is never passed on, nor what has not the form of a chunk."""
     stream = PassThroughStream()
-    assert stream.feed(delta("Hel") + bad) == delta("Hel")
+    assert stream.feed(delta("Hel") + b"data: " + data + b"\n\n") == delta("Hel")
     assert stream.error is not None
     assert stream.error.code == "invalid_provider_response"
 
@@ -196,6 +210,25 @@ def test_an_endless_event_is_refused() -> None:
     for _ in range(30):
         stream.feed(b"x" * 50)
     assert stream.error is not None
+
+
+@pytest.mark.parametrize("finish", [None, "stop"])
+def test_an_event_that_ends_over_the_cap_is_refused(finish: str | None) -> None:
+    """Its last piece counts as well; what was whole before it is passed."""
+    stream = PassThroughStream(max_event_bytes=1000)
+    large = delta("x" * 1000, finish=finish)
+    assert stream.feed(delta("Hel") + large[:990]) == delta("Hel")
+    assert stream.feed(large[990:] + delta("lo")) == b""
+    assert stream.error is not None
+    assert stream.error.code == "invalid_provider_response"
+    assert run(stream, DONE) == b""
+
+
+def test_events_of_the_cap_in_all_pass() -> None:
+    """The cap is on one, not on what comes together."""
+    stream = PassThroughStream(max_event_bytes=200)
+    whole = delta("x" * 100) + delta("y" * 100) + delta("", finish="stop") + DONE
+    assert run(stream, whole[:100], whole[100:]) == whole
 
 
 def test_random_splits_change_nothing() -> None:
