@@ -15,7 +15,6 @@ from asgi_llm.transports._dial import Resolve, dial
 from asgi_llm.transports._target import Origin
 from asgi_llm.transports.base import ConnectError, Timeouts, TransportTimeoutError
 
-_FRESH_SECONDS = 1.0
 _LEAST_SWEEP_SECONDS = 1.0
 
 
@@ -131,19 +130,16 @@ class Pool:
     def take(self) -> Connection | None:
         """The connection that was used last and still stands; None: one has to be opened.
 
-        A connection that died while idle is found here, before anything is written to it, and the
-        next is taken. Once bytes are handed to the socket nothing is tried again.
+        A connection that died while idle, or that something unasked has come on, is found here,
+        before anything is written to it, and the next is taken. Once bytes are handed to the socket
+        nothing is tried again.
         """
         idle = self._idle
         while idle:
             connection = idle.pop()
             age = self._clock() - connection.idle_since
-            if (
-                age <= self._expiry
-                and connection.is_usable()
-                # The loop may be behind the socket: after a while it is worth a look.
-                and (age < _FRESH_SECONDS or not connection.has_news())
-            ):
+            # The loop may be behind the socket, however short the connection was idle.
+            if age <= self._expiry and connection.is_usable() and not connection.has_news():
                 return connection
             connection.close()
         return None
@@ -181,7 +177,7 @@ class Pool:
             connection = await self._wait(first)
             if connection is None:
                 break
-            if connection.is_usable():
+            if connection.is_usable() and not connection.has_news():
                 return connection
             # It died on its way here, and gave its place up. This request keeps its turn.
             connection.close()

@@ -27,9 +27,9 @@ _NO_BODY = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 class Http1Transport:
     """Makes HTTP/1.1 calls over its own connections. See ``Transport``.
 
-    A connection that died while it was idle is never written to: the next one, or a new one, is
-    taken. Once bytes were handed to a socket nothing is tried again, since the upstream may have
-    acted on them.
+    A connection that died while it was idle, or on which something unasked has come, is never
+    written to: the next one, or a new one, is taken. Once bytes were handed to a socket nothing is
+    tried again, since the upstream may have acted on them.
 
     An instance belongs to the event loop that it is used on. Used on another, it drops its
     connections and starts afresh there; close it before its loop ends, or the interpreter closes

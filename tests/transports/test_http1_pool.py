@@ -164,6 +164,28 @@ async def test_connection_that_dies_in_hand_over() -> None:
         await keeper.aclose()
 
 
+async def test_surplus_in_hand_over() -> None:
+    """What came unasked between one request and the one that waits is the answer to neither."""
+    loop = asyncio.get_running_loop()
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    async with asyncio.timeout(5):
+        keeper = Keeper(loop, _options(max_connections_per_origin=1))
+        pool = keeper.pool(Origin("http", "127.0.0.1", listener.getsockname()[1]), None)
+        connection = await pool.open(seconds(), math.inf, math.inf)
+        peer, _ = await loop.sock_accept(listener)
+        waiting = asyncio.ensure_future(pool.open(seconds(), math.inf, math.inf))
+        await asyncio.sleep(0)
+        pool.release(connection)
+        peer.send(b"HTTP/1.1 200 OK\r\n")
+        other = await waiting
+        assert other is not connection
+        assert connection.closed
+        await keeper.aclose()
+    peer.close()
+    listener.close()
+
+
 def _options(*, max_connections_per_origin: int) -> PoolOptions:
     return PoolOptions(
         max_connections_per_origin=max_connections_per_origin,
@@ -243,10 +265,12 @@ async def test_connection_that_died_idle_is_dropped_at_once(http1: Wire) -> None
         assert upstream.open_connections == 1
 
 
-async def test_close_that_the_loop_has_not_heard_of() -> None:
-    """After a while idle the socket itself is asked, before anything is written to it."""
+@pytest.mark.parametrize(
+    "unheard", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"], ids=["end", "surplus"]
+)
+async def test_what_the_loop_has_not_heard_of(unheard: bytes) -> None:
+    """The socket itself is asked, at any age, before anything is written to it."""
     loop = asyncio.get_running_loop()
-    clock = ManualClock()
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
 
@@ -256,18 +280,23 @@ async def test_close_that_the_loop_has_not_heard_of() -> None:
         await loop.sock_sendall(peer, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
         return peer
 
-    async with asyncio.timeout(5):
-        transport = Http1Transport(clock=clock)
+    peers = []
+    transport = Http1Transport()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         request = UpstreamRequest("GET", f"http://127.0.0.1:{listener.getsockname()[1]}/", [])
         for _ in range(2):
-            served = asyncio.ensure_future(serve())
+            served = group.create_task(serve())
             assert b"ok" == await fetch(transport, request)
             peer = await served
-            clock.advance(2.0)
-            # No turn of the loop lies between this close and the next look at the socket.
-            peer.close()
-        await transport.aclose()
-    listener.close()
+            peers.append(peer)
+            # No turn of the loop lies between this and the next look at the socket.
+            if unheard:
+                peer.send(unheard)
+            else:
+                peer.close()
+    await transport.aclose()
+    for sock in (listener, *peers):
+        sock.close()
 
 
 async def test_request_to_a_connection_that_dies_is_not_repeated() -> None:
