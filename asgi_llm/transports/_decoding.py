@@ -106,7 +106,9 @@ class _Inflater:
             self._zlib = zlib.decompressobj(_ZLIB_BITS if _has_zlib_header(data) else _RAW_BITS)
             self._held = b""
         self._fed = True
-        while data:
+        # A full piece may have left more inside zlib, though all of the input is taken.
+        more = False
+        while data or more:
             if self._zlib.eof:
                 if not self._is_gzip:
                     raise UpstreamProtocolError("the compressed response goes on after its end")
@@ -116,6 +118,7 @@ class _Inflater:
             except zlib.error as error:
                 raise UpstreamProtocolError("the compressed response is corrupt") from error
             data = self._zlib.unconsumed_tail or self._zlib.unused_data
+            more = len(piece) == _PIECE_BYTES and not self._zlib.eof
             if piece:
                 yield piece
 

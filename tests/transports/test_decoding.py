@@ -166,3 +166,13 @@ async def test_broken_data(encoding: bytes, data: bytes, size: int) -> None:
 async def test_no_body(encoding: bytes) -> None:
     """A response without a body may name an encoding."""
     assert b"" == await decoded(Served([], encoding)).read(CAP)
+
+
+@pytest.mark.parametrize("bits", [-15, 15, 31])
+async def test_ends_at_the_border_of_a_piece(bits: int) -> None:
+    """What zlib still holds when all input is taken is not forgotten."""
+    encoding = b"gzip" if bits == 31 else b"deflate"
+    for size in range(65530, 65900):
+        compressor = zlib.compressobj(9, wbits=bits)
+        data = compressor.compress(bytes(size)) + compressor.flush()
+        assert bytes(size) == await decoded(Served([data], encoding)).read(CAP)
