@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _ONE_WRITE_BYTES = 64 * 1024
 # uvloop's clock has milliseconds, and its timers may be early by one.
 _TIMER_SLACK_SECONDS = 0.002
+# RTSP and ICE, which httptools takes for HTTP.
+_OTHER_PROTOCOLS = (b"R", b"I")
 
 
 class Connection(Parsing, asyncio.Protocol):
@@ -241,6 +243,9 @@ class Connection(Parsing, asyncio.Protocol):
             self.close()
             return
         in_head = not self._started
+        if in_head and not self._seen_bytes and data[:1] in _OTHER_PROTOCOLS:
+            self.fail(UpstreamProtocolError("the response is of another protocol"))
+            return
         parser = self._parser
         if parser is None:
             return

@@ -79,6 +79,8 @@ class Parsing:
         if len(headers) > _MAX_HEADERS:
             self._refuse("the response has too many headers")
         if status < 200:
+            if status < 100:
+                self._refuse("the response has an unknown status")
             if status == 101:
                 self._refuse("the upstream wants to speak another protocol")
             self._interim = True
