@@ -154,7 +154,6 @@ class FanOut(Exchange):
         """Read all streams to their end; what went wrong, if something did."""
         translation = self._translation
         requests = (translation.request, *translation.more)
-        decoders = self._calling.provider.stream_decoders(translation)
         places = asyncio.Semaphore(_AT_ONCE)
 
         async def read(request: UpstreamRequest, decoder: StreamDecoder) -> None:
@@ -164,6 +163,7 @@ class FanOut(Exchange):
 
         failure: Exception | None = None
         try:
+            decoders = self._calling.provider.stream_decoders(translation)
             await side_by_side([read(*pair) for pair in zip(requests, decoders, strict=True)])
         except Exception as error:
             # Whatever it is: who waits for the next chunk has to be told.

@@ -400,3 +400,16 @@ async def test_connections_of_streams_are_used_again() -> None:
             assert "[DONE]" == told(await here.ask(n=2, stream=True))[-1]
         assert 2 == upstream.connections
         await here.app.aclose()
+
+
+async def test_a_mistake_before_the_first_call_ends_the_request() -> None:
+    """Nobody waits for chunks that no call will bring."""
+
+    class Mistaken(Plain):
+        def stream_decoders(self, translation: Translation) -> Any:
+            raise LookupError("a mistake in the adapter")
+
+    app = ProviderApp([Mistaken(name="plain", provider_name="p", base_url="http://x")])
+    with pytest.raises(LookupError):
+        await call(app, json_scope(), body=chat(n=2, stream=True), timeout_seconds=2)
+    await app.aclose()
