@@ -214,6 +214,27 @@ class Plan:
                 return
             self._open(self._behind.popleft())
 
+    def spare(self) -> Iterator[Step]:
+        """The same for a call beside the one under way; it stays untried until it has ``begun``."""
+        passed = 0
+        while True:
+            while passed < len(self._waiting):
+                target = self._waiting[passed]
+                passed += 1
+                # A route behind that has it too adds it no second time.
+                self._tries.setdefault(target.id, 0)
+                yield Step(target)
+            if not self._behind:
+                return
+            self._open(self._behind.popleft())
+
+    def begun(self, target: Target | None) -> None:
+        """It is being called: no other call of this request goes there meanwhile."""
+        if target is not None:
+            self._tries.setdefault(target.id, 0)
+            if target in self._waiting:
+                self._waiting.remove(target)
+
     def _queue(self, kind: str) -> None:
         route = self._route
         if route is not None:

@@ -140,12 +140,13 @@ class RoutedRequest:
         settings = self._settings
 
         def prepare(step: Step, lease: str) -> Tried:
+            self._plan.begun(step.target)
             return self._prepare(step, lease, self._state.branch(), holds=True)
 
         async def find() -> tuple[Step, str] | None:
             if self._number >= settings.attempts:
                 return None
-            found = await self._another(self._plan.fresh(), is_spare=True)
+            found = await self._another(self._plan.spare(), is_spare=True)
             if found is None or race.is_open:
                 return found
             # The first has come to an end in the meantime.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import Any
 
 from asgi_llm.middleware.cost import CostMiddleware
 from asgi_llm.routing.retries import RetryBudget
 from asgi_llm.routing.strategies import Load
+from asgi_llm.stores.breakers_memory import MemoryBreakers
 from asgi_llm.testing import (
     Reply,
     Reset,
@@ -51,6 +53,38 @@ def _is_left(upstream: Upstream) -> bool:
 def never() -> Reply:
     """An answer that does not begin."""
     return Reply(before=(Wait(asyncio.Event()),), body=b"{}")
+
+
+def failing(go: asyncio.Event) -> Reply:
+    """An answer that is a failure, and comes late."""
+    return Reply(before=(Wait(go),), status=500, headers=FAILS.headers, body=FAILS.body)
+
+
+class ClaimedLate(MemoryBreakers):
+    """Leave to call "b/m" is given when "a/m" has failed.
+
+    Args:
+        asked: Set when it is asked for.
+    """
+
+    def __init__(self, asked: asyncio.Event) -> None:
+        self._time = 0.0
+        super().__init__(clock=lambda: self._time)
+        self._asked = asked
+        self._failed = asyncio.Event()
+        super().failed("b/m", cool_down_seconds=1.0)
+        self._time += 2.0
+
+    async def claim(self, target: str) -> str | None:
+        """Wait for the failure of the other one."""
+        self._asked.set()
+        await self._failed.wait()
+        return await super().claim(target)
+
+    def failed(self, target: str, lease: str = "", **how: Any) -> None:
+        """Note it."""
+        super().failed(target, lease, **how)
+        self._failed.set()
 
 
 async def test_the_second_target_answers_for_a_slow_first() -> None:
@@ -250,6 +284,57 @@ async def test_the_second_is_paid_for_by_the_budget() -> None:
         answer = await ask(router)
         assert (b"a", b"1") == (answer.header("x-provider"), answer.header("x-attempts"))
         assert {"a": 1} == up.calls
+
+
+async def test_a_second_that_the_budget_does_not_pay_for_is_there_when_the_first_fails() -> None:
+    """It was not called, so it is where the request goes on to."""
+    go = asyncio.Event()
+    budget = RetryBudget(share=0, floor_per_second=0, burst=1)
+    assert budget.take()
+    async with asyncio.timeout(10), upstreams(a=failing(go), b=HI) as up:
+        router = up.router(route("a", "b"), hedge_after_seconds=SOON, retry_budget=budget)
+        asyncio.get_running_loop().call_later(0.1, go.set)
+        answer = await ask(router)
+        assert (200, b"b", b"2") == (
+            answer.status,
+            answer.header("x-provider"),
+            answer.header("x-attempts"),
+        )
+
+
+async def test_a_second_that_came_too_late_is_there_when_the_first_has_failed() -> None:
+    """The first has failed while the second's breaker was asked."""
+    go = asyncio.Event()
+    breakers = ClaimedLate(go)
+    async with asyncio.timeout(10), upstreams(a=failing(go), b=HI) as up:
+        router = up.router(route("a", "b"), hedge_after_seconds=SOON, breakers=breakers)
+        answer = await ask(router)
+        assert (200, b"b", b"2") == (
+            answer.status,
+            answer.header("x-provider"),
+            answer.header("x-attempts"),
+        )
+
+
+async def test_the_second_is_another_than_a_fallback_under_way() -> None:
+    """Two routes behind have a target in common, and the first of them serves already."""
+    breakers = MemoryBreakers()
+    breakers.failed("a/m", cool_down_seconds=60.0)
+    async with asyncio.timeout(10), upstreams(a=FAILS, b=never(), c=HI) as up:
+        router = up.router(
+            route("a", fallbacks=("behind", "last")),
+            route("b", name="behind"),
+            route("b", "c", name="last"),
+            hedge_after_seconds=SOON,
+            breakers=breakers,
+        )
+        answer = await ask(router)
+        assert (200, b"c", b"2") == (
+            answer.status,
+            answer.header("x-provider"),
+            answer.header("x-attempts"),
+        )
+        assert {"b": 1, "c": 1} == up.calls
 
 
 async def test_a_stream_that_won_and_breaks_off_ends_with_an_error() -> None:
