@@ -68,7 +68,8 @@ class RedisKeyCache:
     because its connection is lost, finds out within ``fresh_seconds`` by itself.
 
     Without Redis everything is looked up at the source; the source has its own deadline. Without
-    the source a record serves up to ``stale_seconds``, also a worker that never saw the key.
+    the source a record serves up to ``stale_seconds``, also a worker that never saw the key, unless
+    Redis says that it was changed, which it remembers for ``fresh_seconds``.
 
     Memory: Redis takes some 400 bytes for a record, for ``stale_seconds``.
 
@@ -162,13 +163,16 @@ class RedisKeyCache:
         """
         self._listen()
         name = self._name(digest)
-        kept, now = await self._read(name)
+        kept, now, changed = await self._read(name)
         age = math.inf if kept is None or now is None else now - kept.read_at
         if kept is not None and 0 <= age < self._fresh_ms:
             return kept.record, age / 1000
         try:
             record = await self._source.ask(lambda: self._store.find(digest))
         except StoreError:
+            if changed:
+                # What a first level has may be from before: this worker may have missed the word.
+                self._forget_here(digest)
             if kept is None or not 0 <= age < self._stale_ms:
                 raise
             # Never younger than what a first level takes for fresh.
@@ -223,19 +227,22 @@ class RedisKeyCache:
     def _name(self, digest: bytes) -> str:
         return self._prefix + digest.hex()
 
-    async def _read(self, name: str) -> tuple[_Kept | None, int | None]:
-        """What is kept, and Redis's time in milliseconds; no time: Redis did not answer."""
+    async def _read(self, name: str) -> tuple[_Kept | None, int | None, bool]:
+        """What is kept, Redis's time in milliseconds, and whether the key was changed just now.
+
+        No time: Redis did not answer.
+        """
         try:
             value, now = await self._redis.ask(lambda: self._client.eval(_READ, 1, name))
         except StoreError:
-            return None, None
+            return None, None, False
         if not value:
-            return None, now
+            return None, now, value is not None
         try:
-            return _decode(value), now
+            return _decode(value), now, False
         except msgspec.DecodeError:
             # Of another version.
-            return None, now
+            return None, now, False
 
     async def _write(self, name: str, record: KeyRecord | None, now: int, *, gone: bool) -> None:
         """Keep what was read. If that fails the guard counts it, and the next one tries again."""

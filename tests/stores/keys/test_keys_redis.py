@@ -283,6 +283,29 @@ async def test_b28_without_the_source(redis_server: RedisServer) -> None:
         assert (True, True) == is_available(two)
 
 
+async def test_b28_a_changed_key_does_not_go_on_where_the_word_was_missed(
+    redis_server: RedisServer,
+) -> None:
+    """Redis remembers the change; the old record in the first level is for no outage any more."""
+    source = Source()
+    async with workers(source, redis_server.url) as (one, deaf):
+        assert FULL == await one.keys.find(A) == await deaf.keys.find(A)
+        await until_heard(redis_server, 2)
+        # It listens to nobody when the word goes out.
+        await deaf.shared.aclose()
+        source.records[A] = REVOKED
+        await one.keys.invalidate([A])
+        source.error = OSError("refused")
+        deaf.clock.advance(4)
+        with pytest.raises(StoreError):
+            await deaf.keys.find(A)
+        redis_server.flush()
+        deaf.clock.advance(1)
+        with pytest.raises(StoreError):
+            await deaf.keys.find(A)
+        assert 0 == deaf.keys.stale_uses
+
+
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
 async def test_b27_without_redis(redis_server: RedisServer, how: str) -> None:
     """The source answers every look-up, within the deadlines; Redis is used when it is back."""
