@@ -23,7 +23,10 @@ __all__ = ["RedisBreakers"]
 
 SCRIPT: Final = Path(__file__).with_name("breakers.lua")
 _MAX_COUNTED = 10_000
+_MAX_UNTOLD = 1_000
 _MAX_AT_ONCE = 100
+# In hexadecimal; those that a process gives itself are shorter.
+_LEASE_LENGTH = 16
 
 _Reply = asyncio.Future[list[Any]]
 
@@ -33,8 +36,8 @@ class RedisBreakers:
 
     A failure, and the outcome of a trial, is told at once; answers are only counted, and told
     when the view is refreshed, in the turn of whatever request comes then. While Redis is away each
-    process goes by what it has learned and what it sees itself, and tells what it has opened when
-    Redis answers again.
+    process goes by what it has learned and what it sees itself, and tells what it has opened, and
+    of trials that have ended, when Redis answers again.
 
     Args:
         server: An address (see ``asgi_llm.stores._redis_client.connect``), or a client of
@@ -93,6 +96,9 @@ class RedisBreakers:
         self._viewed_at = self._asked_at = -inf
         self._asking: _Reply | None = None
         self._answers: dict[str, int] = {}
+        # Trials that have ended, which Redis may not have heard: the operation, and the target, by
+        # lease. To be told twice changes nothing.
+        self._untold: dict[str, tuple[str, str]] = {}
         self._own = MemoryBreakers(policy=policy, clock=clock, random=random)
         self._away = Breaker(
             type(self).__name__,
@@ -133,10 +139,12 @@ class RedisBreakers:
         """Leave to call a target that is not closed: a lease; "" if it is closed; None: not now."""
         if self._away.is_open:
             return await self._own.claim(target)
-        lease = os.urandom(8).hex()
+        lease = os.urandom(_LEASE_LENGTH // 2).hex()
         try:
             outcome = self._note(target, await self._send("c", target, lease))
         except StoreError as error:
+            # It may be given all the same, now or later.
+            self._keep_untold("r", target, lease)
             self._went_wrong(error)
             return None
         except asyncio.CancelledError:
@@ -151,8 +159,10 @@ class RedisBreakers:
         """``target`` has answered. Closes the breaker where ``lease`` is the trial's."""
         if self._away.is_open:
             self._own.succeeded(target, lease)
+            if lease:
+                self._keep_untold("s", target, lease)
         elif lease:
-            self._send("s", target, lease).add_done_callback(self._noting(target))
+            self._end_trial("s", target, lease)
         elif target in self._answers or len(self._answers) < _MAX_COUNTED:
             self._answers[target] = self._answers.get(target, 0) + 1
 
@@ -168,6 +178,9 @@ class RedisBreakers:
 
         def fail_here() -> None:
             self._own.failed(target, lease, counts=counts, cool_down_seconds=cool_down_seconds)
+            if lease:
+                # Told late, a failure could be one of another time; the trial is over in any case.
+                self._keep_untold("r", target, lease)
 
         if self._away.is_open:
             fail_here()
@@ -181,8 +194,9 @@ class RedisBreakers:
         """The trial has no outcome: another may have one."""
         if self._away.is_open:
             self._own.released(target, lease)
+            self._keep_untold("r", target, lease)
         else:
-            self._send("r", target, lease).add_done_callback(self._noting(target))
+            self._end_trial("r", target, lease)
 
     def health(self) -> dict[str, Any]:
         """The targets that are ``not_closed``, and the ``store`` that says so."""
@@ -209,6 +223,22 @@ class RedisBreakers:
         batch = self._pipeline.batch()
         hash_place, window = batch.places([f"{self._start}open", f"{self._start}window:{target}"])
         return batch.call((name, hash_place, self._terms, window, target, lease, *arguments))
+
+    def _end_trial(self, name: str, target: str, lease: str) -> None:
+        def keep() -> None:
+            self._keep_untold(name, target, lease)
+
+        self._send(name, target, lease).add_done_callback(self._noting(target, keep))
+
+    def _keep_untold(self, name: str, target: str, lease: str) -> None:
+        # Of many claims at once the first is the one that may have been given.
+        if len(lease) == _LEASE_LENGTH and len(self._untold) < _MAX_UNTOLD:
+            self._untold[lease] = name, target
+
+    def _tell_again(self) -> None:
+        for lease in list(self._untold)[:_MAX_AT_ONCE]:
+            name, target = self._untold.pop(lease)
+            self._end_trial(name, target, lease)
 
     def _ask(self, now: float) -> None:
         """Ask for the view, and tell of answers that are still news."""
@@ -239,6 +269,8 @@ class RedisBreakers:
         else:
             self._away.succeeded()
             self._take_view(future.result())
+            if self._untold:
+                self._tell_again()
 
     def _take_view(self, reply: list[Any]) -> None:
         now = self._clock()
@@ -280,19 +312,22 @@ class RedisBreakers:
         self._away.failed(error)
         if self._away.is_open and not was_away:
             now = self._clock()
-            for target, ends in self._view.items():
-                self._own.hold(target, max(0.0, max(ends) - now))
+            for target, (until, _) in self._view.items():
+                # Nobody would hear of the end of a trial that is under way elsewhere.
+                self._own.hold(target, max(0.0, until - now))
             self._view = {}
 
     async def _probe(self) -> None:
-        """Learn the view again, and tell of what was opened without Redis."""
+        """Learn the view again, and tell of what was opened, and tried, without Redis."""
         self._take_view(await self._list())
         for target, standing in list(self._own.not_closed()):
-            left = round(standing.retry_after_seconds * 1e6)
-            if left:
+            # What is left of one that is half-open is its trial's time, and no cool-down.
+            if standing.state == "open":
+                left = round(standing.retry_after_seconds * 1e6)
                 sent = self._send("f", target, "", 0, False, left, 0.0)
                 sent.add_done_callback(self._noting(target))
         self._own.clear()
+        self._tell_again()
 
 
 async def _ended(asking: _Reply) -> None:
