@@ -117,8 +117,14 @@ class TargetAttempt:
         finally:
             if name is not None:
                 settings.load.ended(name)
-                if not self._settled and self._lease:
-                    settings.breakers.released(name, self._lease)
+                if self._lease:
+                    self.release()
+
+    def release(self) -> None:
+        """Give the lease back where the call has no outcome. May be called again."""
+        if not self._settled and self._lease and self.target is not None:
+            self._settled = True
+            self._settings.breakers.released(self.target.id, self._lease)
 
     async def _is_cut_off(
         self, scope: Scope, receive: Receive, answer: AttemptAnswer, seconds: float

@@ -126,6 +126,8 @@ class Race:
 
         tried.answer.on_begin = begin_first
         task = asyncio.ensure_future(tried.run())
+        # It may be ended before its first step.
+        task.add_done_callback(lambda _: tried.attempt.release())
         self._tasks[task] = tried
         return task
 

@@ -6,9 +6,15 @@ import asyncio
 from functools import partial
 from typing import Any
 
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
 from asgi_llm.middleware.cost import CostMiddleware
+from asgi_llm.middleware.router import RouterMiddleware
 from asgi_llm.routing.retries import RetryBudget
 from asgi_llm.routing.strategies import Load
+from asgi_llm.state import DEPLOYMENT, SCOPE_KEY
+from asgi_llm.stores.breakers import Standing
 from asgi_llm.stores.breakers_memory import MemoryBreakers
 from asgi_llm.testing import (
     Reply,
@@ -335,6 +341,45 @@ async def test_the_second_is_another_than_a_fallback_under_way() -> None:
             answer.header("x-attempts"),
         )
         assert {"b": 1, "c": 1} == up.calls
+
+
+class ClaimedAtOnce(MemoryBreakers):
+    """Leave to call "b/m", whose cool-down is over, is given when the first may answer.
+
+    Args:
+        go: Set when it is given.
+    """
+
+    def __init__(self, go: asyncio.Event) -> None:
+        self._time = 0.0
+        super().__init__(clock=lambda: self._time)
+        self._go = go
+        self.failed("b/m", cool_down_seconds=1.0)
+        self._time += 2.0
+
+    async def claim(self, target: str) -> str | None:
+        """Let the first go on."""
+        self._go.set()
+        return await super().claim(target)
+
+
+async def test_a_second_that_is_ended_before_it_begins_gives_its_trial_back() -> None:
+    """The first has answered in the same turn: who comes next may make the trial."""
+    go = asyncio.Event()
+    called: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        called.append(scope[SCOPE_KEY].get(DEPLOYMENT).provider)
+        await go.wait()
+        await JSONResponse(chat_answer())(scope, receive, send)
+
+    breakers = ClaimedAtOnce(go)
+    router = RouterMiddleware(
+        app, routes=[route("a", "b")], hedge_after_seconds=SOON, breakers=breakers
+    )
+    answer = await ask(router)
+    assert (200, ["a"]) == (answer.status, called)
+    assert Standing("half_open", 0.0) == breakers.standing("b/m")
 
 
 async def test_a_stream_that_won_and_breaks_off_ends_with_an_error() -> None:
