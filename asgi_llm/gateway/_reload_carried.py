@@ -32,8 +32,10 @@ class Carried:
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
-        # Builds run in a thread, and what they replace ends on the loop meanwhile.
-        self._lock = threading.RLock()
+        # Builds run in a thread, and what they replace ends on the loop meanwhile: it waits for
+        # the one, never for the other, under which a model may be loaded.
+        self._lock = threading.Lock()
+        self._building = threading.RLock()
         self._making = False
 
     def hold(self) -> Hold:
@@ -50,17 +52,20 @@ class Carried:
 
     def take(self, hold: Hold, kind: str, key: object, make: Callable[[], T]) -> T:
         """See ``Hold.take``."""
-        with self._lock:
+        with self._building:
             if self._making:
                 raise RuntimeError(f"{kind} was taken while another resource was made")
-            for entry in self._entries:
-                if entry.kind == kind and entry.key == key:
-                    break
-            else:
-                entry = _Entry(kind, key, self._made(make))
-                self._entries.append(entry)
+            with self._lock:
+                for entry in self._entries:
+                    if entry.kind == kind and entry.key == key:
+                        entry.holds.add(hold)
+                        found: T = entry.value
+                        return found
+            value = self._made(make)
+            entry = _Entry(kind, key, value)
             entry.holds.add(hold)
-            value: T = entry.value
+            with self._lock:
+                self._entries.append(entry)
             return value
 
     def _made(self, make: Callable[[], T]) -> T:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from asgi_llm.gateway.compose import Starting
 from asgi_llm.gateway.config import load
 from asgi_llm.stores.journal import FileJournal
 from tests.gateway.reload.running import file_of, write
+
+DEADLINE_SECONDS = 5.0
 
 
 class Door:
@@ -86,6 +90,49 @@ def test_a_resource_takes_no_other_while_it_is_made() -> None:
     with pytest.raises(RuntimeError, match="door was taken while another resource was made"):
         hold.take("house", None, lambda: hold.take("door", None, Door))
     assert isinstance(hold.take("door", None, Door), Door)
+
+
+async def test_one_ends_while_the_next_is_built() -> None:
+    """The loop, on which it ends, does not wait until what takes long is made."""
+    carried = Carried()
+    old, new = carried.hold(), carried.hold()
+    door = old.take("door", 1, Door)
+    making, ended = threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def make() -> Door:
+        making.set()
+        seen.append(ended.wait(DEADLINE_SECONDS))
+        return Door()
+
+    building = asyncio.create_task(asyncio.to_thread(new.take, "model", 1, make))
+    await asyncio.to_thread(making.wait, DEADLINE_SECONDS)
+    await old.aclose()
+    ended.set()
+    made = await building
+    assert ([True], 1, 1) == (seen, door.ends, len(carried))
+    assert made is new.take("model", 1, Door)
+
+
+async def test_builds_at_the_same_time_make_one_of_each() -> None:
+    """As when one was given up in its thread, and the next has begun."""
+    carried = Carried()
+    one, other = carried.hold(), carried.hold()
+    making, asked = threading.Event(), threading.Event()
+
+    def make() -> Door:
+        making.set()
+        asked.wait(DEADLINE_SECONDS)
+        return Door()
+
+    def ask() -> Door:
+        asked.set()
+        return other.take("door", 1, Door)
+
+    first = asyncio.create_task(asyncio.to_thread(one.take, "door", 1, make))
+    await asyncio.to_thread(making.wait, DEADLINE_SECONDS)
+    assert await asyncio.to_thread(ask) is await first
+    assert 1 == len(carried)
 
 
 async def test_a_build_that_fails_changes_nothing_that_others_hold(tmp_path: Path) -> None:
