@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from asgi_llm.gateway._cost_definitions import CostDefinition
 from asgi_llm.gateway._definitions import Configuration
-from asgi_llm.gateway.config import find_cost
+from asgi_llm.gateway.config import find_cost, find_telemetry
 
 __all__ = ["keep_fixed"]
 
@@ -33,7 +33,8 @@ def keep_fixed(
     """``wanted`` as far as it can be had now, and the keys of what needs a restart.
 
     The books stay where they are: a journal is shipped to the ledger that its calls were begun
-    with, and budgets are counted where they were counted.
+    with, and budgets are counted where they were counted. Figures go on under the labels that they
+    have: begun anew under others, what several workers have told would be counted again.
 
     Args:
         running: What the process does now.
@@ -56,6 +57,11 @@ def keep_fixed(
             storage, one = _kept(running.storage, storage, ("redis",))
             keys += [f"storage.{name}" for name in one]
         stack = tuple([cost if layer is after else layer for layer in stack])
+    told, tells = find_telemetry(running), find_telemetry(wanted)
+    if told is not None and tells is not None and (told.max_users > 0) != (tells.max_users > 0):
+        telemetry, one = _kept(told, tells, ("max_users",))
+        keys += [f"stack.telemetry.{name}" for name in one]
+        stack = tuple([telemetry if layer is tells else layer for layer in stack])
     return replace(wanted, server=server, storage=storage, stack=stack), tuple(keys)
 
 

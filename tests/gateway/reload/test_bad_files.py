@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,3 +199,31 @@ async def test_b32_the_metrics_tell_what_was_taken_and_refused(tmp_path: Path) -
         for outcome, count in (("taken", 2), ("refused", 1)):
             line = f'llm_configuration_reloads_total{{outcome="{outcome}"}} {count}.0'
             assert line in answer.body.decode()
+
+
+async def test_b32_whether_users_are_told_apart_needs_a_restart(tmp_path: Path) -> None:
+    """The figures go on, and the rest of the layer is taken; how many they are changes at once."""
+    pytest.importorskip("prometheus_client")
+
+    def telemetry(**options: Any) -> dict[str, Any]:
+        return {"telemetry": {"public": True, **options}}
+
+    none = file_of(tmp_path, telemetry())
+    async with running(none) as gateway:
+        assert 200 == (await ask(gateway)).status
+        write(none, configuration(tmp_path, telemetry(max_users=5, path="/figures")))
+        await gateway.reload()
+        assert ["stack.telemetry.max_users"] == (await facts(gateway))["restart_required"]
+        answer = await call(gateway, http_scope(method="GET", path="/figures"))
+        (told,) = [
+            line
+            for line in answer.body.decode().splitlines()
+            if line.startswith("llm_requests_total{")
+        ]
+        assert told.endswith(" 1.0")
+    some = file_of(tmp_path, telemetry(max_users=5))
+    async with running(some) as gateway:
+        for max_users, needed in ((7, False), (0, True), (1, False)):
+            write(some, configuration(tmp_path, telemetry(max_users=max_users)))
+            await gateway.reload()
+            assert needed == ("restart_required" in await facts(gateway))
