@@ -26,7 +26,6 @@ from asgi_llm.providers._conversation import (
     Thinking,
     ToolCall,
     ToolResult,
-    Turn,
     Video,
 )
 from asgi_llm.providers._gemini_models import ModelTraits
@@ -93,9 +92,11 @@ def content_list(request: ChatRequest, traits: ModelTraits, names: ToolNames) ->
             told.
     """
     contents: list[Document] = []
+    before: list[Part] = []
     for turn in request.turns:
         role = "user" if turn.role == "user" else "model"
-        parts = _Turn(request, traits, names).read(turn)
+        parts = _Turn(request, traits, names).read(_in_order(turn.parts, before))
+        before = turn.parts
         if not parts:
             continue
         if contents and contents[-1]["role"] == role:
@@ -110,6 +111,19 @@ def content_list(request: ChatRequest, traits: ModelTraits, names: ToolNames) ->
             code="invalid_value",
         )
     return contents
+
+
+def _in_order(parts: list[Part], before: list[Part]) -> list[Part]:
+    """Results in the order of the calls ``before`` them.
+
+    Nothing else tells which call of one function each is of, where the ids were made here.
+    """
+    if len(parts) < 2 or type(parts[1]) is not ToolResult:
+        return parts
+    places = {part.id: place for place, part in enumerate(before) if type(part) is ToolCall}
+    return sorted(
+        parts, key=lambda part: places[part.id] if type(part) is ToolResult else len(before)
+    )
 
 
 def lose_marker(request: ChatRequest, part: Any) -> None:
@@ -134,8 +148,8 @@ class _Turn:
         self._signature: str | None = None
         """Of a thought, for the part that comes next."""
 
-    def read(self, turn: Turn) -> list[Document]:
-        for part in turn.parts:
+    def read(self, parts: list[Part]) -> list[Document]:
+        for part in parts:
             if isinstance(part, Text | Refusal):
                 lose_marker(self._request, part)
                 self._say({"text": part.text})

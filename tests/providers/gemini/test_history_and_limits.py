@@ -80,3 +80,21 @@ def test_case_90_a_prompt_that_is_too_long_has_openais_code() -> None:
     }
     error = Gemini(api_key="k").parse_error(400, [], json.dumps(body).encode())
     assert (400, "context_length_exceeded") == (error.status, error.code)
+
+
+def test_case_28_results_without_ids_are_in_the_order_of_their_calls() -> None:
+    """Whichever was ready first: two calls of one function have nothing else to be told by."""
+    function = {"name": "weather", "arguments": "{}"}
+    ids = [f"call_r-1_0_{number}" for number in range(3)]
+    body, losses = asked(
+        {"role": "user", "content": "a"},
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": one, "type": "function", "function": function} for one in ids],
+        },
+        *({"role": "tool", "tool_call_id": ids[n], "content": str(n)} for n in (2, 0, 1)),
+        {"role": "user", "content": "b"},
+    )
+    *results, last = body["contents"][-1]["parts"]
+    told = [part["functionResponse"]["response"]["result"] for part in results]
+    assert (["0", "1", "2"], {"text": "b"}, ()) == (told, last, losses)

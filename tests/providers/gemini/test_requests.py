@@ -149,7 +149,7 @@ def test_case_26_ids_go_back_unless_they_were_made_here(sent: Sent) -> None:
     messages = [user(), calling("fc-1", "call_r1_0_1"), result("call_r1_0_1"), result("fc-1")]
     contents = sent({"messages": messages})["contents"]
     assert ["fc-1", None] == [part["functionCall"].get("id") for part in contents[1]["parts"]]
-    assert [None, "fc-1"] == [part["functionResponse"].get("id") for part in contents[2]["parts"]]
+    assert ["fc-1", None] == [part["functionResponse"].get("id") for part in contents[2]["parts"]]
 
 
 @pytest.mark.parametrize("name", ["1st", "-a", "a b", "x" * 65, "größe"])
