@@ -34,6 +34,7 @@ from asgi_llm.providers._parts import (
     report_unknown,
     tool_result,
 )
+from asgi_llm.providers._tool_choice import allowed_names, chosen_name
 from asgi_llm.types import Document
 
 __all__ = [
@@ -273,17 +274,10 @@ class ChatRequest:
                 param=path,
                 code="invalid_value",
             )
-        if "allowed_tools" in choice:
-            allowed = choice["allowed_tools"]
-            names = tuple(
-                tool["function"]["name"]
-                for tool in allowed.get("tools") or ()
-                if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
-            )
-            mode = "required" if allowed.get("mode") == "required" else "auto"
-            return ToolChoice(path=path, mode=mode, names=names)  # type: ignore[arg-type]
-        named = choice.get("function") or choice.get("custom") or {}
-        return ToolChoice(path=path, mode="named", names=(named["name"],))
+        if (names := allowed_names(choice, path)) is not None:
+            required = choice["allowed_tools"].get("mode") == "required"
+            return ToolChoice(path=path, mode="required" if required else "auto", names=names)
+        return ToolChoice(path=path, mode="named", names=(chosen_name(choice, path),))
 
     def json_format(self) -> JSONFormat | None:
         """What the answer has to look like; None: it is text."""

@@ -11,6 +11,7 @@ import msgspec
 
 from asgi_llm.errors import InvalidRequestError
 from asgi_llm.providers._echo_schema import instance
+from asgi_llm.providers._tool_choice import allowed_names, chosen_name
 from asgi_llm.types import Document
 
 __all__ = [
@@ -146,13 +147,11 @@ def _calls(document: Document, last: Document, text: str) -> list[tuple[str, str
         for tool in document.get("tools") or ()
         if tool.get("type") == "function"
     }
-    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        allowed = choice.get("allowed_tools") or {}
-        names = {(tool.get("function") or {}).get("name") for tool in allowed.get("tools") or ()}
+    if isinstance(choice, dict) and (names := allowed_names(choice, "tool_choice")) is not None:
         tools = {name: tool for name, tool in tools.items() if name in names}
-        choice = allowed.get("mode") or "auto"
+        choice = choice["allowed_tools"].get("mode") or "auto"
     if isinstance(choice, dict):
-        name = str((choice.get("function") or choice.get("custom") or {}).get("name"))
+        name = chosen_name(choice, "tool_choice")
         if name not in tools:
             raise InvalidRequestError(
                 f"There is no function {name!r} among the tools.", param="tool_choice"

@@ -16,6 +16,7 @@ from asgi_llm.errors import InvalidRequestError
 from asgi_llm.providers._losses import Losses
 from asgi_llm.providers._mistral_content import put, report_rest, unsupported_tool
 from asgi_llm.providers._mistral_messages import build_messages
+from asgi_llm.providers._tool_choice import allowed_names, chosen_name
 from asgi_llm.types import Document
 
 __all__ = ["build_chat"]
@@ -158,36 +159,28 @@ def _put_tools(body: Document, document: Document, losses: Losses) -> None:
         choice, path = document.get("function_call"), "function_call"
         if isinstance(choice, dict):
             choice = {"type": "function", "function": {"name": choice["name"]}}
-    if isinstance(choice, dict) and "allowed_tools" in choice:
-        tools, choice = _allowed(tools, choice["allowed_tools"], path)
+    if isinstance(choice, dict) and (names := allowed_names(choice, path)) is not None:
+        tools = _allowed(tools, names, path)
+        choice = "any" if choice["allowed_tools"].get("mode") == "required" else "auto"
     if tools:
         body["tools"] = tools
     if isinstance(choice, dict):
-        if "function" not in choice:
-            raise unsupported_tool(f"{path}.type", choice["type"])
         body["tool_choice"] = {
             "type": "function",
-            "function": {"name": choice["function"]["name"]},
+            "function": {"name": chosen_name(choice, path)},
         }
     elif choice is not None:
         body["tool_choice"] = "any" if choice == "required" else choice
 
 
-def _allowed(
-    tools: list[Document], allowed: dict[str, Any], path: str
-) -> tuple[list[Document], str]:
+def _allowed(tools: list[Document], names: tuple[str, ...], path: str) -> list[Document]:
     """Only the tools that may be called; more cannot be said of the others."""
-    names = {
-        (tool.get("function") or {}).get("name")
-        for tool in allowed.get("tools") or ()
-        if isinstance(tool, dict)
-    }
     chosen = [tool for tool in tools if (tool.get("function") or {}).get("name") in names]
     if not chosen:
         raise InvalidRequestError(
             f"{path}: none of the allowed tools is there", param=path, code="invalid_value"
         )
-    return chosen, "any" if allowed.get("mode") == "required" else "auto"
+    return chosen
 
 
 def _tool(tool: dict[str, Any], path: str, losses: Losses) -> Document:

@@ -83,13 +83,35 @@ class Named(Struct, gc=False):
     name: str
 
 
+class AllowedTool(Struct, gc=False):
+    """A tool that may be called, by its name; types that have none are the provider's own."""
+
+    type: str = "function"
+    name: Maybe[str] = UNSET
+    function: Named | UnsetType = UNSET
+    custom: Named | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.type in ("function", "custom") and (
+            not self.name and getattr(self, self.type) is UNSET
+        ):
+            raise missing(self.type)
+
+
+class AllowedTools(Struct, gc=False):
+    """The only tools that may be called."""
+
+    tools: list[AllowedTool]
+    mode: Maybe[str] = UNSET
+
+
 class ToolChoice(Struct, gc=False):
     """The tool that is to be called, or the set to choose from."""
 
     type: str = "function"
     function: Named | UnsetType = UNSET
     custom: Named | UnsetType = UNSET
-    allowed_tools: dict[str, Any] | UnsetType = UNSET
+    allowed_tools: AllowedTools | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.type in ("function", "custom", "allowed_tools") and (

@@ -78,6 +78,7 @@ def test_the_schema_accepts_what_validation_accepts() -> None:
 # What a definition's own rules refuse, no schema says; and JSON Schema takes 1.0 for an integer.
 _BEYOND_SCHEMA = {"messages[0].tool_calls[0].function", "messages[0].tool_calls[0].custom",
                   "tools[0].function", "tools[0].custom", "tool_choice.allowed_tools",
+                  "tool_choice.allowed_tools.tools[0].function",
                   "response_format.json_schema", "messages[1].content[0].file", "asgi_llm",
                   "prompt", "input", "n", "max_completion_tokens"}  # fmt: skip
 

@@ -24,6 +24,10 @@ def chat(**fields: Any) -> dict[str, Any]:
     return {"model": "m", "messages": [TEXT], **fields}
 
 
+def allowed(tools: Any) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": tools}}
+
+
 def part(content: Any) -> dict[str, Any]:
     return chat(messages=[TEXT, {"role": "user", "content": [content]}])
 
@@ -118,6 +122,12 @@ REFUSED: list[tuple[Operation, Any, str, str | None, str]] = [
      "missing_field", "messages[0].tool_calls[0].custom", "required field is missing"),
     ("chat", chat(tool_choice={"type": "allowed_tools"}), "missing_field",
      "tool_choice.allowed_tools", "required field is missing"),
+    ("chat", chat(tool_choice=allowed(3)), "invalid_type", "tool_choice.allowed_tools.tools",
+     "got 3, expected a list"),
+    ("chat", chat(tool_choice=allowed([{"type": "function", "function": {}}])), "missing_field",
+     "tool_choice.allowed_tools.tools[0].function.name", "required field is missing"),
+    ("chat", chat(tool_choice=allowed([{}])), "missing_field",
+     "tool_choice.allowed_tools.tools[0].function", "required field is missing"),
     ("chat", chat(response_format={"type": "json_schema"}), "missing_field",
      "response_format.json_schema", "required field is missing"),
     ("chat", chat(response_format="json"), "invalid_type", "response_format",
@@ -167,6 +177,9 @@ ACCEPTED: list[tuple[Operation, Any]] = [
     ("chat", chat(tools=[{"type": "vendor:search", "anything": 1}])),
     ("chat", chat(tool_choice={"type": "function", "function": {"name": "f"}})),
     ("chat", chat(tool_choice={"type": "vendor:any"})),
+    ("chat", chat(tool_choice=allowed([]))),
+    ("chat", chat(tool_choice=allowed([{"type": "function", "name": "f"}, {"type": "vendor:x"}]))),
+    ("chat", chat(tool_choice=allowed([{"type": "custom", "custom": {"name": "f"}}]))),
     ("chat", chat(response_format={"type": "json_schema", "schema": {}})),
     ("chat", chat(response_format={"type": "regex", "value": "a+"})),
     ("chat", chat(functions=[{"name": "f"}], function_call={"name": "f"})),
