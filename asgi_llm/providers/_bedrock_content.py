@@ -87,6 +87,11 @@ _SPACES: Final = re.compile(r" {2,}")
 _MAX_NAME: Final = 190
 """Of the 200 characters that a document's name may have; the rest is for a number."""
 
+_OWN_BLOCKS: Final = frozenset(
+    ("audio", "document", "guardContent", "searchResult", "toolResult", "toolUse", "video")
+)
+"""Types of ``provider_blocks``: blocks of Converse that answers have no words for here."""
+
 _NO_CACHE_BEHIND: Final = ("document", "video")
 
 _decode_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -210,7 +215,11 @@ class _Writing:
         elif isinstance(part, RedactedThinking):
             blocks.append({"reasoningContent": {"redactedContent": part.data}})
         elif isinstance(part, ProviderBlock):
-            blocks.append({name: value for name, value in part.block.items() if name != "type"})
+            kind = part.block["type"]
+            if kind in _OWN_BLOCKS and kind in part.block:
+                blocks.append({kind: part.block[kind]})
+            else:
+                self._losses.add(part.path, "a block of another provider")
         else:
             blocks.append(self._media(part))
 

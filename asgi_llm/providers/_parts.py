@@ -262,7 +262,10 @@ def _thinking(block: Any, path: str, losses: Losses) -> Iterator[Part]:
             return
         text, signature = block.get("thinking"), block.get("signature")
         if isinstance(text, str):
-            if isinstance(signature, str | None):
+            if signature and block.get("provider") is not None:
+                # Only the adapters that do not read this mark what they signed.
+                losses.add(path, "thoughts of another provider")
+            elif isinstance(signature, str | None):
                 yield Thinking(path=path, text=text, signature=signature)
             else:
                 losses.add(path, "its signature is nothing that an answer of this API had")

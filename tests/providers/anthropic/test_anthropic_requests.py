@@ -500,6 +500,15 @@ def test_case_64_thoughts_with_the_mark_of_others_are_reported(block: dict[str, 
     assert ("messages.thinking_blocks",) == lost(user("hi"), said, user("go on"))
 
 
+def test_case_64_signed_thoughts_that_name_a_provider_are_reported() -> None:
+    """Claude's name none."""
+    block = {"type": "thinking", "thinking": "hm", "signature": "AbC=", "provider": "mistral"}
+    said = {"role": "assistant", "content": "well", "thinking_blocks": [block]}
+    body, _ = translate(user("hi"), said, user("go on"))
+    assert "well" == body["messages"][1]["content"]
+    assert ("messages.thinking_blocks",) == lost(user("hi"), said, user("go on"))
+
+
 def test_case_64_blocks_of_others_are_reported_and_leave_no_gap() -> None:
     """What stood around a turn of nothing else is merged."""
     block = {"type": "executableCode", "executableCode": {"code": "1"}}

@@ -804,9 +804,16 @@ def test_case_60_thoughts_go_back_byte_for_byte(sent: Sent, translate: Translate
 
 
 def test_case_64_thoughts_of_others_do_not_go_back(sent: Sent, translate: Translate) -> None:
-    """Nor do texts that nobody signed."""
-    foreign = [{"type": "thinking", "thinking": "Hm.", "signature": "google:abc"}]
-    for more in ({"thinking_blocks": foreign}, {"reasoning_content": "Hm."}):
+    """Nor do texts that nobody signed, nor what others ran themselves."""
+    thought = {"type": "thinking", "thinking": "Hm."}
+    for more in (
+        {"thinking_blocks": [{**thought, "signature": "google:abc"}]},
+        {"thinking_blocks": [{**thought, "signature": "abc", "provider": "mistral"}]},
+        {"reasoning_content": "Hm."},
+        {"provider_blocks": [{"type": "server_tool_use", "id": "s", "name": "web_search"}]},
+        {"provider_blocks": [{"type": "executableCode", "executableCode": {"code": "1"}}]},
+        {"provider_blocks": [{"type": "toolUse", "input": {}}]},
+    ):
         document = {"messages": [user(), {"role": "assistant", "content": "a", **more}, user()]}
         assert [{"text": "a"}] == sent(document)["messages"][1]["content"]
         (name,) = more
