@@ -85,6 +85,8 @@ class _Delta(msgspec.Struct, gc=False):
     signature: str = ""
     partial_json: str = ""
     citation: Any = None
+    content: Any = None
+    encrypted_content: Any = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
     stop_details: Any = None
@@ -298,6 +300,11 @@ class MessageReader:
             opened.signature += delta.signature
         elif kind == "citations_delta" and isinstance(delta.citation, dict):
             opened.citations = [*(opened.citations or ()), delta.citation]
+        elif kind == "compaction_delta" and opened.raw is not None:
+            # It comes in one piece, and is null where no summary could be made.
+            opened.raw["content"] = delta.content
+            if delta.encrypted_content is not None:
+                opened.raw["encrypted_content"] = delta.encrypted_content
 
     def _end(self, index: int, writer: AnswerWriter) -> None:
         opened = self._open.pop(index, None)

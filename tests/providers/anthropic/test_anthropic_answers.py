@@ -74,6 +74,9 @@ def block_events(index: int, block: dict[str, Any], pieces: int) -> list[dict[st
         start["input"] = {}
         text = json.dumps(block["input"]) if block["input"] else ""
         deltas = [{"type": "input_json_delta", "partial_json": part} for part in cut(text, pieces)]
+    elif block["type"] == "compaction":
+        start = {"type": "compaction", "content": None}
+        deltas = [{**block, "type": "compaction_delta"}]
     return [
         {"type": "content_block_start", "index": index, "content_block": start},
         *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
@@ -461,6 +464,14 @@ def test_case_33_blocks_of_the_providers_own_tools_are_kept_and_are_no_calls() -
     assert blocks == said["provider_blocks"]
     assert "tool_calls" not in said
     assert {"finish_reason": "stop"} == end
+
+
+@pytest.mark.parametrize("more", [{}, {"encrypted_content": "EqQB"}])
+def test_case_33_a_summary_of_the_conversation_is_kept(more: dict[str, Any]) -> None:
+    """As the block that has to be sent back."""
+    block = {"type": "compaction", "content": "All before.", **more}
+    said, _, _ = both(message(block, {"type": "text", "text": "Hello"}))
+    assert ([block], "Hello") == (said["provider_blocks"], said["content"])
 
 
 def test_citations_with_an_address_become_annotations() -> None:
