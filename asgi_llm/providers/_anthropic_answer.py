@@ -12,7 +12,7 @@ import msgspec
 
 from asgi_llm.errors import ProviderError
 from asgi_llm.providers._anthropic_request import Memo
-from asgi_llm.providers._chat_answer import AnswerWriter, FinishReason
+from asgi_llm.providers._chat_answer import CUTTING, AnswerWriter, FinishReason
 from asgi_llm.types import Document, Usage
 from asgi_llm.wire.usage import MAX_TOKENS
 
@@ -148,7 +148,16 @@ class MessageReader:
 
     ends_with_body = False
 
-    __slots__ = ("_characters", "_error_of", "_memo", "_open", "_said_json", "_usage", "over")
+    __slots__ = (
+        "_characters",
+        "_error_of",
+        "_is_cut",
+        "_memo",
+        "_open",
+        "_said_json",
+        "_usage",
+        "over",
+    )
 
     def __init__(self, memo: Memo, error_of: Any) -> None:
         self._memo = memo
@@ -157,6 +166,8 @@ class MessageReader:
         self._usage = _Usage()
         self._characters = 0
         self._said_json = False
+        self._is_cut = False
+        """The input of a block that has no name here does not end."""
         self.over = False
 
     def read(self, kind: str, data: bytes, writer: AnswerWriter) -> None:
@@ -325,7 +336,11 @@ class MessageReader:
         elif opened.raw is not None:
             raw = opened.raw
             if opened.fragments:
-                raw["input"] = msgspec.json.decode("".join(opened.fragments) or "{}")
+                try:
+                    raw["input"] = msgspec.json.decode("".join(opened.fragments) or "{}")
+                except msgspec.DecodeError:
+                    self._is_cut = True
+                    return
             writer.message_fields({"provider_blocks": [raw]})
         elif opened.citations:
             self._cite(opened, opened.citations, writer)
@@ -364,6 +379,8 @@ class MessageReader:
         if fields:
             writer.message_fields(fields)
         finish = _FINISH.get(reason, "stop")
+        if self._is_cut and finish not in CUTTING:
+            raise msgspec.ValidationError("the input of a call is no JSON")
         if reason == "tool_use" and self._said_json:
             # The writer makes it `tool_calls` again where a tool of the client's was called too.
             finish = "stop"

@@ -29,7 +29,7 @@ from asgi_llm.providers._bedrock_shapes import (
     decode_event,
 )
 from asgi_llm.providers._bedrock_usage import buckets
-from asgi_llm.providers._chat_answer import AnswerWriter, FinishReason
+from asgi_llm.providers._chat_answer import CUTTING, AnswerWriter, FinishReason
 from asgi_llm.types import Document
 
 __all__ = ["ConverseReader"]
@@ -96,7 +96,16 @@ class ConverseReader:
     # The message ends before its usage; without that it would still be whole.
     ends_with_body = True
 
-    __slots__ = ("_characters", "_error_of", "_is_stopped", "_memo", "_open", "_start", "over")
+    __slots__ = (
+        "_characters",
+        "_error_of",
+        "_is_cut",
+        "_is_stopped",
+        "_memo",
+        "_open",
+        "_start",
+        "over",
+    )
 
     def __init__(self, memo: Memo, error_of: ErrorOf) -> None:
         self._memo = memo
@@ -106,6 +115,8 @@ class ConverseReader:
         self._start = 0
         """Where in the text of the answer the current block begins."""
         self._is_stopped = False
+        self._is_cut = False
+        """The input of a call that Bedrock makes itself does not end."""
         self.over = False
 
     def read(self, kind: str, data: bytes, writer: AnswerWriter) -> None:
@@ -272,7 +283,12 @@ class ConverseReader:
             image = {"type": "image_url", "image_url": {"url": url}}
             writer.message_fields({"images": [image]})
         elif opened.own is not None:
-            writer.message_fields({"provider_blocks": [_own_block(opened.own, opened.pieces)]})
+            try:
+                block = _own_block(opened.own, opened.pieces)
+            except msgspec.DecodeError:
+                self._is_cut = True
+            else:
+                writer.message_fields({"provider_blocks": [block]})
 
     def _cite(self, citations: list[Any], start: int, writer: AnswerWriter) -> None:
         """Sources: those with an address in the format's own field, all of them beside it."""
@@ -303,6 +319,8 @@ class ConverseReader:
         if fields:
             writer.message_fields({"additional_model_response_fields": fields})
         finish = _FINISH.get(reason, "stop")
+        if self._is_cut and finish not in CUTTING:
+            raise msgspec.ValidationError("the input of a call is no JSON")
         if reason == "tool_use":
             # The writer makes it `tool_calls` where a tool of the client's was called, and not one
             # that stands for the answer's format or that Bedrock runs.

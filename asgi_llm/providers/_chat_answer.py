@@ -23,9 +23,19 @@ from asgi_llm.errors import ProviderUnavailableError
 from asgi_llm.types import Document, Usage
 from asgi_llm.wire.usage import usage_to_openai
 
-__all__ = ["AnswerWriter", "ChunkWriter", "CompletionWriter", "FinishReason", "empty_answer"]
+__all__ = [
+    "CUTTING",
+    "AnswerWriter",
+    "ChunkWriter",
+    "CompletionWriter",
+    "FinishReason",
+    "empty_answer",
+]
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+CUTTING: Final = frozenset(("length", "content_filter"))
+"""Reasons for which an answer may end anywhere, amid the input of a call too."""
 
 _encode = msgspec.json.Encoder().encode
 

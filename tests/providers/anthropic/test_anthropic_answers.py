@@ -474,6 +474,34 @@ def test_case_33_a_summary_of_the_conversation_is_kept(more: dict[str, Any]) -> 
     assert ([block], "Hello") == (said["provider_blocks"], said["content"])
 
 
+def cut_call(reason: str) -> list[dict[str, Any]]:
+    """A stream that ends amid the input of a call that Claude makes itself."""
+    ran = {"type": "server_tool_use", "id": "s", "name": "bash_code_execution", "input": {"a": "b"}}
+    text = {"type": "text", "text": "I compute."}
+    events = events_of(message(text, ran, stop_reason=reason), pieces=2)
+    last = max(at for at, event in enumerate(events) if event["type"] == "content_block_delta")
+    return [*events[:last], *events[last + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"), [("max_tokens", "length"), ("refusal", "content_filter")]
+)
+def test_case_33_40_a_call_of_claudes_own_may_be_cut(reason: str, finish: str) -> None:
+    """It was never made, so there is nothing to be sent back."""
+    chunks, decoder = read_stream(sse(cut_call(reason)), asked(stream=True))
+    said, end, _ = gathered(chunks)
+    assert (True, None) == (decoder.done, decoder.error)
+    assert ("I compute.", finish) == (said["content"], end["finish_reason"])
+    assert "provider_blocks" not in said
+
+
+def test_case_33_a_call_of_claudes_own_that_is_no_json_is_an_error() -> None:
+    """Where nothing cut it: its result would stand alone."""
+    _, decoder = read_stream(sse(cut_call("end_turn")), asked(stream=True))
+    assert decoder.error is not None
+    assert "invalid_provider_response" == decoder.error.code
+
+
 def test_citations_with_an_address_become_annotations() -> None:
     """They span the text that they are of; all of them are kept as they came."""
     found = {

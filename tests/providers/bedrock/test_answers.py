@@ -337,6 +337,29 @@ def test_case_33_what_bedrock_ran_is_no_call_of_the_clients(both: Both) -> None:
     ] == message["provider_blocks"]
 
 
+@pytest.mark.parametrize("reason", ["max_tokens", "end_turn"])
+def test_case_33_42_what_bedrock_runs_may_be_cut(
+    decoded: Decoded, framed: Framed, reason: str
+) -> None:
+    """By the end of the answer; it was never run, so there is nothing to be sent back."""
+    start = {"toolUse": {"toolUseId": "s1", "name": "n", "type": "server_tool_use"}}
+    data = framed(
+        ("contentBlockStart", {"start": start, "contentBlockIndex": 0}),
+        ("contentBlockDelta", {"delta": {"toolUse": {"input": '{"q'}}, "contentBlockIndex": 0}),
+        ("contentBlockStop", {"contentBlockIndex": 0}),
+        ("messageStop", {"stopReason": reason}),
+        ("metadata", {}),
+    )
+    out, decoder = decoded(data)
+    if reason == "max_tokens":
+        assert (True, None) == (decoder.done, decoder.error)
+        assert b'"finish_reason":"length"' in out
+        assert b"provider_blocks" not in out
+    else:
+        assert decoder.error is not None
+        assert "invalid_provider_response" == decoder.error.code
+
+
 # Formats by a tool
 
 
