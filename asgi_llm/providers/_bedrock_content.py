@@ -40,7 +40,6 @@ __all__ = ["cache_point", "message_list", "system_list"]
 _IMAGES: Final = {
     "image/gif": "gif",
     "image/jpeg": "jpeg",
-    "image/jpg": "jpeg",
     "image/png": "png",
     "image/webp": "webp",
 }

@@ -382,7 +382,10 @@ def _split_url(url: str, path: str) -> dict[str, Any]:
                 param=path,
                 code="invalid_value",
             )
-        return {"media_type": found[1].lower() or None, "data": url[found.end() :]}
+        media_type = found[1].lower()
+        if media_type == "image/jpg":  # what many write, and no provider's name for it
+            media_type = "image/jpeg"
+        return {"media_type": media_type or None, "data": url[found.end() :]}
     if "://" not in url:
         raise InvalidRequestError(
             f"{path}: expected a https or a data URL", param=path, code="invalid_value"
