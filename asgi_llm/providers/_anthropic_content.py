@@ -7,7 +7,6 @@ November 2026.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable
 from typing import Final
 
@@ -205,7 +204,7 @@ def _is_pdf(part: File) -> bool:
 def _decoded_text(part: File) -> str:
     try:
         return base64.b64decode(part.data or "", validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # of either, or of characters beyond ASCII in base64
         raise _unsupported(part, "expected UTF-8 text in base64") from error
 
 

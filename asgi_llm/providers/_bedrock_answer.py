@@ -7,7 +7,6 @@ November 2026.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -362,6 +361,6 @@ def _joined(pieces: list[str]) -> str:
         return pieces[0]
     try:
         data = b"".join(base64.b64decode(piece, validate=True) for piece in pieces)
-    except binascii.Error as error:
+    except ValueError as error:  # of binascii's, or of characters beyond ASCII
         raise msgspec.ValidationError("no base64") from error
     return base64.b64encode(data).decode()

@@ -255,7 +255,10 @@ def _tell_citations(citations: list[Document], writer: AnswerWriter) -> None:
 
 def _annotations(citation: Document) -> list[Document]:
     made: list[Document] = []
-    for source in citation.get("sources") or ():
+    sources = citation.get("sources")
+    if not isinstance(sources, list | None):
+        raise msgspec.ValidationError("the sources of a citation are no list")
+    for source in sources or ():
         document = source.get("document") if isinstance(source, dict) else None
         if not isinstance(document, dict) or not isinstance(document.get("url"), str):
             continue

@@ -6,7 +6,6 @@ Vectors stay in the bytes in which they came, unless their encoding has to chang
 from __future__ import annotations
 
 import base64
-import binascii
 import sys
 from array import array
 from collections.abc import Sequence
@@ -155,5 +154,5 @@ def _encoded(raw: msgspec.Raw, as_base64: bool) -> Any:
 def _bytes(data: bytes) -> bytes:
     try:
         return base64.b64decode(_string(data), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # of binascii's, or of characters beyond ASCII
         raise malformed() from error

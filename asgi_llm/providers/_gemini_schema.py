@@ -102,7 +102,9 @@ class _Subset:
                     told[name] = {key: self.of(one, depth + 1) for key, one in value.items()}
             elif name == "items":
                 told[name] = self.of(value, depth + 1)
-            elif name in _KEPT or (name == "format" and value in _FORMATS):
+            elif name in _KEPT or (
+                name == "format" and isinstance(value, str) and value in _FORMATS
+            ):
                 told[name] = value
             elif not (name in _MEANINGLESS or (name == "additionalProperties" and value is False)):
                 self._lose(name)

@@ -17,6 +17,7 @@ import msgspec
 from asgi_llm import _sse
 from asgi_llm.errors import ProviderError, ProviderUnavailableError
 from asgi_llm.providers._mistral_messages import OWN_BLOCK
+from asgi_llm.providers._native import malformed
 from asgi_llm.providers.base import StreamDecoder
 from asgi_llm.types import Document, Usage
 
@@ -211,7 +212,7 @@ def _content_fields(parts: list[dict[str, Any]], *, streamed: bool) -> Document:
     for part in parts:
         kind = part.get("type")
         if kind == "text":
-            texts.append(part.get("text") or "")
+            texts.append(_text(part))
         elif kind == "thinking":
             thought = _thought(part.get("thinking"))
             thoughts.append(thought)
@@ -240,8 +241,15 @@ def _content_fields(parts: list[dict[str, Any]], *, streamed: bool) -> Document:
 def _thought(given: Any) -> str:
     """A string, or a list of texts among which references may stand."""
     if isinstance(given, list):
-        return "".join(part.get("text") or "" for part in given if isinstance(part, dict))
+        return "".join(_text(part) for part in given if isinstance(part, dict))
     return given if isinstance(given, str) else ""
+
+
+def _text(part: dict[str, Any]) -> str:
+    text = part.get("text")
+    if isinstance(text, str | None):
+        return text or ""
+    raise malformed()
 
 
 _CR: Final = ord("\r")

@@ -18,6 +18,7 @@ from asgi_llm.providers._mistral_content import (
     thought,
     unsupported_tool,
 )
+from asgi_llm.providers._parts import told_thoughts
 from asgi_llm.types import Document
 
 __all__ = ["OWN_BLOCK", "build_messages"]
@@ -140,10 +141,10 @@ def _assistant(
 def _thoughts(message: dict[str, Any], path: str, losses: Losses) -> list[Document]:
     blocks = message.get("thinking_blocks")
     if not blocks:
-        thoughts = message.get("reasoning_content")
+        thoughts = told_thoughts(message, path)
         return [thought(thoughts)] if thoughts else []
     found: list[Document] = []
-    for index, block in enumerate(blocks):
+    for index, block in enumerate(blocks if isinstance(blocks, list) else (blocks,)):
         text = block.get("thinking") if isinstance(block, dict) else None
         signature = block.get("signature") if isinstance(block, dict) else None
         if not isinstance(text, str) or (signature and block.get("provider") != OWN_BLOCK):

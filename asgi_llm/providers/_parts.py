@@ -29,6 +29,7 @@ __all__ = [
     "content_parts",
     "provider_blocks",
     "report_unknown",
+    "told_thoughts",
     "tool_result",
 ]
 
@@ -220,7 +221,7 @@ def assistant_parts(message: dict[str, Any], path: str, losses: Losses) -> Itera
     if blocks:
         for index, block in enumerate(_blocks(blocks, f"{path}.thinking_blocks")):
             yield from _thinking(block, f"{path}.thinking_blocks[{index}]", losses)
-    elif thoughts := message.get("reasoning_content"):
+    elif thoughts := told_thoughts(message, path):
         yield Thinking(path=f"{path}.reasoning_content", text=thoughts)
     yield from content_parts(message.get("content"), f"{path}.content", losses)
     if refusal := message.get("refusal"):
@@ -253,6 +254,21 @@ def assistant_parts(message: dict[str, Any], path: str, losses: Losses) -> Itera
             arguments=_arguments(legacy["arguments"], f"{where}.arguments"),
             extra=_extra(legacy, where, losses),
         )
+
+
+def told_thoughts(message: dict[str, Any], path: str) -> str | None:
+    """Thoughts that are told as text alone, which nobody has checked; None: there are none.
+
+    Raises:
+        InvalidRequestError: They are no text.
+    """
+    thoughts = message.get("reasoning_content")
+    if not thoughts:
+        return None
+    if isinstance(thoughts, str):
+        return thoughts
+    where = f"{path}.reasoning_content"
+    raise InvalidRequestError(f"{where}: expected a string", param=where, code="invalid_type")
 
 
 def _thinking(block: Any, path: str, losses: Losses) -> Iterator[Part]:

@@ -230,6 +230,15 @@ def test_case_14_31_tool_results_keep_images_and_errors() -> None:
     assert block["is_error"]
 
 
+@pytest.mark.parametrize("data", ["?", "é", "/w=="])
+def test_case_15_a_text_that_is_no_base64_of_utf_8_is_refused(data: str) -> None:
+    """By its part."""
+    part = {"type": "file", "file": {"file_data": f"data:text/plain;base64,{data}"}}
+    with pytest.raises(InvalidRequestError) as caught:
+        body_of(user([part]))
+    assert "messages[0].content[0]" == caught.value.param
+
+
 def test_case_15_documents_go_as_documents() -> None:
     """PDF in base64 or by URL, and plain text as text."""
     parts = [

@@ -271,8 +271,9 @@ def test_redacted_thoughts_in_pieces_are_put_together(streamed: Streamed) -> Non
     ]
 
 
+@pytest.mark.parametrize("wrong", ["?", "é"])
 def test_redacted_thoughts_that_are_no_base64_are_an_error(
-    decoded: Decoded, framed: Framed
+    decoded: Decoded, framed: Framed, wrong: str
 ) -> None:
     """Where they would have to be put together."""
     events = [
@@ -280,7 +281,7 @@ def test_redacted_thoughts_that_are_no_base64_are_an_error(
             "contentBlockDelta",
             {"delta": {"reasoningContent": {"redactedContent": piece}}, "contentBlockIndex": 0},
         )
-        for piece in ("YQ==", "?")
+        for piece in ("YQ==", wrong)
     ]
     _, decoder = decoded(framed(*events, ("contentBlockStop", {"contentBlockIndex": 0})))
     assert decoder.error is not None

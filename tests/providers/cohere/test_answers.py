@@ -371,3 +371,13 @@ def test_models() -> None:
     assert ["command-r"] == [card.id for card in adapter.parse_models(body)]
     with pytest.raises(ProviderUnavailableError):
         adapter.parse_models(b"{}")
+
+
+def test_sources_that_are_no_list_are_an_error(whole: Whole, streamed: Streamed) -> None:
+    """Of the provider."""
+    wrong = {**CITATION, "sources": 3}
+    content = [{"type": "text", "text": "Hello"}]
+    with pytest.raises(ProviderError):
+        whole({"content": content, "citations": [wrong]})
+    with pytest.raises(ProviderError):
+        streamed([{"type": "citation-start", "delta": {"message": {"citations": wrong}}}])

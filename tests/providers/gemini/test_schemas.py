@@ -56,6 +56,7 @@ POINT = {"type": "object", "properties": {"x": {"type": "number"}}, "required": 
         ({"const": None}, {"nullable": True}, ("p.const",)),
         ({"type": "string", "format": "date-time"}, None, ()),
         ({"type": "string", "format": "uuid"}, {"type": "string"}, ("p.format",)),
+        ({"type": "string", "format": ["uuid"]}, {"type": "string"}, ("p.format",)),
         ({"allOf": [POINT], "description": "d"}, {**POINT, "description": "d"}, ()),
         ({"allOf": [POINT, POINT]}, {}, ("p.allOf",)),
         (

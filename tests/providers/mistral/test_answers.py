@@ -112,6 +112,23 @@ def test_case_60_a_signature_comes_and_goes_as_it_is(
     assert ["sig", None] == [part.get("signature") for part in sent]
 
 
+@pytest.mark.parametrize(
+    "part",
+    [{"type": "text", "text": 3}, {"type": "thinking", "thinking": [{"type": "text", "text": []}]}],
+)
+def test_a_part_whose_text_is_no_string_is_an_error(
+    whole: Whole, streamed: Streamed, part: dict[str, Any]
+) -> None:
+    """Of the provider, so that another one may be asked."""
+    for read, given in (
+        (whole, {"message": {"content": [part]}}),
+        (streamed, [{"delta": {"content": [part]}}]),
+    ):
+        with pytest.raises(ProviderUnavailableError) as caught:
+            read(given)
+        assert "invalid_provider_response" == caught.value.code
+
+
 def test_other_parts_are_kept(whole: Whole, streamed: Streamed) -> None:
     """References and what is new, in a field of their own."""
     content = [TEXT, REFERENCE, {"type": "new", "x": 1}]

@@ -151,6 +151,18 @@ def test_voyages_calls_are_also_bounded_by_size(translate: Translate, sent: Sent
     assert [texts[:1], texts[1:3], texts[3:4], texts[4:]] == found
 
 
+@pytest.mark.parametrize("vector", ["?", "é"])
+@BOTH
+def test_a_vector_that_is_no_base64_is_an_error(
+    cls: type[Provider], translate: Translate, vector: str
+) -> None:
+    """Of the provider."""
+    adapter = cls(api_key="k")  # type: ignore[call-arg]
+    asked = translate(adapter, "embeddings", input="a", encoding_format="float")
+    with pytest.raises(ProviderUnavailableError):
+        adapter.parse_response(asked, answer(vector))
+
+
 def test_late_chunking_needs_all_texts_at_once(translate: Translate, sent: Sent) -> None:
     """The vectors depend on what stands around them."""
     texts = [str(index) for index in range(600)]
