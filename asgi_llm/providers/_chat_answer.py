@@ -15,7 +15,7 @@ Source: OpenAI API reference, "The chat completion object" and "The chat complet
 from __future__ import annotations
 
 import os
-from typing import Final, Literal, Protocol
+from typing import ClassVar, Final, Literal, Protocol
 
 import msgspec
 
@@ -336,6 +336,9 @@ class ChunkWriter:
         "usage",
     )
 
+    _called: ClassVar[str] = "tool_calls"
+    """The finish reason of a choice that made calls."""
+
     def __init__(self, *, model: str, created: int, choice: int = 0, id: str = "") -> None:
         self._id = id
         self._model = model
@@ -422,8 +425,8 @@ class ChunkWriter:
         stop_sequence: str | None = None,
         choice: int = 0,
     ) -> None:
-        has_calls = self._calls.get(choice, 0) > 0
-        self._finish[choice] = _finish(reason, native, stop_sequence, has_calls)
+        # Calls may still come: `end` looks for them.
+        self._finish[choice] = _finish(reason, native, stop_sequence, False)
 
     @property
     def finished(self) -> bool:
@@ -442,6 +445,9 @@ class ChunkWriter:
     def end(self) -> None:
         """Write how each choice ended."""
         for choice, finish in sorted(self._finish.items()):
+            reason = finish["finish_reason"]
+            if reason == "tool_calls" or (reason == "stop" and self._calls.get(choice)):
+                finish["finish_reason"] = self._called
             self._delta({}, choice, finish)
 
     def write_usage(self, usage: Usage) -> None:

@@ -9,7 +9,7 @@ Source: OpenAI API reference, "Create chat completion", the deprecated ``functio
 
 from __future__ import annotations
 
-from asgi_llm.providers._chat_answer import ChunkWriter, CompletionWriter, FinishReason
+from asgi_llm.providers._chat_answer import ChunkWriter, CompletionWriter
 from asgi_llm.types import Document
 
 __all__ = ["FunctionCallChunks", "FunctionCallCompletion", "wants_function_call"]
@@ -42,6 +42,8 @@ class FunctionCallChunks(ChunkWriter):
 
     __slots__ = ()
 
+    _called = "function_call"
+
     def tool_call(
         self,
         name: str,
@@ -69,19 +71,6 @@ class FunctionCallChunks(ChunkWriter):
         self.characters += len(fragment)
         if fragment and call == 0:
             self._delta({"function_call": {"arguments": fragment}}, choice)
-
-    def finish(
-        self,
-        reason: FinishReason,
-        *,
-        native: str | None = None,
-        stop_sequence: str | None = None,
-        choice: int = 0,
-    ) -> None:
-        super().finish(reason, native=native, stop_sequence=stop_sequence, choice=choice)
-        finish = self._finish[choice]
-        if finish["finish_reason"] == "tool_calls":
-            finish["finish_reason"] = "function_call"
 
 
 def _function_call(call: Document) -> Document:

@@ -229,6 +229,18 @@ def test_case_39_43_a_call_that_google_did_not_expect_is_told(
     assert ("tool_calls", reason) == (message["finish_reason"], message["native_finish_reason"])
 
 
+def test_case_39_a_call_may_come_behind_the_finish(streamed: Streamed) -> None:
+    """Of the stream's events; the answer finishes as one with calls."""
+    late = {"candidates": [{"content": {"parts": [{"functionCall": {"name": "look"}}]}}]}
+    for document, word in (
+        ({}, "tool_calls"),
+        ({"functions": [{"name": "look"}]}, "function_call"),
+    ):
+        chunks = streamed([response({"text": "a"}), late], document)
+        found = [one["finish_reason"] for chunk in chunks for one in chunk["choices"]]
+        assert [word] == [reason for reason in found if reason]
+
+
 @pytest.mark.parametrize(
     "call",
     [
