@@ -163,7 +163,7 @@ class _Edits:
         function = call.function or _Function()
         known = self._places.get(self._last if call.index is None else call.index)
         begins = bool(function.name) and (known is None or known[0] != call.id)
-        if begins or known is None:
+        if begins or known is None or not self._streamed:
             ours = self._called
             self._called += 1
             self._last = ours if call.index is None else call.index

@@ -231,6 +231,18 @@ def test_calls_get_what_they_lack(whole: Whole, streamed: Streamed) -> None:
     assert ("function", 0, 9) == (made["type"], made["index"], len(made["id"]))
 
 
+def test_calls_of_a_whole_answer_that_have_no_ids_get_one_each(whole: Whole) -> None:
+    """They stand apart, so that neither can be a piece of the other."""
+    bare = {"function": {"name": "weather", "arguments": "{}"}}
+    choice = whole(
+        {"message": {"content": "", "tool_calls": [bare, bare]}, "finish_reason": "tool_calls"}
+    )
+    calls = choice["message"]["tool_calls"]
+    assert [9, 9] == [len(one["id"]) for one in calls]
+    assert calls[0]["id"] != calls[1]["id"]
+    assert ["function", "function"] == [one["type"] for one in calls]
+
+
 def test_case_34_and_35_each_call_has_an_index_of_its_own(streamed: Streamed) -> None:
     """Over the whole stream, where Mistral begins again or leaves it out; pieces follow theirs."""
     more = {"index": 0, "function": {"name": "", "arguments": "}"}}
