@@ -177,8 +177,8 @@ class ConverseReader:
             opened = self._at(index)
             opened.picture = block.image.format
             self._picture(opened, block.image)
-        else:
-            self._at(index).own = decode_any(raw)
+        elif own := decode_any(raw):
+            self._at(index).own = own
 
     def _delta(self, index: int, delta: Delta, writer: AnswerWriter) -> None:
         """What is no text."""

@@ -91,7 +91,7 @@ class Event(msgspec.Struct, gc=False, rename="camel"):
 
     content_block_index: int = 0
     delta: Delta | None = None
-    start: msgspec.Raw = msgspec.Raw(b"")
+    start: msgspec.Raw = msgspec.Raw(b"{}")
     stop_reason: str | None = None
     additional_model_response_fields: Any = None
     usage: TokenUsage | None = None

@@ -431,6 +431,20 @@ def test_events_of_tomorrow_say_nothing(streamed: Streamed) -> None:
     assert "a" == streamed(events)[0]["choices"][0]["delta"]["content"]
 
 
+@pytest.mark.parametrize("start", [{}, {"start": {}}])
+def test_a_block_may_start_without_a_word(streamed: Streamed, start: dict[str, Any]) -> None:
+    """Its deltas say what it is."""
+    events: list[tuple[str, Any]] = [
+        ("contentBlockStart", {**start, "contentBlockIndex": 0}),
+        ("contentBlockDelta", {"delta": {"text": "a"}, "contentBlockIndex": 0}),
+        ("contentBlockStop", {"contentBlockIndex": 0}),
+        ("messageStop", {"stopReason": "end_turn"}),
+        ("metadata", {}),
+    ]
+    deltas = [choice["delta"] for chunk in streamed(events) for choice in chunk["choices"]]
+    assert [{"role": "assistant", "content": "a"}, {}] == deltas
+
+
 def test_arguments_of_no_call_are_an_error(decoded: Decoded, framed: Framed) -> None:
     """They would be lost."""
     event = {"delta": {"toolUse": {"input": "{}"}}, "contentBlockIndex": 0}
