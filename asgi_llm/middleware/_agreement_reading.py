@@ -43,28 +43,31 @@ __all__ = ["read"]
 
 _CODE_BLOCK: Final = Pattern(r"```.*?```|~~~.*?~~~", re.DOTALL)
 _QUOTED: Final = Pattern(
-    r"`([^`\n]+)`|\"([^\"\n]+)\"|“([^”\n]+)”|„([^“”\n]+)[“”]|«([^»\n]+)»|「([^」\n]+)」"
-    r"|(?<!\w)'([^'\n]+)'(?!\w)|(?<!\w)\u2018([^\u2019\n]+)\u2019(?!\w)"
+    r"`([^`\n]+)`|\"([^\"\n]+)\"|“([^“”\n]+)”|„([^„“”\n]+)[“”]|«([^«»\n]+)»|「([^「」\n]+)」"
+    r"|(?<!\w)'([^'\n]+)'(?!\w)|(?<!\w)\u2018([^\u2018\u2019\n]+)\u2019(?!\w)"
 )
+# What begins in the midst of a run is found from the begin of that run, or not at all: to look from
+# each of its places would take the square of its length.
 _IDENTIFIER: Final = Pattern(
     r"https?://[^\s,;\"'<>)\]]+"
-    r"|[\w.+-]+@[\w-]+\.[\w.-]+"
+    r"|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+"
     r"|(?<![\w/])(?:~|\.{1,2})?/[\w.@%+-]+(?:/[\w.@%+-]+)*/?"
     r"|(?<![\w-])--?[A-Za-z][\w-]*"
     r"|#\d+"
     r"|\b[A-Za-z]\+\+|\b[A-Za-z]#|(?<!\w)\.(?:NET|net)\b"
-    r"|\b\w+(?:/\w[\w.]*)+\.\w+\b"
+    r"|\b(?<!/)\w+(?:/\w[\w.]*)+\.\w+\b"
     r"|\b[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+(?:\(\))?"
     r"|\b\d+(?:\.\d+){2,}\b"
     r"|\b[a-z][a-z0-9]*(?:[A-Z][a-z0-9]+)+\b"
     r"|\b\w*_\w+\b"
-    r"|\b(?=[\w-]*[A-Za-z])(?=[\w-]*\d)[A-Za-z0-9]+(?:-[A-Za-z0-9]+)+\b"
+    r"|\b(?<!\w-)(?=(?:[^\WA-Za-z]+-)*+[^\WA-Za-z]*+[A-Za-z])(?=(?:[^\W\d]+-)*+[^\W\d]*+\d)"
+    r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)+\b"
     r"|\b(?=\w*[A-Za-z])(?=\w*\d)\w+\b"
     r"|\b[A-Z]{4,}\b"
 )
-_ORDINAL: Final = Pattern(r"\d+(?:st|nd|rd|th)")
+_ORDINAL: Final = Pattern(r"(?<!\d)\d+(?:st|nd|rd|th)")
 _NUMBER_UNIT: Final = Pattern(r"(\d+(?:\.\d+)?)([A-Za-z°%]+)\Z")
-_AGED: Final = Pattern(r"(\w+)-(\w+)-olds?\b", re.IGNORECASE)
+_AGED: Final = Pattern(r"\b(\w+)-(\w+)-olds?\b", re.IGNORECASE)
 _HYPHEN: Final = Pattern(r"(?<=[^\W\d_])-(?=[^\W\d_])|(?<=\d)-(?=[a-z]{2})")
 _SPACES: Final = Pattern(r"\s+")
 _RELATIONS: Final = word_set("to from into onto than with over by for in on of at about between")
