@@ -19,10 +19,10 @@ cdef class SocketLook:
         self._fileno = fileno
 
     cpdef bint has_come(self) noexcept:
-        return _says(self._fileno, POLLIN)
+        return self._fileno < 0 or _says(self._fileno, POLLIN)
 
     cpdef bint takes_more(self) noexcept:
-        return _says(self._fileno, POLLOUT)
+        return self._fileno >= 0 and _says(self._fileno, POLLOUT)
 
 
 cdef bint _says(int fileno, int what) noexcept:

@@ -56,3 +56,10 @@ def test_a_full_socket_takes_no_more(pair: tuple[socket.socket, socket.socket]) 
     while sent:
         sent -= len(peer.recv(65536))
     assert look.takes_more()
+
+
+def test_what_has_no_socket_is_of_no_use() -> None:
+    """It is taken for one that has ended."""
+    look = SocketLook(-1)
+    assert look.has_come()
+    assert not look.takes_more()
