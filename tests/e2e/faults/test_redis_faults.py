@@ -229,8 +229,16 @@ async def test_b27_a_redis_that_is_away_is_done_without(world: World, fault: str
 async def test_b27_a_flushed_redis_counts_anew(world: World) -> None:
     """Though the scripts are gone too, no request fails, and every limit is whole again."""
 
-    async def is_whole(mine: list[Connection], key: str, used: int) -> bool:
-        return min(await left(mine, key)) >= PLENTY - used
+    async def whole_again(policy: str, mine: list[Connection], key: str) -> None:
+        """What is left is short of the limit by no more than was asked for since."""
+        sent = 0
+
+        async def is_whole() -> bool:
+            nonlocal sent
+            sent += 2 * len(mine)
+            return min(await left(mine, key)) >= PLENTY - sent
+
+        await poll(f"{policy}: the limit is whole", is_whole, seconds=BACK_SECONDS)
 
     async with scene(world) as found:
         keys = {policy: key_of(f"{policy}-after-flushed") for policy in POLICIES}
@@ -238,9 +246,9 @@ async def test_b27_a_flushed_redis_counts_anew(world: World) -> None:
             for _ in range(50):
                 await left(mine, keys[policy])
         await asyncio.to_thread(world.redis.flush)
-        for policy, mine in found.connections.items():
-            whole = partial(is_whole, mine, keys[policy], 20 * len(mine))
-            await poll(f"{policy}: the limit is whole", whole, seconds=BACK_SECONDS)
+        async with asyncio.TaskGroup() as tasks:
+            for policy, mine in found.connections.items():
+                tasks.create_task(whole_again(policy, mine, keys[policy]))
         await full_service(found, "after-flushed")
     for policy in ("allow", "share"):
         assert {200} == {answer.status for answer in found.loads[policy].chats}
