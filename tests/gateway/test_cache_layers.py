@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from asgi_llm.gateway.build import load_gateway
 from asgi_llm.gateway.compose import Gateway
@@ -27,7 +28,9 @@ from asgi_llm.testing import (
     http_scope,
     json_reply,
 )
-from tests.services.redis_server import RedisServer
+from tests.services.redis_server import RedisServer, redis8_url
+
+__all__ = ["redis8_url"]
 
 JSON = (b"content-type", b"application/json")
 DEAR = {"prices": {"overrides": {"up": {"*": {"input": 0, "output": 0, "per_request": 1}}}}}
@@ -266,6 +269,36 @@ async def test_without_its_embedder_the_cache_is_done_without(tmp_path: Path) ->
                 header(answer, "x-cache-status"),
                 header(answer, "x-cache-type"),
             )
+
+
+async def test_two_workers_share_what_lies_in_the_vectors_of_redis(redis8_url: str) -> None:
+    """What one has paid for serves its own organization on the other, and nobody else."""
+    with closing(redis.Redis.from_url(redis8_url)) as client:
+        client.flushdb()
+    async with Upstream(Counting()) as upstream, Upstream(Vectors()) as endpoint:
+        semantic = {
+            "embedder": {"http": {"base_url": f"{endpoint.url}/v1", "model": "m"}},
+            "index": {"redis": {"dimension": 8}},
+            "guards": [],
+            "embed_timeout_seconds": 10,
+            "index_timeout_seconds": 5,
+        }
+        mapping = {
+            "providers": {"up": {"type": "openai", "base_url": f"{upstream.url}/v1"}},
+            "storage": {"redis": redis8_url},
+            "stack": [AUTH, {"semantic_cache": semantic}],
+        }
+        one, other = load_gateway(mapping), load_gateway(mapping)
+        mine, colleague, stranger = (KEYS[number]["key"] for number in (0, 1, 2))
+        async with asyncio.timeout(60), one.lifespan(), other.lifespan():
+            assert "answer 1" == content(await ask(one, "Hello there", mine))
+            hit = await ask(other, "Hi there", colleague)
+            assert ("HIT", "SEMANTIC", "answer 1") == (
+                header(hit, "x-cache-status"),
+                header(hit, "x-cache-type"),
+                content(hit),
+            )
+            assert "answer 2" == content(await ask(other, "Hi there", stranger))
 
 
 async def test_what_was_observed_is_in_a_file(tmp_path: Path) -> None:

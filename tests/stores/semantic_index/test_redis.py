@@ -11,7 +11,7 @@ import pytest
 from asgi_llm.errors import ConfigurationError, StoreError
 from asgi_llm.stores.semantic_index import Selection
 from asgi_llm.stores.semantic_index_redis import RedisSemanticIndex
-from tests.services.redis_server import RedisServer, redis_server
+from tests.services.redis_server import RedisServer, has_vector_sets, redis_server
 from tests.stores.semantic_index.conftest import (
     DIMENSION,
     PATIENT_SECONDS,
@@ -48,7 +48,7 @@ def stand_in() -> Any:
 
 async def test_an_older_redis_says_what_is_needed(redis_server: RedisServer) -> None:
     """At the first search, and at the first entry."""
-    if redis_server.command("INFO", "server")["redis_version"] >= "8":
+    if has_vector_sets(redis_server):
         pytest.skip("this Redis has vector sets")
     index = index_at(redis_server.url)
     for work in (index.search(HERE, FIRST), index.add(entry(), FIRST)):
