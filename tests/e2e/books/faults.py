@@ -9,8 +9,8 @@ import random
 import resource
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,27 +84,28 @@ class Books:
 
     async def compare(self) -> dict[str, int]:
         """Start the gateway once more, so that it finds what is left, and compare."""
+        left = set(lanes_of(self.journal))
+
+        async def is_told() -> bool:
+            return left.isdisjoint(lanes_of(self.journal))
+
         with self.fleet(workers=1):
-            await self.rest()
+            await poll("the journals of dead workers are told", is_told, seconds=REST_SECONDS)
         assert [] == list(lanes_of(self.journal)), "something is left in the journal"
         return compare(self.upstream.ledger, await read_rows(self.database), self.traffic)
-
-    async def rest(self) -> None:
-        """Wait until no journal of a dead worker is left."""
-
-        async def is_at_rest() -> bool:
-            return len(list(lanes_of(self.journal))) <= 1
-
-        await poll("the journals of dead workers are told", is_at_rest, seconds=REST_SECONDS)
 
 
 def _workers(fleet: Fleet) -> list[int]:
     """The processes that serve; Python's own tracker of resources is a child as well."""
-    return [
-        pid
-        for pid in children_of(fleet.pid)
-        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    return [pid for pid in children_of(fleet.pid) if b"spawn_main" in _command_line(pid)]
+
+
+def _command_line(pid: int) -> bytes:
+    """Nothing where the process has ended by now."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 async def kills(folder: Path, *, times: int) -> dict[str, int]:
@@ -179,8 +180,8 @@ async def database_away(folder: Path, *, times: int) -> dict[str, int]:
 
 async def redis_restarted(folder: Path, *, times: int) -> dict[str, int]:
     """Redis, by which rows travel to ``asgi-llm worker``, forgets all of them now and then."""
-    with RedisServer() as redis:
-        async with Upstream(serve) as upstream:
+    async with Upstream(serve) as upstream:
+        with RedisServer() as redis, ExitStack() as until_told:
             books = Books(
                 folder,
                 upstream,
@@ -188,24 +189,19 @@ async def redis_restarted(folder: Path, *, times: int) -> dict[str, int]:
                 storage={"redis": redis.url},
             )
             with books.fleet(workers=1) as fleet:
-                worker = _start_worker(folder)
-                try:
-                    async with books.traffic_to(fleet) as traffic:
-                        for _ in range(times):
-                            await _more(traffic, 40)
-                            await asyncio.to_thread(redis.restart)
+                until_told.enter_context(_worker(folder))
+                async with books.traffic_to(fleet) as traffic:
+                    for _ in range(times):
                         await _more(traffic, 40)
-                    with books.fleet(workers=1):
-                        await books.rest()
-                finally:
-                    worker.terminate()
-                    ended = worker.wait(30)
-            assert 0 == ended
-            return compare(upstream.ledger, await read_rows(books.database), books.traffic)
+                        await asyncio.to_thread(redis.restart)
+                    await _more(traffic, 40)
+            return await books.compare()
 
 
-def _start_worker(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+@contextmanager
+def _worker(folder: Path) -> Iterator[None]:
+    """``asgi-llm worker``, which ends well when it is asked to."""
+    process = subprocess.Popen(
         [COMMAND, "worker"],
         cwd=folder,
         env=clean_environment(),
@@ -213,6 +209,12 @@ def _start_worker(folder: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    try:
+        yield
+    finally:
+        process.terminate()
+        ended = process.wait(30)
+    assert 0 == ended
 
 
 @asynccontextmanager
