@@ -177,10 +177,6 @@ class SemanticIndex(Protocol):
         """Note that an entry was used; one that is gone stays gone."""
         ...
 
-    async def learning(self, id: str) -> Learning | None:
-        """What was learned of an entry; None where there is no such entry."""
-        ...
-
     async def update_learning(self, id: str, *, expected_version: int, state: bytes) -> bool:
         """Write what was learned, if nobody else has written since ``expected_version``.
 

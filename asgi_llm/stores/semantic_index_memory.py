@@ -194,11 +194,6 @@ class MemorySemanticIndex:
             self._by_use.move_to_end(id)
             self._blocks[record.entry.partition].by_use.move_to_end(id)
 
-    async def learning(self, id: str) -> Learning | None:
-        """What was learned of an entry; None where there is no such entry."""
-        record = await self._find(id)
-        return None if record is None else record.learning
-
     async def update_learning(self, id: str, *, expected_version: int, state: bytes) -> bool:
         """Write what was learned, if nobody else has written since ``expected_version``."""
         check_state(state)

@@ -28,7 +28,6 @@ from asgi_llm.stores._semantic_rows import (
 from asgi_llm.stores.semantic_index import (
     IndexEntry,
     IndexStatistics,
-    Learning,
     Match,
     Selection,
     can_match,
@@ -189,15 +188,6 @@ class QdrantSemanticIndex:
         """
         if is_id(id):
             await self._ask(self._touch(id))
-
-    async def learning(self, id: str) -> Learning | None:
-        """What was learned of an entry; None where there is no such entry.
-
-        Raises:
-            StoreError: Qdrant refused, failed, or did not answer in time.
-        """
-        entry = await self.get(id)
-        return None if entry is None else entry.learning
 
     async def update_learning(self, id: str, *, expected_version: int, state: bytes) -> bool:
         """Write what was learned, if nobody else has written since ``expected_version``.

@@ -24,7 +24,6 @@ from asgi_llm.stores._semantic_rows import (
 from asgi_llm.stores.semantic_index import (
     IndexEntry,
     IndexStatistics,
-    Learning,
     Match,
     Selection,
     can_match,
@@ -216,15 +215,6 @@ class RedisSemanticIndex:
         """
         if is_id(id):
             await self._ask(self._step("touch", id, _number(self._clock())))
-
-    async def learning(self, id: str) -> Learning | None:
-        """What was learned of an entry; None where there is no such entry.
-
-        Raises:
-            StoreError: Redis refused, failed, or did not answer in time.
-        """
-        entry = await self.get(id)
-        return None if entry is None else entry.learning
 
     async def update_learning(self, id: str, *, expected_version: int, state: bytes) -> bool:
         """Write what was learned, if nobody else has written since ``expected_version``.

@@ -26,7 +26,6 @@ from asgi_llm.stores._semantic_rows import (
 from asgi_llm.stores.semantic_index import (
     IndexEntry,
     IndexStatistics,
-    Learning,
     Match,
     Selection,
     can_match,
@@ -238,21 +237,6 @@ class SQLSemanticIndex:
         )
         if is_id(id):
             await self._write(partial(_count, statement=statement))
-
-    async def learning(self, id: str) -> Learning | None:
-        """What was learned of an entry; None where there is no such entry.
-
-        Raises:
-            StoreError: The database did not answer in time, or with an error.
-        """
-        table = self._table
-        statement = sa.select(table.c.learning, table.c.learning_version).where(
-            table.c.id == id, table.c.expires > self._clock()
-        )
-        if not is_id(id):
-            return None
-        rows = await self._read(partial(_rows, statement=statement))
-        return Learning(rows[0].learning, rows[0].learning_version) if rows else None
 
     async def update_learning(self, id: str, *, expected_version: int, state: bytes) -> bool:
         """Write what was learned, if nobody else has written since ``expected_version``.

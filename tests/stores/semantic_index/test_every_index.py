@@ -41,13 +41,19 @@ async def nearest(index: SemanticIndex, vector: Vector = FIRST, k: int = 100) ->
     return [match.entry.id for match in await index.search(HERE, vector, k)]
 
 
+async def learned_of(index: SemanticIndex) -> Learning:
+    """What was learned of entry ``one``."""
+    found = await index.get("one")
+    assert found is not None
+    return found.learning
+
+
 async def test_an_empty_index_finds_nothing(timed: TimedIndex) -> None:
-    """No entry, no match, no learning, and nothing to remove or to touch."""
+    """No entry, no match, and nothing to remove or to touch."""
     index = timed.index
     assert () == await index.search(HERE, FIRST)
     assert () == await index.find(Selection())
     assert None is await index.get("one")
-    assert None is await index.learning("one")
     assert 0 == await index.remove(Selection())
     assert not await index.update_learning("one", expected_version=0, state=b"x")
     await index.touch("one")
@@ -130,7 +136,6 @@ async def test_what_has_run_out_is_gone(timed: TimedIndex) -> None:
     timed.clock.now = START + 10
     assert ["long"] == await nearest(timed.index, k=1)
     assert None is await timed.index.get("short")
-    assert None is await timed.index.learning("short")
     assert ["long"] == await ids(timed.index)
     assert not await timed.index.update_learning("short", expected_version=0, state=b"x")
     await timed.index.touch("short")
@@ -242,10 +247,10 @@ async def test_a_list_comes_in_pages_by_id(timed: TimedIndex) -> None:
 async def test_learning_is_written_by_the_first_of_two(timed: TimedIndex) -> None:
     """An update counts only if nobody else has written since; versions go up by one."""
     await timed.index.add(entry(), FIRST)
-    assert Learning() == await timed.index.learning("one")
+    assert Learning() == await learned_of(timed.index)
     assert await timed.index.update_learning("one", expected_version=0, state=b"\x00a")
     assert not await timed.other.update_learning("one", expected_version=0, state=b"b")
-    assert Learning(b"\x00a", 1) == await timed.other.learning("one")
+    assert Learning(b"\x00a", 1) == await learned_of(timed.other)
     assert await timed.other.update_learning("one", expected_version=1, state=b"")
     (match,) = await timed.index.search(HERE, FIRST)
     assert Learning(b"", 2) == match.entry.learning
@@ -255,13 +260,13 @@ async def test_a_large_version_is_held_as_it_is(timed: TimedIndex) -> None:
     """One of 48 bits is told apart from its neighbours, and goes up by one as any other does."""
     version = 2**48 - 1
     await timed.index.add(entry(learning=Learning(version=version)), FIRST)
-    assert Learning(version=version) == await timed.other.learning("one")
+    assert Learning(version=version) == await learned_of(timed.other)
     for other in (version - 1, version + 1):
         assert not await timed.other.update_learning("one", expected_version=other, state=b"x")
     assert await timed.other.update_learning("one", expected_version=version, state=b"a")
-    assert Learning(b"a", version + 1) == await timed.index.learning("one")
+    assert Learning(b"a", version + 1) == await learned_of(timed.index)
     assert await timed.index.update_learning("one", expected_version=version + 1, state=b"b")
-    assert Learning(b"b", version + 2) == await timed.other.learning("one")
+    assert Learning(b"b", version + 2) == await learned_of(timed.other)
 
 
 async def test_no_learning_is_lost_among_many_writers(timed: TimedIndex) -> None:
@@ -272,8 +277,7 @@ async def test_no_learning_is_lost_among_many_writers(timed: TimedIndex) -> None
     async def learn(index: SemanticIndex) -> None:
         for _ in range(rounds):
             while True:
-                learned = await index.learning("one")
-                assert learned is not None
+                learned = await learned_of(index)
                 state = b"%d" % (int(learned.state or b"0") + 1)
                 if await index.update_learning(
                     "one", expected_version=learned.version, state=state
@@ -284,7 +288,7 @@ async def test_no_learning_is_lost_among_many_writers(timed: TimedIndex) -> None
         await asyncio.gather(
             *[learn(index) for index in (timed.index, timed.other) for _ in range(tasks // 2)]
         )
-    assert Learning(b"%d" % (tasks * rounds), tasks * rounds) == await timed.index.learning("one")
+    assert Learning(b"%d" % (tasks * rounds), tasks * rounds) == await learned_of(timed.index)
 
 
 async def test_many_at_once_do_not_disturb_each_other(timed: TimedIndex) -> None:

@@ -65,7 +65,9 @@ async def test_entries_survive_a_restart(tmp_path: Path) -> None:
     )
     assert before == await again.find(Selection(), limit=1000)
     assert None is await again.get("short")
-    assert Learning(b"learned", 2**48 + 1) == await again.learning("e0004")
+    kept = await again.get("e0004")
+    assert kept is not None
+    assert Learning(b"learned", 2**48 + 1) == kept.learning
     matches = await again.search(b"3", at_angle(0.9004), 1)
     assert ["e2250"] == [match.entry.id for match in matches]
     # Partition 3 is full: what goes is not what was used last.

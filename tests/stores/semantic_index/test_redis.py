@@ -70,7 +70,6 @@ async def test_a_redis_that_is_gone_or_frozen_is_an_error_in_time(
         lambda: index.find(Selection()),
         lambda: index.remove(Selection()),
         lambda: index.touch("one"),
-        lambda: index.learning("one"),
         lambda: index.update_learning("one", expected_version=0, state=b""),
         lambda: index.statistics(),
     )
