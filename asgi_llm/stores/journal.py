@@ -28,14 +28,12 @@ from asgi_llm.stores._journal_format import (
     encode_rows,
     short_rows,
 )
-from asgi_llm.stores._journal_lane import START, Position, read_batch
 from asgi_llm.stores._journal_options import LaneOptions
+from asgi_llm.stores._journal_pending import PendingRows
 from asgi_llm.stores._journal_short import ShortCall
-from asgi_llm.stores._journal_sync import GroupSync
-from asgi_llm.stores._journal_waiting import WaitingOutcome, WaitingOutcomes
-from asgi_llm.stores._journal_writer import LaneWriter, Sync
+from asgi_llm.stores._journal_waiting import WaitingOutcome
+from asgi_llm.stores._journal_writer import Sync
 from asgi_llm.stores._ledger_values import clean_row, fit_row_id
-from asgi_llm.stores._thread_lock import ThreadLock
 from asgi_llm.stores.ledger import LedgerRow
 
 __all__ = ["FileJournal", "JournalBatch"]
@@ -60,7 +58,7 @@ def _note_fork() -> None:
 os.register_at_fork(after_in_child=_note_fork)
 
 
-class FileJournal:
+class FileJournal(PendingRows):
     """Append-only segments of one worker process; ``intend`` and ``settle`` write at once.
 
     What each ``fsync`` survives: ``never`` and ``group`` the death of the process at any moment
@@ -106,7 +104,7 @@ class FileJournal:
         max_unwritten_rows: int = 10_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._lanes = LaneOptions(
+        lanes = LaneOptions(
             folder=Path(folder),
             worker=worker,
             max_segment_bytes=max_segment_bytes,
@@ -114,73 +112,27 @@ class FileJournal:
             fsync_interval_seconds=fsync_interval_seconds,
             map_segments=map_segments,
         )
-        self._lanes.check()
+        lanes.check()
         if on_full not in ("deny", "allow"):
             raise ConfigurationError("on_full must be deny or allow", param="on_full")
         if max_unwritten_rows < 1:
             raise ConfigurationError(
                 "max_unwritten_rows must be at least 1", param="max_unwritten_rows"
             )
-        self.folder = self._lanes.folder
+        self.folder = lanes.folder
         self.on_full: Literal["deny", "allow"] = on_full
         """As given; may be changed."""
-        self._max_unwritten_rows = max_unwritten_rows
-        self._clock = clock
         self._listener: Callable[[], None] | None = None
-        self._begin()
+        super().__init__(lanes, max_unwritten_rows, clock)
         _journals.add(self)
 
     def _begin(self) -> None:
-        self._lock = ThreadLock()
+        super()._begin()
         self._fork = _forks
-        self._writer: LaneWriter | None = None
-        self._group: GroupSync | None = None
-        self._written_rows = 0
-        self._oldest: float | None = None
-        self._waiting = WaitingOutcomes(self._max_unwritten_rows)
-        self._failing = False
         # Closed while calls are being made: the lane is given up with the last outcome.
         self._is_ending = False
         self.unwritten_intents = 0
         """Calls that were let through without an intent on disk."""
-
-    @property
-    def lost_rows(self) -> int:
-        """Rows that neither the disk nor the memory had room for."""
-        return self._waiting.lost_rows
-
-    @property
-    def pending_rows(self) -> int:
-        """Rows of this process that the ledger has not acknowledged."""
-        return self._written_rows + self._waiting.rows
-
-    @property
-    def unwritten_rows(self) -> int:
-        """Those of them that are in memory only, because the disk refused them."""
-        return self._waiting.rows
-
-    @property
-    def is_failing(self) -> bool:
-        """Whether the disk refused what was written last."""
-        return self._failing
-
-    @property
-    def open_intents(self) -> int:
-        """Calls that are being made."""
-        return self._writer.open_intents if self._writer is not None else 0
-
-    @property
-    def oldest_age_seconds(self) -> float:
-        """How long the oldest of the pending rows has waited, or a little more; 0: none waits."""
-        oldest = self._oldest
-        if oldest is None or self.pending_rows == 0:
-            return 0.0
-        return max(0.0, read_clock(self._clock) - oldest)
-
-    @property
-    def sync_failures(self) -> int:
-        """How often the disk refused to sync what was written."""
-        return self._group.failures if self._group is not None else 0
 
     def listen(self, listener: Callable[[], None] | None) -> None:
         """Call ``listener`` after every ``settle``, in the caller's thread."""
@@ -371,88 +323,11 @@ class FileJournal:
             self._listener()
         return is_written
 
-    def _lane(self) -> LaneWriter:
-        if self._writer is None:
-            self._writer, self._group = self._lanes.begin()
-        return self._writer
-
     def _leave_to_parent(self) -> None:
         """This is a child of the process that wrote: what that one wrote stays its own."""
         if self._writer is not None:
             self._writer.forget()
         self._begin()
-
-    def _refused(self, error: OSError) -> None:
-        if not self._failing:
-            self._failing = True
-            logger.error("the journal cannot be written: %s", error.strerror)
-
-    def _write_waiting(self) -> None:
-        """Bring what waits in memory onto the disk, as far as that takes it."""
-        try:
-            self._waiting.write(self._write)
-        except OSError as error:
-            self._refused(error)
-
-    def _write(self, outcome: WaitingOutcome) -> None:
-        rows = outcome.rows
-        self._lane().append(OUTCOME, outcome.intent, len(rows), encode_rows(rows), outcome.written)
-        self._written_rows += len(rows)
-
-    def read(self, max_rows: int) -> JournalBatch | None:
-        """The next rows that are to be recorded, about ``max_rows`` of them; None: there are none.
-
-        A batch may be without rows and is then to be acknowledged as well. Until one is
-        acknowledged the same rows are read again. May run in another thread than the writes, but
-        in one at a time.
-
-        Raises:
-            StoreError: The disk cannot be read.
-        """
-        with self._lock:
-            writer = self._writer
-            if self._waiting.count:
-                self._write_waiting()
-            waiting = self._waiting.first(max_rows)
-            if waiting:
-                return JournalBatch([row for one in waiting for row in one.rows], waiting=waiting)
-            if writer is None or writer.acknowledged >= writer.end:
-                return None
-            position, end = writer.acknowledged, writer.end
-        try:
-            batch = read_batch(writer.path, position, end, max_rows)
-        except OSError as error:
-            raise StoreError("The journal cannot be read.") from error
-        if batch.rows:
-            self._oldest = batch.written
-        return JournalBatch(batch.rows, writer=writer, end=batch.end, damaged=batch.damaged)
-
-    def acknowledge(self, batch: JournalBatch) -> None:
-        """The ledger has the rows of ``batch``; segments that are done with are deleted."""
-        with self._lock:
-            if batch._waiting:
-                self._waiting.acknowledge(batch._waiting, self._writer)
-                self._prune(self._writer, START)
-                # Where the intent is on disk, it is still to be closed there.
-                self._waiting.drop_told(self._writer)
-            if batch._writer is not None and batch._writer is self._writer and batch._end:
-                self._written_rows -= len(batch.rows)
-                batch._writer.note_damaged(batch._damaged)
-                self._prune(batch._writer, batch._end)
-                if batch._end >= batch._writer.end:
-                    # Also where some could not be read again.
-                    self._written_rows = 0
-            if self.pending_rows == 0:
-                self._oldest = None
-
-    def _prune(self, writer: LaneWriter | None, end: Position) -> None:
-        if writer is None:
-            return
-        try:
-            writer.acknowledge(end)
-        except OSError as error:
-            # Rows may be sent again then, and stay one row each.
-            self._refused(error)
 
     def take_over(self) -> Iterator[AbandonedLane]:
         """The lanes of dead workers, one by one, locked; each is to be read, removed and closed.
