@@ -9,7 +9,8 @@ Source: OpenAI API reference, "Create chat completion", the deprecated ``functio
 
 from __future__ import annotations
 
-from asgi_llm.providers._chat_answer import ChunkWriter, CompletionWriter
+from asgi_llm.providers._chat_chunks import ChunkWriter
+from asgi_llm.providers._chat_completion import CompletionWriter
 from asgi_llm.types import Document
 
 __all__ = ["FunctionCallChunks", "FunctionCallCompletion", "wants_function_call"]

@@ -22,12 +22,9 @@ from asgi_llm.errors import (
     ProviderUnavailableError,
     RawHeaders,
 )
-from asgi_llm.providers._chat_answer import (
-    AnswerWriter,
-    ChunkWriter,
-    CompletionWriter,
-    new_id,
-)
+from asgi_llm.providers._chat_answer import AnswerWriter, new_id
+from asgi_llm.providers._chat_chunks import ChunkWriter
+from asgi_llm.providers._chat_completion import CompletionWriter
 from asgi_llm.providers._conversation import ChatRequest
 from asgi_llm.providers._errors import parse_error
 from asgi_llm.providers._legacy_functions import (

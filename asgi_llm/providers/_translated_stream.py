@@ -13,7 +13,8 @@ import msgspec
 
 from asgi_llm import _sse
 from asgi_llm.errors import ProviderError, ProviderUnavailableError
-from asgi_llm.providers._chat_answer import AnswerWriter, ChunkWriter
+from asgi_llm.providers._chat_answer import AnswerWriter
+from asgi_llm.providers._chat_chunks import ChunkWriter
 from asgi_llm.types import Usage
 
 __all__ = [

@@ -9,7 +9,8 @@ from typing import Any
 import openai
 import pytest
 
-from asgi_llm.providers._chat_answer import ChunkWriter, CompletionWriter
+from asgi_llm.providers._chat_chunks import ChunkWriter
+from asgi_llm.providers._chat_completion import CompletionWriter
 from asgi_llm.providers._legacy_functions import FunctionCallChunks, FunctionCallCompletion
 from asgi_llm.providers.anthropic import Anthropic
 from asgi_llm.providers.app import ProviderApp
