@@ -12,9 +12,17 @@ import msgspec
 
 from asgi_llm.errors import ProviderError
 from asgi_llm.providers._anthropic_request import Memo
+from asgi_llm.providers._anthropic_shapes import (
+    Block,
+    Delta,
+    Message,
+    decode_block,
+    decode_event,
+    decode_message,
+)
+from asgi_llm.providers._anthropic_usage import TokenUsage, buckets
 from asgi_llm.providers._chat_answer import CUTTING, AnswerWriter, FinishReason
-from asgi_llm.types import Document, Usage
-from asgi_llm.wire.usage import MAX_TOKENS
+from asgi_llm.types import Document
 
 __all__ = ["MessageReader", "read_message"]
 
@@ -30,82 +38,6 @@ _FINISH: Final[dict[str, FinishReason]] = {
 _PLAIN: Final = frozenset(("end_turn", "stop_sequence", "tool_use", "max_tokens"))
 """Stop reasons that OpenAI's words say as well."""
 _KNOWN_BLOCKS: Final = frozenset(("text", "thinking", "redacted_thinking", "tool_use"))
-
-
-class _CacheCreation(msgspec.Struct, gc=False):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
-
-
-class _OutputDetails(msgspec.Struct, gc=False):
-    thinking_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation: _CacheCreation | None = None
-    output_tokens_details: _OutputDetails | None = None
-
-
-class _Block(msgspec.Struct, gc=False):
-    type: str
-    text: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    data: str | None = None
-    id: str | None = None
-    name: str | None = None
-    input: msgspec.Raw = msgspec.Raw(b"{}")
-    caller: Any = None
-    citations: Any = None
-
-
-class _Message(msgspec.Struct, gc=False):
-    """Whole, or the beginning of a stream."""
-
-    type: str = ""
-    id: str | None = None
-    model: str | None = None
-    content: list[_Block] = []
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-    stop_details: Any = None
-    container: Any = None
-    usage: _Usage | None = None
-    error: Any = None
-
-
-class _Delta(msgspec.Struct, gc=False):
-    type: str = ""
-    text: str = ""
-    thinking: str = ""
-    signature: str = ""
-    partial_json: str = ""
-    citation: Any = None
-    content: Any = None
-    encrypted_content: Any = None
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-    stop_details: Any = None
-    container: Any = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    type: str = ""
-    index: int = 0
-    delta: _Delta | None = None
-    content_block: msgspec.Raw = msgspec.Raw(b"")
-    message: _Message | None = None
-    usage: _Usage | None = None
-    error: Any = None
-
-
-_decode_message = msgspec.json.Decoder(_Message).decode
-_decode_block = msgspec.json.Decoder(_Block).decode
-_decode_event = msgspec.json.Decoder(_Event).decode
 
 
 class _Open:
@@ -163,7 +95,7 @@ class MessageReader:
         self._memo = memo
         self._error_of = error_of
         self._open: dict[int, _Open] = {}
-        self._usage = _Usage()
+        self._usage = TokenUsage()
         self._characters = 0
         self._said_json = False
         self._is_cut = False
@@ -172,13 +104,13 @@ class MessageReader:
 
     def read(self, kind: str, data: bytes, writer: AnswerWriter) -> None:
         """See ``AnswerReader.read``."""
-        event = _decode_event(data)
+        event = decode_event(data)
         type_ = event.type
         if type_ == "content_block_delta":
             if event.delta is not None:
                 self._delta(event.index, event.delta, writer)
         elif type_ == "content_block_start":
-            block = _decode_block(event.content_block)
+            block = decode_block(event.content_block)
             raw = None
             if block.type not in _KNOWN_BLOCKS:
                 raw = msgspec.json.decode(event.content_block)
@@ -213,7 +145,7 @@ class MessageReader:
 
     def read_whole(self, body: bytes, writer: AnswerWriter) -> None:
         """A whole answer: its blocks are begun and ended one after the other."""
-        message = _decode_message(body)
+        message = decode_message(body)
         if message.type == "error" or message.error:
             raise self._error(message.error)
         if message.type != "message":
@@ -221,7 +153,7 @@ class MessageReader:
         writer.begin(id=message.id, model=message.model)
         self._blocks(message.content, lambda: msgspec.json.decode(body)["content"], writer)
         if message.usage is not None:
-            writer.usage = _buckets(message.usage)
+            writer.usage = buckets(message.usage)
         if message.stop_reason is not None:
             self._finish(message, message.stop_reason, writer)
 
@@ -232,7 +164,7 @@ class MessageReader:
     # Blocks
 
     def _blocks(
-        self, blocks: list[_Block], undecoded: Callable[[], list[Document]], writer: AnswerWriter
+        self, blocks: list[Block], undecoded: Callable[[], list[Document]], writer: AnswerWriter
     ) -> None:
         """Blocks that are whole; ``undecoded`` gives them as they stand."""
         raws: list[Document] | None = None
@@ -248,7 +180,7 @@ class MessageReader:
             self._begin(index, block, raw, writer)
             self._end(index, writer)
 
-    def _begin(self, index: int, block: _Block, raw: Document | None, writer: AnswerWriter) -> None:
+    def _begin(self, index: int, block: Block, raw: Document | None, writer: AnswerWriter) -> None:
         opened = self._open[index] = _Open(block.type, self._characters)
         if block.type == "text":
             if block.text:
@@ -282,7 +214,7 @@ class MessageReader:
         else:
             opened.raw = raw
 
-    def _delta(self, index: int, delta: _Delta, writer: AnswerWriter) -> None:
+    def _delta(self, index: int, delta: Delta, writer: AnswerWriter) -> None:
         kind = delta.type
         if kind == "text_delta":
             self._characters += len(delta.text)
@@ -367,7 +299,7 @@ class MessageReader:
 
     # The end
 
-    def _finish(self, end: _Message | _Delta, reason: str, writer: AnswerWriter) -> None:
+    def _finish(self, end: Message | Delta, reason: str, writer: AnswerWriter) -> None:
         fields: Document = {}
         if isinstance(end.stop_details, dict):
             fields["stop_details"] = end.stop_details
@@ -387,16 +319,16 @@ class MessageReader:
         native = None if reason in _PLAIN else reason
         writer.finish(finish, native=native, stop_sequence=end.stop_sequence)
 
-    def _count(self, usage: _Usage | None, writer: AnswerWriter) -> None:
+    def _count(self, usage: TokenUsage | None, writer: AnswerWriter) -> None:
         """Counts are cumulative; what a later event does not say stays as it was."""
         if usage is None:
             return
         known = self._usage
-        for name in _Usage.__struct_fields__:
+        for name in TokenUsage.__struct_fields__:
             value = getattr(usage, name)
             if value is not None:
                 setattr(known, name, value)
-        writer.usage = _buckets(known)
+        writer.usage = buckets(known)
 
 
 def _called_by(caller: Any) -> Document | None:
@@ -404,34 +336,6 @@ def _called_by(caller: Any) -> Document | None:
     if isinstance(caller, dict) and caller.get("type") != "direct":
         return {"anthropic": {"caller": caller}}
     return None
-
-
-def _buckets(usage: _Usage) -> Usage:
-    """Disjoint buckets: Anthropic's input counts neither cache reads nor cache writes."""
-    given, made = usage.input_tokens, usage.output_tokens
-    read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
-    split, details = usage.cache_creation, usage.output_tokens_details
-    hours = (split.ephemeral_1h_input_tokens or 0) if split is not None else 0
-    thoughts = (details.thinking_tokens or 0) if details is not None else 0
-    is_sane = given is not None and made is not None
-    given, made = given or 0, made or 0
-    counts = (given, made, read, written, hours, thoughts)
-    if min(counts) < 0 or max(counts) > MAX_TOKENS:
-        is_sane = False
-        given, made, read, written, hours, thoughts = (
-            min(max(0, count), MAX_TOKENS) for count in counts
-        )
-    hours, thoughts = min(written, hours), min(made, thoughts)
-    return Usage(
-        input_uncached=given,
-        input_cached=read,
-        # The total counts: a loop of server tools writes more than the first breakdown says.
-        cache_write_5m=written - hours,
-        cache_write_1h=hours,
-        output_text=made - thoughts,
-        reasoning=thoughts,
-        estimated=not is_sane,
-    )
 
 
 def read_message(body: bytes, memo: Memo, error_of: Any, writer: AnswerWriter) -> None:

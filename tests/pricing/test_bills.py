@@ -11,15 +11,15 @@ import msgspec
 import pytest
 
 from asgi_llm.pricing import PriceTable, load_prices
-from asgi_llm.providers import _anthropic_answer, _cohere_answer, _gemini_response
+from asgi_llm.providers import _anthropic_usage, _cohere_answer, _gemini_response
 from asgi_llm.types import Usage
 from asgi_llm.wire.usage import usage_from_openai
 from tests.pricing.bills import BILLS, Bill
 
 READERS: dict[str, Callable[[Any], Usage | None]] = {
     "openai": usage_from_openai,
-    "anthropic": lambda body: _anthropic_answer._buckets(
-        msgspec.convert(body, _anthropic_answer._Usage)
+    "anthropic": lambda body: _anthropic_usage.buckets(
+        msgspec.convert(body, _anthropic_usage.TokenUsage)
     ),
     "gemini": lambda body: msgspec.convert(body, _gemini_response.TokenCounts).buckets(),
     "cohere": lambda body: _cohere_answer._usage(msgspec.convert(body, _cohere_answer._Usage)),
