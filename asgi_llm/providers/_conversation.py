@@ -14,6 +14,13 @@ import msgspec
 
 from asgi_llm.errors import InvalidRequestError
 from asgi_llm.providers._losses import Losses
+from asgi_llm.providers._part_reading import (
+    assistant_parts,
+    content_parts,
+    provider_blocks,
+    report_unknown,
+    tool_result,
+)
 from asgi_llm.providers._parts import (
     Audio,
     File,
@@ -28,11 +35,6 @@ from asgi_llm.providers._parts import (
     ToolCall,
     ToolResult,
     Video,
-    assistant_parts,
-    content_parts,
-    provider_blocks,
-    report_unknown,
-    tool_result,
 )
 from asgi_llm.providers._tool_choice import allowed_names, chosen_name
 from asgi_llm.types import Document

@@ -18,7 +18,7 @@ from asgi_llm.providers._mistral_content import (
     thought,
     unsupported_tool,
 )
-from asgi_llm.providers._parts import told_thoughts
+from asgi_llm.providers._part_reading import told_thoughts
 from asgi_llm.types import Document
 
 __all__ = ["OWN_BLOCK", "build_messages"]
