@@ -36,7 +36,7 @@ from asgi_llm.providers._parts import (
     ToolResult,
     Video,
 )
-from asgi_llm.providers._tool_choice import allowed_names, chosen_name
+from asgi_llm.providers._tool_choice import ToolChoice, read_choice
 from asgi_llm.types import Document
 
 __all__ = [
@@ -84,15 +84,6 @@ class Function(msgspec.Struct, kw_only=True, gc=False):
     cache_control: dict[str, Any] | None = None
     own: dict[str, Any] | None = None
     """Fields of the provider's own, which stood beside ``function``."""
-
-
-class ToolChoice(msgspec.Struct, kw_only=True, gc=False):
-    """Whether tools are called."""
-
-    path: str
-    mode: Literal["auto", "none", "required", "named"]
-    names: tuple[str, ...] = ()
-    """With ``named`` the one tool; with others, unless empty, the only tools that are allowed."""
 
 
 class JSONFormat(msgspec.Struct, kw_only=True, gc=False):
@@ -258,28 +249,7 @@ class ChatRequest:
 
     def tool_choice(self) -> ToolChoice | None:
         """Which tools are to be called, in either form; None: nothing is said."""
-        choice, path = self.take("tool_choice"), "tool_choice"
-        legacy = self.take("function_call")
-        if choice is None:
-            if legacy is None:
-                return None
-            choice, path = legacy, "function_call"
-            if isinstance(choice, dict):
-                return ToolChoice(path=path, mode="named", names=(choice["name"],))
-        if isinstance(choice, str):
-            if choice in ("auto", "none", "required"):
-                return ToolChoice(path=path, mode=choice)  # type: ignore[arg-type]
-            if choice == "any":  # Mistral's word
-                return ToolChoice(path=path, mode="required")
-            raise InvalidRequestError(
-                f'{path}: got {choice!r}, expected "auto", "none", "required" or a tool',
-                param=path,
-                code="invalid_value",
-            )
-        if (names := allowed_names(choice, path)) is not None:
-            required = choice["allowed_tools"].get("mode") == "required"
-            return ToolChoice(path=path, mode="required" if required else "auto", names=names)
-        return ToolChoice(path=path, mode="named", names=(chosen_name(choice, path),))
+        return read_choice(self.take("tool_choice"), self.take("function_call"))
 
     def json_format(self) -> JSONFormat | None:
         """What the answer has to look like; None: it is text."""

@@ -1,12 +1,56 @@
-"""What a ``tool_choice`` that is an object says: one tool, or those that may be called."""
+"""What a ``tool_choice`` says: whether tools are called, and which."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from asgi_llm.errors import InvalidRequestError
 
-__all__ = ["allowed_names", "chosen_name"]
+__all__ = ["ToolChoice", "allowed_names", "chosen_name", "read_choice"]
+
+
+class ToolChoice(msgspec.Struct, kw_only=True, gc=False):
+    """Whether tools are called."""
+
+    path: str
+    mode: Literal["auto", "none", "required", "named"]
+    names: tuple[str, ...] = ()
+    """With ``named`` the one tool; with others, unless empty, the only tools that are allowed."""
+
+
+def read_choice(choice: Any, legacy: Any) -> ToolChoice | None:
+    """Which tools are to be called; None: nothing is said.
+
+    Args:
+        choice: ``tool_choice``.
+        legacy: ``function_call``, the form before tools.
+
+    Raises:
+        InvalidRequestError: It cannot be read.
+    """
+    path = "tool_choice"
+    if choice is None:
+        if legacy is None:
+            return None
+        choice, path = legacy, "function_call"
+        if isinstance(choice, dict):
+            return ToolChoice(path=path, mode="named", names=(choice["name"],))
+    if isinstance(choice, str):
+        if choice in ("auto", "none", "required"):
+            return ToolChoice(path=path, mode=choice)  # type: ignore[arg-type]
+        if choice == "any":  # Mistral's word
+            return ToolChoice(path=path, mode="required")
+        raise InvalidRequestError(
+            f'{path}: got {choice!r}, expected "auto", "none", "required" or a tool',
+            param=path,
+            code="invalid_value",
+        )
+    if (names := allowed_names(choice, path)) is not None:
+        required = choice["allowed_tools"].get("mode") == "required"
+        return ToolChoice(path=path, mode="required" if required else "auto", names=names)
+    return ToolChoice(path=path, mode="named", names=(chosen_name(choice, path),))
 
 
 def chosen_name(choice: dict[str, Any], path: str) -> str:
