@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 from urllib.parse import urlsplit
 
-from msgspec.structs import replace
-
+from asgi_llm.gateway._contradictions import contradictions
 from asgi_llm.gateway._definition_types import Secret
 from asgi_llm.gateway._definitions import Configuration, ModelDefinition
-from asgi_llm.gateway._environment import PREFIX, discover, key_for, option_for, override
+from asgi_llm.gateway._environment import PREFIX, discover, override
 from asgi_llm.gateway._layer_definitions import (
     LAYERS,
     AuthDefinition,
@@ -25,14 +24,11 @@ from asgi_llm.gateway._layer_definitions import (
 from asgi_llm.gateway._order import misplaced
 from asgi_llm.gateway._provider_definitions import (
     AzureDefinition,
-    BedrockDefinition,
     CompatibleDefinition,
     KeyedDefinition,
-    OllamaDefinition,
     OpenAIDefinition,
-    ProviderDefinition,
-    VertexDefinition,
 )
+from asgi_llm.gateway._provider_keys import with_keys
 from asgi_llm.gateway._router_definitions import FALLBACKS
 from asgi_llm.gateway._tree import (
     ConfigurationProblems,
@@ -45,14 +41,11 @@ from asgi_llm.gateway._tree import (
     Table,
     from_python,
     locate,
-    nearest,
     path_of,
     path_text,
 )
 from asgi_llm.gateway._validation import validate
 from asgi_llm.gateway._yaml import MAX_BYTES, parse
-from asgi_llm.providers.capabilities import PROVIDER_TYPES
-from asgi_llm.providers.compatible import COMPATIBLE
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -140,11 +133,11 @@ def load(source: Source | None = None, *, environ: Mapping[str, str] | None = No
             node, problems = parse(_read(file), file, environ)
         node = override(node, environ)
     configuration = validate(node, problems)
-    problems = list(_contradictions(configuration, node, environ))
+    problems = list(contradictions(configuration, node, environ))
     if problems:
         raise ConfigurationProblems(problems)
     return Loaded(
-        configuration=_with_keys(configuration, environ),
+        configuration=with_keys(configuration, environ),
         source=file,
         discovered=discovered,
         notes=(*notes, *_notes(configuration, node)),
@@ -227,148 +220,6 @@ def _read(file: str) -> bytes:
         raise ConfigurationProblems(
             [Problem(Place(file), "", f"the file cannot be read: {reason}")]
         ) from error
-
-
-def _contradictions(
-    configuration: Configuration, node: Node, environ: Mapping[str, str]
-) -> Iterator[Problem]:
-    """What each key allows and all of them together do not."""
-
-    def problem(path: Path, message: str) -> Problem:
-        return Problem(locate(node, path), path_text(path), message)
-
-    providers, models = configuration.providers, configuration.models
-    if not providers:
-        yield problem(("providers",), "no provider is configured; the offline one is {type: echo}")
-    for name, provider in providers.items():
-        if "/" in name:
-            yield problem(("providers", name), "a provider's name cannot hold a slash")
-        if message := _missing_url(provider):
-            yield problem(("providers", name, "base_url"), message)
-        if message := _missing_key(provider, environ):
-            yield problem(("providers", name, "api_key"), message)
-        for option, variable in _missing_options(provider, environ):
-            yield problem(
-                ("providers", name, option), f"the key is missing, and {variable} is not set"
-            )
-    for alias, model in models.items():
-        first, slash, _ = alias.partition("/")
-        if slash and first in providers:
-            yield problem(("models", alias), f"the name would hide a model of the provider {first}")
-        for index, target in enumerate(model.targets):
-            if target.provider not in providers:
-                hint = nearest(target.provider, providers) or f"; there are {', '.join(providers)}"
-                yield problem(
-                    ("models", alias, "targets", index, "provider"),
-                    f"no provider {target.provider!r} is configured{hint}",
-                )
-        yield from _wrong_routes(alias, model, configuration, problem)
-
-
-def _wrong_routes(
-    alias: str,
-    model: ModelDefinition,
-    configuration: Configuration,
-    problem: Callable[[Path, str], Problem],
-) -> Iterator[Problem]:
-    """What an alias says of where its requests go, and cannot be."""
-    models = configuration.models
-    ids = [f"{target.provider}/{target.model}" for target in model.targets]
-    for index, name in enumerate(ids):
-        if name in ids[:index]:
-            yield problem(
-                ("models", alias, "targets", index), f"the target {name} is there already"
-            )
-    if all(target.weight == 0 for target in model.targets):
-        yield problem(("models", alias, "targets", 0, "weight"), "no target has a weight above 0")
-    for key in FALLBACKS:
-        for index, other in enumerate(getattr(model, key)):
-            path: Path = ("models", alias, key, index)
-            if other not in models:
-                provider, _, name = other.partition("/")
-                if not name or provider not in configuration.providers:
-                    message = f"no model {other!r} is configured{nearest(other, models)}"
-                    yield problem(path, message)
-            elif other == alias:
-                yield problem(path, "a model cannot fall back to itself")
-
-
-def _missing_url(provider: ProviderDefinition) -> str | None:
-    if isinstance(provider, CompatibleDefinition) and provider.base_url is None:
-        row = COMPATIBLE[provider.type]
-        if row.base_url is None:
-            return f"the key is missing: {provider.type} has no address that all accounts share"
-    return None
-
-
-def _takes_well_known_key(provider: ProviderDefinition) -> bool:
-    """Whether the key may come from the variable of the provider's own tools.
-
-    That key goes to its own provider only: where a ``base_url`` leads elsewhere, it stays home.
-    """
-    match provider:
-        case AzureDefinition():
-            return provider.api_key is None
-        case OpenAIDefinition():
-            return provider.api_key is None and provider.base_url is None
-        case CompatibleDefinition():
-            own = provider.base_url is None or COMPATIBLE[provider.type].base_url is None
-            return provider.api_key is None and own
-        case BedrockDefinition() if provider.access_key_id or provider.profile:
-            return False
-        case OllamaDefinition():
-            # A key is for Ollama's cloud; a server of one's own has none.
-            host = urlsplit(provider.base_url or "").hostname
-            return provider.api_key is None and host == "ollama.com"
-        case KeyedDefinition():
-            return provider.api_key is None and provider.base_url is None
-    return False
-
-
-def _missing_key(provider: ProviderDefinition, environ: Mapping[str, str]) -> str | None:
-    """What to say of a key that ``provider`` needs and does not have."""
-    row = PROVIDER_TYPES[provider.type]
-    if not row.needs_key:
-        return None
-    if _takes_well_known_key(provider):
-        if key_for(provider.type, environ) is None:
-            return f"the key is missing, and {' or '.join(row.key_variables)} is not set"
-    elif isinstance(provider, KeyedDefinition) and provider.api_key is None:
-        return "the key is missing; for a base_url it has to be given"
-    return None
-
-
-def _missing_options(
-    provider: ProviderDefinition, environ: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
-    """Options that ``provider`` needs and does not have, and the variable that could hold each."""
-    if isinstance(provider, VertexDefinition) and (
-        provider.api_key or provider.service_account_file
-    ):
-        return  # either says whose project it is
-    row = PROVIDER_TYPES[provider.type]
-    for option in row.needs:
-        if getattr(provider, option) is None and not option_for(provider.type, option, environ):
-            yield option, " or ".join(row.variables[option])
-
-
-def _with_keys(configuration: Configuration, environ: Mapping[str, str]) -> Configuration:
-    """``configuration`` with what the variables of the providers' own tools say."""
-    providers = dict(configuration.providers)
-    for name, provider in providers.items():
-        added: dict[str, Any] = {}
-        key = key_for(provider.type, environ) if _takes_well_known_key(provider) else None
-        if key is not None:
-            added["api_key"] = Secret(key)
-        for option in PROVIDER_TYPES[provider.type].variables:
-            if isinstance(provider, VertexDefinition) and provider.api_key:
-                break  # express mode has no other options
-            value = option_for(provider.type, option, environ)
-            if value is not None and getattr(provider, option) is None:
-                added[option] = value
-        if added:
-            providers[name] = replace(provider, **added)
-    return replace(configuration, providers=providers)
 
 
 def _notes(configuration: Configuration, node: Node) -> Iterator[str]:
