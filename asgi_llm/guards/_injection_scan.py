@@ -1,9 +1,8 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """What the model of injection says of a text at most, in one pass over its bytes.
 
-It gives what ``Model.highest_of`` gives, for the words of ``to_words``, without making them: a word
-of up to sixteen bytes is two numbers, which a small table knows. Nothing of this is worth its while
-unless it is compiled.
+It gives what ``Model.highest_of`` gives, for the words of ``to_words``, without making them: they
+are numbers, as ``WordReader`` reads them. Nothing of this is worth its while unless it is compiled.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from math import log2, sqrt
 from typing import Final, NamedTuple
+
+from asgi_llm.guards._injection_reader import Room, WordReader
 
 __all__ = ["GROUPS", "IS_COMPILED", "STEMS", "Ceiling", "Limits", "WordScan"]
 
@@ -25,41 +26,12 @@ GROUPS: Final = 64
 _SHIFT: Final = STEMS
 _WIDTH: Final = GROUPS
 _STEM: Final = (1 << STEMS) - 1
-_SETS: Final = 4096
-_WAYS: Final = 4
-_TO_SET: Final = 52
-_BITS: Final = 128
 _ALL: Final = (1 << 64) - 1
 _ODD: Final = 0x9E3779B97F4A7C15
-_OTHER_ODD: Final = 0xC2B2AE3D27D4EB4F
 _COLUMNS: Final = 4
 _NEVER: Final = -(1 << 30)
 _LATEST: Final = 1 << 29
 _KEPT_ROOM: Final = 1 << 15
-_FEW_SUMS: Final = 4096
-
-_KNOWN: Final = 4
-
-_SPACE: Final = 32
-_SINGLE: Final = 39
-_DOT: Final = 46
-_COLON: Final = 58
-
-# What a byte is: nothing, one of these, or a letter.
-_A_DOT: Final = 1
-_A_SINGLE: Final = 2
-_AN_END: Final = 3
-_A_DOUBLE: Final = 4
-_A_QUESTION: Final = 5
-_LETTERS: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_@$" + bytes(range(128, 256)))
-_MARKS: Final = {
-    _DOT: _A_DOT, _SINGLE: _A_SINGLE, 10: _AN_END, 33: _AN_END, 34: _A_DOUBLE, 63: _A_QUESTION,
-}  # fmt: skip
-# Each letter as a small one; of what ends a word, or may do so, what it is.
-_CODES: Final = bytes(
-    code + 32 if 65 <= code <= 90 else code if code in _LETTERS else _MARKS.get(code, 0)
-    for code in range(256)
-)
 
 
 class Limits(NamedTuple):
@@ -88,16 +60,6 @@ class Limits(NamedTuple):
     reach: int
 
 
-class Room:
-    """Where the words of a text are put, and the sums up to each."""
-
-    __slots__ = ("sums", "words")
-
-    def __init__(self, size: int) -> None:
-        self.words = array("i", (0,)) * size
-        self.sums = array("q", (0,)) * _FEW_SUMS
-
-
 class WordScan:
     """The linear model as tables.
 
@@ -115,9 +77,8 @@ class WordScan:
 
     __slots__ = (
         "_bias_of_guided", "_bias_of_injection", "_bias_of_jailbreak", "_bits", "_first_group",
-        "_first_pair", "_keys", "_known", "_less", "_longest", "_memory", "_most_touched", "_now",
-        "_question", "_quote", "_reach", "_resolve", "_room", "_rows", "_sentence", "_shares",
-        "_slots", "_spans", "_touched",
+        "_first_pair", "_keys", "_less", "_longest", "_memory", "_most_touched", "_now", "_quote",
+        "_reach", "_reader", "_room", "_rows", "_shares", "_slots", "_spans", "_touched",
     )  # fmt: skip
 
     def __init__(
@@ -131,8 +92,8 @@ class WordScan:
         *,
         last_stem: int,
     ) -> None:
-        self._resolve = resolve
-        self._quote, self._sentence, self._question = marks
+        self._reader = WordReader(resolve, marks)
+        self._quote = marks[0]
         self._bias_of_jailbreak, self._bias_of_injection, self._bias_of_guided = limits.biases
         self._touched = array("d", limits.touched)
         self._spans = array("q", limits.spans)
@@ -174,9 +135,6 @@ class WordScan:
             self._put(self._first_pair + slot, weights)
         for group, weights in groups.items():
             self._put(self._first_group + group, weights)
-        # The words that came before: sets of a few each, the last one first. Of each word two
-        # numbers, and what is known of it.
-        self._known = array("Q", bytes(8 * _SETS * _WAYS * _KNOWN))
         self._room: Room | None = Room(4096)
 
     def _put(self, row: int, weights: Sequence[int]) -> None:
@@ -203,7 +161,7 @@ class WordScan:
         self._room = None
         if room is None or len(room.words) <= stop - start:
             room = Room(stop - start + 64)
-        count = self._read(data, start, stop, room)
+        count = self._reader.read(data, start, stop, room)
         if len(room.sums) < 3 * count + 3:
             # Words are far fewer than bytes.
             room.sums = array("q", (0,)) * (3 * count + 64)
@@ -211,128 +169,6 @@ class WordScan:
         if len(room.words) <= _KEPT_ROOM:
             self._room = room
         return highest
-
-    def _read(self, data: bytes, start: int, stop: int, room: Room) -> int:
-        """Put the numbers of all words of a part into ``room``; how many there are."""
-        text, codes = data, _CODES
-        count = shift = low = high = begin = end = 0
-        at = start
-        while at < stop:
-            code = codes[text[at]]
-            if code > _A_QUESTION:
-                if not shift:
-                    begin = at
-                if shift < 64:
-                    letters = low
-                    while True:
-                        letters |= code << shift
-                        shift += 8
-                        at += 1
-                        if at == stop or shift == 64:
-                            break
-                        code = codes[text[at]]
-                        if code <= _A_QUESTION:
-                            break
-                    low = letters
-                    if not code:
-                        # As most words end, and as most are found.
-                        slot = (((low * _ODD) & _ALL) >> _TO_SET) * (_WAYS * _KNOWN)
-                        if self._known[slot] == low and self._known[slot + 1] == high == 0:
-                            room.words[count] = self._known[slot + 2]
-                        else:
-                            room.words[count] = self._find(low, high, data, begin, at, shift)
-                        count += 1
-                        at += 1
-                        shift = low = high = 0
-                    continue
-                if shift < _BITS:
-                    high |= code << (shift - 64)
-                shift += 8
-                at += 1
-                continue
-            end = at
-            at += 1
-            mark = -1
-            if code:
-                if code == _A_DOT:
-                    following = text[at] if at < stop else 0
-                    if following == _SPACE or (
-                        following == _SINGLE and self._is_mark(text, start, at, stop)
-                    ):
-                        mark = self._sentence
-                    else:
-                        code = _DOT
-                        if not shift:
-                            begin = end
-                        if shift < 64:
-                            low |= code << shift
-                        elif shift < _BITS:
-                            high |= code << (shift - 64)
-                        shift += 8
-                        continue
-                elif code == _A_SINGLE:
-                    if not self._is_mark(text, start, end, stop):
-                        continue
-                    mark = self._quote
-                    if at < stop and text[at] == _DOT and (end == start or text[end - 1] != _SPACE):
-                        at += 1
-                elif code == _AN_END:
-                    mark = self._sentence
-                elif code == _A_DOUBLE:
-                    mark = self._quote
-                else:
-                    mark = self._question
-            if shift:
-                room.words[count] = self._find(low, high, data, begin, end, shift)
-                count += 1
-                shift = low = high = 0
-            if mark >= 0:
-                room.words[count] = mark
-                count += 1
-        if shift:
-            room.words[count] = self._find(low, high, data, begin, stop, shift)
-            count += 1
-        return count
-
-    def _is_mark(self, text: bytes, start: int, at: int, stop: int) -> bool:
-        """Whether a single quote opens or closes something, and is no part of a word."""
-        if at > start and text[at - 1] == _SPACE:
-            return True
-        following = text[at + 1] if at + 1 < stop else 0
-        return following in (_SPACE, _DOT, _COLON)
-
-    def _find(self, low: int, high: int, data: bytes, begin: int, end: int, bits: int) -> int:
-        """The numbers of a word, which is within ``data``."""
-        if bits > _BITS:
-            return self._resolve_in(data, begin, end)
-        mixed = ((low ^ ((high * _OTHER_ODD) & _ALL)) * _ODD) & _ALL
-        first = (mixed >> _TO_SET) * (_WAYS * _KNOWN)
-        behind = first + _WAYS * _KNOWN
-        slot = first
-        while slot < behind:
-            if self._known[slot] == low and self._known[slot + 1] == high:
-                info = self._known[slot + 2]
-                if slot > first:
-                    # What is used stays.
-                    for place in range(3):
-                        self._known[slot + place] = self._known[first + place]
-                    self._known[first] = low
-                    self._known[first + 1] = high
-                    self._known[first + 2] = info
-                return info
-            slot += _KNOWN
-        info = self._resolve_in(data, begin, end)
-        slot = behind - 1
-        while slot >= first + _KNOWN:
-            self._known[slot] = self._known[slot - _KNOWN]
-            slot -= 1
-        self._known[first] = low
-        self._known[first + 1] = high
-        self._known[first + 2] = info
-        return info
-
-    def _resolve_in(self, data: bytes, begin: int, end: int) -> int:
-        return self._resolve(data[begin:end])
 
     def _judge(self, room: Room, count: int) -> float:
         """The highest margin of a stretch of words. Nothing of this runs other Python code."""
