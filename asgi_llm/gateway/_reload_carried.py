@@ -32,6 +32,7 @@ class Carried:
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
+        self._own = Hold(self)
         # Builds run in a thread, and what they replace ends on the loop meanwhile: it waits for
         # the one, never for the other, under which a model may be loaded.
         self._lock = threading.Lock()
@@ -50,7 +51,9 @@ class Carried:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def take(self, hold: Hold, kind: str, key: object, make: Callable[[], T]) -> T:
+    def take(
+        self, hold: Hold, kind: str, key: object, make: Callable[[], T], *, lasting: bool = False
+    ) -> T:
         """See ``Hold.take``."""
         with self._building:
             if self._making:
@@ -64,6 +67,8 @@ class Carried:
             value = self._made(make)
             entry = _Entry(kind, key, value)
             entry.holds.add(hold)
+            if lasting:
+                entry.holds.add(self._own)
             with self._lock:
                 self._entries.append(entry)
             return value
@@ -116,7 +121,7 @@ class Hold:
         self._carried = carried
         self._changes: list[Callable[[], None]] = []
 
-    def take(self, kind: str, key: object, make: Callable[[], T]) -> T:
+    def take(self, kind: str, key: object, make: Callable[[], T], *, lasting: bool = False) -> T:
         """The resource of that kind that was made from ``key``, or a new one.
 
         Args:
@@ -124,11 +129,12 @@ class Hold:
             key: All that it is made from: definitions, or tuples of values. Compared by equality.
             make: Makes it where there is none. What it needs of others is taken before: whoever
                 finds it made has to hold those as well.
+            lasting: Whether it stays for a later one when nobody holds it, and is never closed.
 
         Raises:
             RuntimeError: ``make`` took another one.
         """
-        return self._carried.take(self, kind, key, make)
+        return self._carried.take(self, kind, key, make, lasting=lasting)
 
     def change(self, change: Callable[[], None]) -> None:
         """Change what others may hold as well, when all is built: a failure changes nothing."""
@@ -142,7 +148,7 @@ class Hold:
     def uses(self, resources: Iterable[Resource]) -> list[Resource]:
         """``resources`` to be closed with the gateway; those that were taken, by their last holder.
 
-        Whatever else was taken, such as figures that go on counting, is given up after them.
+        Whatever else was taken, such as the counts of a cache, is given up after them.
         """
         found: list[Resource] = []
         for resource in resources:

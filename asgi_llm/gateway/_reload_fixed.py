@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from asgi_llm.gateway._cost_definitions import CostDefinition
 from asgi_llm.gateway._definitions import Configuration
+from asgi_llm.gateway._telemetry_definitions import TelemetryDefinition
 from asgi_llm.gateway.config import find_cost, find_telemetry
 
 __all__ = ["keep_fixed"]
@@ -28,7 +29,11 @@ _SERVER: Final = (
 
 
 def keep_fixed(
-    running: Configuration, wanted: Configuration, *, has_database: bool
+    running: Configuration,
+    wanted: Configuration,
+    *,
+    has_database: bool,
+    told: TelemetryDefinition | None,
 ) -> tuple[Configuration, tuple[str, ...]]:
     """``wanted`` as far as it can be had now, and the keys of what needs a restart.
 
@@ -40,6 +45,7 @@ def keep_fixed(
         running: What the process does now.
         wanted: What it is to do.
         has_database: Whether the database is in use.
+        told: The layer that has told figures in this process, be it there or gone; None: none has.
     """
     keys: list[str] = []
     server, one = _kept(running.server, wanted.server, _SERVER)
@@ -57,7 +63,7 @@ def keep_fixed(
             storage, one = _kept(running.storage, storage, ("redis",))
             keys += [f"storage.{name}" for name in one]
         stack = tuple([cost if layer is after else layer for layer in stack])
-    told, tells = find_telemetry(running), find_telemetry(wanted)
+    tells = find_telemetry(wanted)
     if told is not None and tells is not None and (told.max_users > 0) != (tells.max_users > 0):
         telemetry, one = _kept(told, tells, ("max_users",))
         keys += [f"stack.telemetry.{name}" for name in one]

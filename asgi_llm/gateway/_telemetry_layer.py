@@ -91,8 +91,9 @@ class TelemetryLayer:
             metrics = module.PrometheusMetrics()
             return _Figures(metrics, Learned(), Readings(metrics))
 
-        # With users told apart, one metric has other labels.
-        figures = self._hold.take("metrics", definition.max_users > 0, make_figures)
+        # With users told apart, one metric has other labels. They outlive the layer: what several
+        # workers have told stays in their files, where others would begin at nothing again.
+        figures = self._hold.take("metrics", definition.max_users > 0, make_figures, lasting=True)
         self._figures = figures
         self._turn = figures.readings.next_turn()
         if figures.metrics.folder is not None:

@@ -27,6 +27,7 @@ from asgi_llm.gateway.config import (
     Source,
     authenticates,
     find_file,
+    find_telemetry,
     load,
 )
 from asgi_llm.gateway.health import Health
@@ -79,6 +80,7 @@ class ReloadingGateway:
         # Before it is read: what is written from now on is a change.
         self._watch = None if file is None else FileWatch(file)
         self._current = self._begin(load(self._source))
+        self._told = find_telemetry(self._current.loaded.configuration)
         self._current.gateway.health.facts["configuration"] = self._facts
         self._lock = asyncio.Lock()
         self._users = 0
@@ -212,6 +214,7 @@ class ReloadingGateway:
             self._current.loaded.configuration,
             loaded.configuration,
             has_database=self._carried.has("database"),
+            told=self._told,
         )
         loaded = replace(loaded, configuration=fixed)
         hold = self._carried.hold()
@@ -239,6 +242,7 @@ class ReloadingGateway:
     def _swap(self, new: Generation) -> None:
         """From here on new requests get ``new``."""
         old, self._current = self._current, new
+        self._told = find_telemetry(new.loaded.configuration) or self._told
         self.reloads += 1
         health = new.gateway.health
         health.facts["configuration"] = self._facts

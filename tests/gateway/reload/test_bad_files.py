@@ -227,3 +227,27 @@ async def test_b32_whether_users_are_told_apart_needs_a_restart(tmp_path: Path) 
             write(some, configuration(tmp_path, telemetry(max_users=max_users)))
             await gateway.reload()
             assert needed == ("restart_required" in await facts(gateway))
+
+
+async def test_b32_the_figures_outlive_their_layer(tmp_path: Path) -> None:
+    """What was counted is there when the layer is again, once; under the labels that it had."""
+    pytest.importorskip("prometheus_client")
+    telemetry = {"telemetry": {"public": True}}
+    file = file_of(tmp_path, telemetry)
+    async with running(file) as gateway:
+        assert 200 == (await ask(gateway)).status
+        write(file, "providers: [")
+        with pytest.raises(ConfigurationError):
+            await gateway.reload()
+        write(file, configuration(tmp_path))
+        await gateway.reload()
+        assert 404 == (await call(gateway, http_scope(method="GET", path="/metrics"))).status
+        write(file, configuration(tmp_path, {"telemetry": {"public": True, "max_users": 5}}))
+        await gateway.reload()
+        assert ["stack.telemetry.max_users"] == (await facts(gateway))["restart_required"]
+        answer = await call(gateway, http_scope(method="GET", path="/metrics"))
+        told = answer.body.decode().splitlines()
+        for outcome, count in (("taken", 2), ("refused", 1)):
+            assert f'llm_configuration_reloads_total{{outcome="{outcome}"}} {count}.0' in told
+        (requests,) = [line for line in told if line.startswith("llm_requests_total{")]
+        assert requests.endswith(" 1.0")

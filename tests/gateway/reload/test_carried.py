@@ -84,6 +84,17 @@ async def test_what_is_listed_nowhere_is_closed_too() -> None:
     assert (1, 0) == (door.ends, len(carried))
 
 
+async def test_what_lasts_is_there_for_a_later_one() -> None:
+    """Also when nobody has held it meanwhile; it is not closed."""
+    carried = Carried()
+    first, last = carried.hold(), carried.hold()
+    door = first.take("door", None, Door, lasting=True)
+    await first.aclose()
+    assert door is last.take("door", None, Door)
+    await last.aclose()
+    assert (0, 1) == (door.ends, len(carried))
+
+
 def test_a_resource_takes_no_other_while_it_is_made() -> None:
     """Who finds it made would not hold the other one."""
     hold = Carried().hold()

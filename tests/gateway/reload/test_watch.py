@@ -132,7 +132,12 @@ def test_what_is_fixed_stays_as_it_is(tmp_path: Path) -> None:
         "storage: {database: 'sqlite:///two.db', redis: 'redis://localhost'}\n"
         "server: {workers: 4, max_body_bytes: 7}\n"
     )
-    fixed, keys = keep_fixed(running, wanted, has_database=True)  # type: ignore[arg-type]
+    fixed, keys = keep_fixed(
+        running,  # type: ignore[arg-type]
+        wanted,  # type: ignore[arg-type]
+        has_database=True,
+        told=None,
+    )
     assert (
         "server.workers",
         "storage.database",
@@ -142,7 +147,13 @@ def test_what_is_fixed_stays_as_it_is(tmp_path: Path) -> None:
     assert (1, 7) == (fixed.server.workers, fixed.server.max_body_bytes)
     assert fixed.storage.redis is not None
     assert not fixed.stack[0].tell_cost  # type: ignore[attr-defined]
-    _, keys = keep_fixed(running, of("stack: []\n"), has_database=False)  # type: ignore[arg-type]
+    wanted = of("stack: []\n")
+    _, keys = keep_fixed(
+        running,  # type: ignore[arg-type]
+        wanted,  # type: ignore[arg-type]
+        has_database=False,
+        told=None,
+    )
     assert () == keys
 
 
