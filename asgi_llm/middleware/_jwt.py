@@ -67,7 +67,8 @@ class JWTVerifier:
 
     A token that was verified is not verified again for ``cached_seconds``, nor beyond its end; it
     is remembered by the SHA-256 digest of the whole of it. So a signing key that is withdrawn is
-    good for ``keys_fresh_seconds`` and ``cached_seconds`` more at the most.
+    good for ``keys_fresh_seconds`` and ``cached_seconds`` more at the most, as long as the issuer
+    answers.
 
     Args:
         issuer: Compared with ``iss``, character for character.
@@ -82,7 +83,7 @@ class JWTVerifier:
         leeway_seconds: How far the issuer's clock may be off, 0 to 300.
         cached_seconds: At least 0.
         max_cached: Tokens to remember, at least 1; about 1 KiB each.
-        keys_fresh_seconds: When published keys are fetched again, above 0.
+        keys_fresh_seconds: How old published keys get before others are waited for, above 0.
         keys_stale_seconds: How old they may get while they cannot be fetched.
         fetch: The way to published keys.
         clock: Seconds, monotonic.

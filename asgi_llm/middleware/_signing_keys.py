@@ -26,6 +26,9 @@ REFETCH_SECONDS: Final = 10.0
 
 FETCH_SECONDS: Final = 10.0
 
+AHEAD: Final = 0.8
+"""The part of their time after which keys are fetched again beside the requests."""
+
 DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
 
 
@@ -96,9 +99,11 @@ class FixedKeys:
 class RemoteKeys:
     """Keys that their issuer publishes.
 
-    They are fetched when they are first needed, again when they are older than ``fresh_seconds``
-    or a token names one that is not there, but never twice in ten seconds, and once for all who
-    wait. While they cannot be fetched those that are there are used up to ``stale_seconds``.
+    They are fetched when they are first needed, again when a token names one that is not there or
+    when they get as old as ``fresh_seconds``, but never twice in ten seconds, and once for all who
+    wait. In the last fifth of that time they are fetched beside the requests; at its end requests
+    wait for new ones, so that one that was withdrawn is used no longer. While they cannot be
+    fetched those that are there are used up to ``stale_seconds``, without a wait.
 
     Args:
         load: Fetches and reads them.
@@ -122,19 +127,23 @@ class RemoteKeys:
         self._keys: tuple[SigningKey, ...] = ()
         self._loaded_at: float | None = None
         self._tried_at: float | None = None
-        self._failing = False
+        self._failed_at: float | None = None
         self._refreshing: asyncio.Task[None] | None = None
 
     async def find(self, kid: str | None, fits: Callable[[Any], bool]) -> Any | None:
         """See ``KeySource``."""
-        loaded_at = self._loaded_at
-        if loaded_at is None or self._clock() >= loaded_at + self._fresh:
+        now, loaded_at = self._clock(), self._loaded_at
+        if loaded_at is None:
             await self._refresh()
+        elif now >= loaded_at + self._fresh * AHEAD:
+            self._begin(now)
+            if self._is_over(now, loaded_at):
+                await self._refresh()
         key = choose(self._current(), kid, fits)
         if key is None:
             await self._refresh()
             key = choose(self._current(), kid, fits)
-            if key is None and self._failing:
+            if key is None and self._failed_at is not None:
                 raise StoreError("the issuer's keys could not be fetched")
         return key
 
@@ -148,16 +157,29 @@ class RemoteKeys:
             raise StoreError("the issuer's keys could not be fetched")
         return self._keys
 
+    def _is_over(self, now: float, loaded_at: float) -> bool:
+        """Whether the time of the keys is over, so that others are waited for."""
+        if now >= loaded_at + self._stale:
+            return True
+        # Each try at an issuer that hangs lasts to its deadline, and the next comes soon.
+        is_silent = self._failed_at is not None and now < self._failed_at + self._fresh
+        return now >= loaded_at + self._fresh and not is_silent
+
     async def _refresh(self) -> None:
-        if self._refreshing is None:
-            now = self._clock()
-            if self._tried_at is not None and now < self._tried_at + REFETCH_SECONDS:
-                return
-            self._tried_at = now
-            self._refreshing = asyncio.get_running_loop().create_task(self._fetch(now))
-            self._refreshing.add_done_callback(self._refreshed)
-        # Shielded: one who stops waiting must not stop the others.
-        await asyncio.shield(self._refreshing)
+        self._begin(self._clock())
+        if self._refreshing is not None:
+            # Shielded: one who stops waiting must not stop the others.
+            await asyncio.shield(self._refreshing)
+
+    def _begin(self, now: float) -> None:
+        """Fetch them beside whoever asks, unless that goes on, or was begun a moment ago."""
+        if self._refreshing is not None:
+            return
+        if self._tried_at is not None and now < self._tried_at + REFETCH_SECONDS:
+            return
+        self._tried_at = now
+        self._refreshing = asyncio.get_running_loop().create_task(self._fetch(now))
+        self._refreshing.add_done_callback(self._refreshed)
 
     def _refreshed(self, task: asyncio.Task[None]) -> None:
         self._refreshing = None
@@ -167,10 +189,10 @@ class RemoteKeys:
             async with asyncio.timeout(FETCH_SECONDS):
                 keys = await self._load()
         except Exception as error:
-            self._failing = True
+            self._failed_at = now
             logger.warning("an issuer's keys could not be fetched:\n%s", describe(error))
         else:
-            self._failing = False
+            self._failed_at = None
             self._keys, self._loaded_at = keys, now
 
 
