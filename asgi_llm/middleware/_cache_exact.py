@@ -390,7 +390,8 @@ class ExactLookup:
             state,
         )
         try:
-            await settings.refresh_app(scope, led.receive, led.send)
+            if not settings.refreshes.is_closed:
+                await settings.refresh_app(scope, led.receive, led.send)
         finally:
             if settings.memory is None:
                 await self._put(led, owner)

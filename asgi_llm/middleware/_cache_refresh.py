@@ -24,21 +24,24 @@ class Refreshes:
     Args:
         most: How many there may be at once, at least 1; what would be one more is left to a later
             request.
+
+    Attributes:
+        is_closed: Whether the layer has ended: what begins now need not ask the app.
     """
 
-    __slots__ = ("_closed", "_most", "_tasks")
+    __slots__ = ("_most", "_tasks", "is_closed")
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
-        self._closed = False
+        self.is_closed = False
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def has_room_for(self, key: bytes) -> bool:
         """Whether the answer of ``key`` may be made anew, and is not being so already."""
-        return key not in self._tasks and len(self._tasks) < self._most and not self._closed
+        return key not in self._tasks and len(self._tasks) < self._most and not self.is_closed
 
     def begin(self, key: bytes, work: Coroutine[Any, Any, None]) -> None:
         """Begin; only where there is room."""
@@ -53,11 +56,15 @@ class Refreshes:
 
     async def aclose(self) -> None:
         """End all of them. Idempotent."""
-        self._closed = True
+        self.is_closed = True
         here = asyncio.get_running_loop()
         tasks = [task for task in self._tasks.values() if task.get_loop() is here]
-        for task in tasks:
-            task.cancel()
+        try:
+            # One that is cancelled before its first step could not give its lease back.
+            await asyncio.sleep(0)
+        finally:
+            for task in tasks:
+                task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 

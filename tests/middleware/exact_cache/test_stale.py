@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from asgi_llm._asgi import send_error
 from asgi_llm.errors import ProviderUnavailableError
 from asgi_llm.middleware.exact_cache import ExactCacheMiddleware
 from asgi_llm.state import CACHE_STATUS, FAILURE, PRINCIPAL, enter
+from asgi_llm.stores.cache import Claim, StoredAnswer
 from asgi_llm.stores.cache_memory import MemoryCache
 from asgi_llm.testing import ManualClock
 from tests.middleware.exact_cache.conftest import (
@@ -32,6 +34,39 @@ from tests.middleware.exact_cache.conftest import (
 
 class Slow(MemoryCache):
     """A store in memory that the layer takes for one that may wait."""
+
+
+class Leasing(Slow):
+    """One that others have in common, as far as this test goes.
+
+    Attributes:
+        leases: Owners of those that were neither used nor given back.
+    """
+
+    def __init__(self, *, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self.leases: set[str] = set()
+
+    async def claim(self, key: bytes, *, owner: str, **options: Any) -> Claim:
+        """See ``CacheStore``."""
+        claim = await super().claim(key, owner=owner, **options)
+        self.leases |= {owner} if claim.leased else set()
+        return claim
+
+    async def release(self, key: bytes, *, owner: str) -> None:
+        """See ``CacheStore``."""
+        self.leases.discard(owner)
+
+    async def set(
+        self,
+        entries: Sequence[tuple[bytes, StoredAnswer]],
+        *,
+        owner: str | None = None,
+        age_seconds: float = 0.0,
+    ) -> None:
+        """See ``CacheStore``."""
+        await super().set(entries, owner=owner, age_seconds=age_seconds)
+        self.leases.discard(owner or "")
 
 
 STORES = pytest.mark.parametrize("kind", [MemoryCache, Slow], ids=["at once", "waits"])
@@ -130,6 +165,31 @@ async def test_what_goes_on_behind_requests_ends_with_the_layer(kind: Any) -> No
     assert HIT == cache_of(await ask(layer))
     assert 0 == len(layer._settings.refreshes)
     await layer.aclose()
+
+
+async def test_a_refresh_that_has_not_begun_gives_its_lease_back() -> None:
+    """When the layer ends; the app is not asked."""
+    clock, app = ManualClock(100.0), App()
+    store = Leasing(clock=clock)
+    layer = ExactCacheMiddleware(
+        app, store=store, clock=clock, ttl_seconds=60, stale_while_revalidate_seconds=30
+    )
+    await ask(layer)
+    clock.advance(75.0)
+    seen: list[int] = []
+
+    async def closing(scope: Scope, receive: Receive, send: Send) -> None:
+        async def end_first(message: Message) -> None:
+            # Nothing has been awaited since the refresh was begun.
+            seen.extend((len(layer._settings.refreshes), len(store.leases)))
+            await layer.aclose()
+            await send(message)
+
+        await layer(scope, receive, end_first)
+
+    assert HIT == cache_of(await ask(closing))
+    assert [1, 1] == seen[:2]
+    assert (1, 0, set()) == (app.calls, len(layer._settings.refreshes), store.leases)
 
 
 async def test_a_refresh_that_fails_keeps_the_old_answer(caplog: pytest.LogCaptureFixture) -> None:
