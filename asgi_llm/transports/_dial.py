@@ -83,8 +83,10 @@ async def race(
     The loop's own happy eyeballs are not used, because uvloop has none.
 
     Raises:
-        OSError: The first failure, where every address failed.
+        OSError: The first failure, where every address failed, or there is none.
     """
+    if not addresses:
+        raise OSError("the name has no address")
     left = deque(addresses)
     tasks: list[asyncio.Task[Connection]] = []
     pending: set[asyncio.Task[Connection]] = set()

@@ -52,6 +52,18 @@ async def test_b9_what_the_resolver_refuses_is_not_connected_to(host: str) -> No
         assert 0 == upstream.connections
 
 
+async def test_a_name_without_an_address_cannot_be_connected_to() -> None:
+    """Where the resolver has an empty list in place of an error."""
+
+    async def resolver(host: str, port: int) -> list[tuple[str, int]]:
+        return []
+
+    transport = Http1Transport(resolver=resolver)
+    with pytest.raises(ConnectError, match="the name has no address"):
+        await transport.send(UpstreamRequest("GET", f"http://{NAME}/", ()), seconds())
+    await transport.aclose()
+
+
 @pytest.mark.parametrize(("certified", "stands"), [(NAME, True), ("127.0.0.1", False)])
 async def test_the_certificate_has_to_be_the_names(
     certified: str, stands: bool, authority: trustme.CA
