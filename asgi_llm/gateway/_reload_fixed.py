@@ -7,11 +7,11 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from asgi_llm.gateway._cost_definitions import CostDefinition
-from asgi_llm.gateway._definitions import Configuration
+from asgi_llm.gateway._definitions import Configuration, ServerDefinition
 from asgi_llm.gateway._telemetry_definitions import TelemetryDefinition
 from asgi_llm.gateway.config import find_cost, find_telemetry
 
-__all__ = ["keep_fixed"]
+__all__ = ["keep_fixed", "keep_server"]
 
 _SERVER: Final = (
     "host",
@@ -26,6 +26,14 @@ _SERVER: Final = (
     "log_level",
 )
 """What the server was started with, and what was shared out among its processes."""
+
+
+def keep_server(
+    running: ServerDefinition, wanted: Configuration
+) -> tuple[Configuration, tuple[str, ...]]:
+    """``wanted`` as far as a server that was started with ``running`` can have it, and the keys."""
+    server, names = _kept(running, wanted.server, _SERVER)
+    return replace(wanted, server=server), tuple([f"server.{name}" for name in names])
 
 
 def keep_fixed(
@@ -47,9 +55,8 @@ def keep_fixed(
         has_database: Whether the database is in use.
         told: The layer that has told figures in this process, be it there or gone; None: none has.
     """
-    keys: list[str] = []
-    server, one = _kept(running.server, wanted.server, _SERVER)
-    keys += [f"server.{name}" for name in one]
+    wanted, of_server = keep_server(running.server, wanted)
+    keys = list(of_server)
     storage = wanted.storage
     if has_database:
         storage, one = _kept(running.storage, storage, ("database",))
@@ -68,7 +75,7 @@ def keep_fixed(
         telemetry, one = _kept(told, tells, ("max_users",))
         keys += [f"stack.telemetry.{name}" for name in one]
         stack = tuple([telemetry if layer is tells else layer for layer in stack])
-    return replace(wanted, server=server, storage=storage, stack=stack), tuple(keys)
+    return replace(wanted, storage=storage, stack=stack), tuple(keys)
 
 
 def _books(before: CostDefinition, after: CostDefinition) -> tuple[CostDefinition, list[str]]:

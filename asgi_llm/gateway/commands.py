@@ -94,7 +94,7 @@ def serve(
     server = loaded.configuration.server
     host = host if host is not None else server.host
     port = port if port is not None else server.port
-    workers = workers or server.workers
+    asked, workers = workers, workers or server.workers
     exposed = not (is_loopback(host) or authenticates(loaded.configuration))
     if exposed and not insecure:
         _fail(
@@ -118,7 +118,7 @@ def serve(
             logger.info("serving %s/v1", url)
 
     if workers > 1:
-        hand_down(loaded.source, workers=workers, insecure=insecure)
+        hand_down(loaded.source, workers=asked, insecure=insecure)
     app = gateway if workers == 1 else "asgi_llm.gateway.serve:application"
     must_authenticate = not (insecure or is_loopback(host))
     serving = ServerConfig(app, server, workers=workers, must_authenticate=must_authenticate)

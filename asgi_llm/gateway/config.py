@@ -145,11 +145,18 @@ def load(source: Source | None = None, *, environ: Mapping[str, str] | None = No
     )
 
 
-def hand_down(source: str | None, *, workers: int, insecure: bool) -> None:
-    """Let worker processes load the same file, know how many they are, and take the same risks."""
+def hand_down(source: str | None, *, workers: int | None, insecure: bool) -> None:
+    """Let worker processes load the same file, and take the same risks.
+
+    Args:
+        source: The file.
+        workers: How many they are, whatever the file says; None: it says so.
+        insecure: Whether ``--insecure`` was said.
+    """
     if source is not None:
         os.environ[CONFIG_VARIABLE] = source
-    os.environ[f"{PREFIX}SERVER__WORKERS"] = str(workers)
+    if workers is not None:
+        os.environ[f"{PREFIX}SERVER__WORKERS"] = str(workers)
     os.environ[INSECURE_VARIABLE] = "1" if insecure else "0"
 
 

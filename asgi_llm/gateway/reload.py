@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 
 from asgi_llm._traceback import describe
 from asgi_llm.errors import ConfigurationError
+from asgi_llm.gateway._definitions import ServerDefinition
 from asgi_llm.gateway._reload_carried import Carried
-from asgi_llm.gateway._reload_fixed import keep_fixed
+from asgi_llm.gateway._reload_fixed import keep_fixed, keep_server
 from asgi_llm.gateway._reload_generation import Generation
 from asgi_llm.gateway._reload_version import version_of
 from asgi_llm.gateway._reload_watch import FileWatch
@@ -53,6 +54,8 @@ class ReloadingGateway:
         source: As for ``load_gateway``. Only a file is watched.
         insecure: Take keys that are easily guessed.
         must_authenticate: Refuse a change after which callers would not be authenticated.
+        started_with: What the server was started with, where that was before and elsewhere, so that
+            the file may say something else by now. None: what the file says.
 
     Attributes:
         reloads: How often a configuration was taken.
@@ -68,6 +71,7 @@ class ReloadingGateway:
         *,
         insecure: bool = False,
         must_authenticate: bool = False,
+        started_with: ServerDefinition | None = None,
     ) -> None:
         self.must_authenticate = must_authenticate
         self.reloads = 0
@@ -79,7 +83,7 @@ class ReloadingGateway:
         self._source = source if file is None else file
         # Before it is read: what is written from now on is a change.
         self._watch = None if file is None else FileWatch(file)
-        self._current = self._begin(load(self._source))
+        self._current = self._begin(load(self._source), started_with)
         self._told = find_telemetry(self._current.loaded.configuration)
         self._current.gateway.health.facts["configuration"] = self._facts
         self._lock = asyncio.Lock()
@@ -172,15 +176,15 @@ class ReloadingGateway:
 
     # Building
 
-    def _begin(self, loaded: Loaded) -> Generation:
+    def _begin(self, loaded: Loaded, started_with: ServerDefinition | None) -> Generation:
+        version = version_of(loaded.configuration)
+        keys: tuple[str, ...] = ()
+        if started_with is not None:
+            fixed, keys = keep_server(started_with, loaded.configuration)
+            loaded = replace(loaded, configuration=fixed)
         built = build(loaded, insecure=self._insecure, hold=self._carried.hold())
-        return Generation(
-            loaded,
-            built,
-            version=version_of(loaded.configuration),
-            loaded_at=_now(),
-            restart_required=(),
-        )
+        _tell_fixed(keys)
+        return Generation(loaded, built, version=version, loaded_at=_now(), restart_required=keys)
 
     async def _reload(self, *, force: bool) -> str:
         async with self._lock:
@@ -250,8 +254,7 @@ class ReloadingGateway:
         for note in new.loaded.notes:
             logger.warning("%s", note)
         logger.info("configuration %s is in use, in place of %s", new.version, old.version)
-        for key in new.restart_required:
-            logger.warning("%s stays as it is until the gateway is started again", key)
+        _tell_fixed(new.restart_required)
         self._retired.add(old)
         task = asyncio.get_running_loop().create_task(self._retire(old))
         self._retiring.add(task)
@@ -351,6 +354,13 @@ class ReloadingGateway:
         for old in tuple(self._retired):
             await self._close_retired(old)
         await self._current.aclose()
+
+
+def _tell_fixed(keys: tuple[str, ...]) -> None:
+    if keys:
+        logger.warning(
+            "until the gateway is started again these stay as they are: %s", ", ".join(keys)
+        )
 
 
 def _read(source: Source | None) -> tuple[Loaded, str]:

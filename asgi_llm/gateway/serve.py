@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from msgspec.structs import replace
 
 from asgi_llm.errors import ConfigurationError
 from asgi_llm.gateway._definitions import ServerDefinition
@@ -38,14 +39,17 @@ class ListenError(OSError):
     """The address cannot be listened on; the text says why in one line."""
 
 
-def application() -> ReloadingGateway:
+def application(started_with: ServerDefinition | None = None) -> ReloadingGateway:
     """The gateway of a worker process: an application factory for any ASGI server.
 
     Reads what ``load_gateway`` reads, and takes its changes. A configuration that is wrong at the
     start ends the process.
+
+    Args:
+        started_with: See ``ReloadingGateway``.
     """
     try:
-        return ReloadingGateway(insecure=insecure_by_environment())
+        return ReloadingGateway(insecure=insecure_by_environment(), started_with=started_with)
     except ConfigurationError as error:
         sys.stderr.write(f"{error.message}\n")
         sys.exit(STARTUP_FAILURE)
@@ -99,7 +103,7 @@ class ServerConfig(uvicorn.Config):
     """uvicorn's configuration for a gateway; what its workers get handed.
 
     Args:
-        app: The gateway, or the import string of a factory for it.
+        app: The gateway, or the import string of a factory for it, such as ``application``.
         server: The limits.
         workers: How many processes.
         must_authenticate: Whether no change may let callers in without a credential.
@@ -116,6 +120,7 @@ class ServerConfig(uvicorn.Config):
         must_authenticate: bool = False,
     ) -> None:
         self._must_authenticate = must_authenticate
+        self._started_with = replace(server, workers=workers)
         self.max_connections = server.max_connections
         self.header_timeout_seconds = server.header_timeout_seconds
         self._drain_seconds = server.graceful_shutdown_seconds
@@ -147,7 +152,10 @@ class ServerConfig(uvicorn.Config):
         app = super().load_app()
 
         def make() -> Drain:
-            gateway: ReloadingGateway = app() if isinstance(self.app, str) else app
+            # A worker may begin, or take another's place, when the file is not what it was.
+            gateway: ReloadingGateway = (
+                app(self._started_with) if isinstance(self.app, str) else app
+            )
             gateway.must_authenticate = self._must_authenticate
             loop = asyncio.get_running_loop()
             on_hang_up(gateway.reload_soon, loop)

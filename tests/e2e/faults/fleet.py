@@ -53,15 +53,18 @@ class Fleet:
     Args:
         folder: Where its configuration and its log are.
         configuration: A ``server`` in it takes the place of the one below.
-        workers: How many.
+        workers: How many; said to the command, unless that ``server`` says it.
     """
 
     def __init__(self, folder: Path, configuration: Mapping[str, Any], *, workers: int) -> None:
         self._folder = folder
         self.workers = workers
         server = {"port": 0, "log_format": "json", "graceful_shutdown_seconds": 1}
+        content = {"server": server, **configuration}
         path = folder / "asgi-llm.yaml"
-        path.write_text(json.dumps({"server": server, **configuration}))
+        path.write_text(json.dumps(content))
+        is_said = "workers" in content["server"]
+        self._arguments = [] if is_said else ["--workers", str(workers)]
         self._log = folder / "gateway.log"
         self._process: subprocess.Popen[bytes]
         self.port = 0
@@ -69,7 +72,7 @@ class Fleet:
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [COMMAND, "serve", "--workers", str(self.workers)],
+                [COMMAND, "serve", *self._arguments],
                 cwd=self._folder,
                 env=clean_environment() | {"PYTHONWARNINGS": "error"},
                 stdin=subprocess.DEVNULL,

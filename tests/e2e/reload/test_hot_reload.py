@@ -229,6 +229,24 @@ async def test_b32_a_worker_that_dies_while_the_file_is_bad(tmp_path: Path) -> N
                     assert 200 == (await connections[0].chat(KEY)).status
 
 
+async def test_what_needs_a_restart_is_told_by_every_worker(tmp_path: Path) -> None:
+    """Their number too, where it is from the file; and by one that takes another's place."""
+    content = configuration(reload=WATCHED)
+    content["server"]["workers"] = 2
+    with Fleet(tmp_path, content, workers=2) as fleet:
+        async with asyncio.timeout(90), fleet.connections(2) as kept:
+            content["server"] |= {"workers": 3, "keep_alive_seconds": 5}
+            change(tmp_path, content)
+            await all_are(kept, "it is taken", is_at(1), seconds=WITHIN_SECONDS)
+            expected = ["server.workers", "server.keep_alive_seconds"]
+            for mine in kept.values():
+                assert expected == (await told(mine[0]))["restart_required"]
+            os.kill(next(iter(kept)), signal.SIGKILL)
+            async with fleet.connections(2) as anew:
+                for connections in anew.values():
+                    assert expected == (await told(connections[0]))["restart_required"]
+
+
 async def test_twenty_hang_ups_leave_no_descriptor_behind(tmp_path: Path) -> None:
     """The process holds as many files and sockets as after the first."""
     with Fleet(tmp_path, configuration({"cost": {}}, reload=TOLD), workers=1) as fleet:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from asgi_llm.gateway._definitions import ServerDefinition
 from asgi_llm.gateway._reload_fixed import keep_fixed
 from asgi_llm.gateway._reload_version import version_of
 from asgi_llm.gateway._reload_watch import FileWatch, file_stamp
@@ -18,6 +19,7 @@ from asgi_llm.gateway.reload import ReloadingGateway
 from tests.e2e.faults.fleet import poll
 from tests.gateway.reload.running import (
     DEADLINE_SECONDS,
+    QUIET,
     ask,
     configuration,
     facts,
@@ -155,6 +157,28 @@ def test_what_is_fixed_stays_as_it_is(tmp_path: Path) -> None:
         told=None,
     )
     assert () == keys
+
+
+async def test_a_worker_keeps_to_what_its_server_was_started_with(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that begins when the file says something else already; one line of the log says so."""
+    started = ServerDefinition(workers=2)
+    file = file_of(tmp_path, server={"reload": QUIET, "workers": 3, "max_body_bytes": 7})
+    async with running(file, started_with=started) as gateway:
+        server = gateway.loaded.configuration.server
+        assert (2, 7) == (server.workers, server.max_body_bytes)
+        assert ["server.workers"] == (await facts(gateway))["restart_required"]
+        write(file, configuration(tmp_path, server={"reload": QUIET, "workers": 3, "port": 4001}))
+        await gateway.reload()
+        assert ["server.port", "server.workers"] == (await facts(gateway))["restart_required"]
+        write(file, configuration(tmp_path, server={"reload": QUIET, "workers": 2}))
+        await gateway.reload()
+        assert "restart_required" not in await facts(gateway)
+    told = [text for text in caplog.messages if "started again" in text]
+    assert ["server.workers", "server.port, server.workers"] == [
+        text.rpartition(": ")[2] for text in told
+    ]
 
 
 async def test_the_file_is_watched(tmp_path: Path) -> None:
