@@ -72,6 +72,13 @@ async def test_delete(any_store: CacheStore) -> None:
     assert 0 == await any_store.delete([])
 
 
+async def test_a_key_that_is_deleted_twice_at_once_counts_once(any_store: CacheStore) -> None:
+    """A key may be named more than once, and what is named with it is deleted too."""
+    await any_store.set([(key(1), answer()), (key(2), answer())])
+    assert 2 == await any_store.delete([key(1), key(1), key(2)])
+    assert [True, True] == [one is None for one in await bodies(any_store, 1, 2)]
+
+
 ENTRIES: dict[int, dict[str, Any]] = {
     1: {},
     2: {"scope": "organization:other"},
