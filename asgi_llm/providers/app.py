@@ -271,7 +271,10 @@ class ProviderApp:
             )
 
             async def receive_after_body() -> Message:
-                await upload.finished.wait()
+                try:
+                    await upload.arrive()
+                except ClientLeftError:
+                    return {"type": "http.disconnect"}
                 return await receive()
 
             with ClientWatch(self._watchman, receive_after_body) as watch:
