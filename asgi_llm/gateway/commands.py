@@ -30,6 +30,7 @@ from asgi_llm.gateway.config import (
     authenticates,
     hand_down,
     load,
+    say_workers,
 )
 from asgi_llm.gateway.reload import ReloadingGateway
 from asgi_llm.gateway.serve import ListenError, ServerConfig, is_loopback, listen
@@ -86,6 +87,9 @@ def serve(
     config: str | None, host: str | None, port: int | None, workers: int | None, insecure: bool
 ) -> None:
     """Start the gateway."""
+    if workers is not None:
+        # Before it is built: limits that each process counts for itself are shared out.
+        say_workers(workers)
     try:
         gateway = ReloadingGateway(config, insecure=insecure)
     except ConfigurationError as error:
@@ -94,7 +98,7 @@ def serve(
     server = loaded.configuration.server
     host = host if host is not None else server.host
     port = port if port is not None else server.port
-    asked, workers = workers, workers or server.workers
+    workers = server.workers
     exposed = not (is_loopback(host) or authenticates(loaded.configuration))
     if exposed and not insecure:
         _fail(
@@ -118,7 +122,7 @@ def serve(
             logger.info("serving %s/v1", url)
 
     if workers > 1:
-        hand_down(loaded.source, workers=asked, insecure=insecure)
+        hand_down(loaded.source, insecure=insecure)
     app = gateway if workers == 1 else "asgi_llm.gateway.serve:application"
     must_authenticate = not (insecure or is_loopback(host))
     serving = ServerConfig(app, server, workers=workers, must_authenticate=must_authenticate)

@@ -63,6 +63,7 @@ __all__ = [
     "insecure_by_environment",
     "load",
     "metrics_are_closed",
+    "say_workers",
     "shown_database",
 ]
 
@@ -145,18 +146,15 @@ def load(source: Source | None = None, *, environ: Mapping[str, str] | None = No
     )
 
 
-def hand_down(source: str | None, *, workers: int | None, insecure: bool) -> None:
-    """Let worker processes load the same file, and take the same risks.
+def say_workers(number: int) -> None:
+    """Let ``number`` count here and in worker processes, whatever a file says."""
+    os.environ[f"{PREFIX}SERVER__WORKERS"] = str(number)
 
-    Args:
-        source: The file.
-        workers: How many they are, whatever the file says; None: it says so.
-        insecure: Whether ``--insecure`` was said.
-    """
+
+def hand_down(source: str | None, *, insecure: bool) -> None:
+    """Let worker processes load the same file, and take the same risks."""
     if source is not None:
         os.environ[CONFIG_VARIABLE] = source
-    if workers is not None:
-        os.environ[f"{PREFIX}SERVER__WORKERS"] = str(workers)
     os.environ[INSECURE_VARIABLE] = "1" if insecure else "0"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httptools
+import httpx
 import pytest
 from openai import APIError, AsyncOpenAI, InternalServerError
 
@@ -28,6 +29,7 @@ from asgi_llm.testing import (
     json_reply,
     sse_reply,
 )
+from tests.e2e.gateway_process import running_gateway
 
 DEADLINE_SECONDS = 30.0
 QUESTION: Any = [{"role": "user", "content": "one two three"}]
@@ -239,6 +241,21 @@ async def test_workers_share_the_port_and_end_together(tmp_path: Path) -> None:
         assert "Traceback" not in served.log
         records = [json.loads(line) for line in served.log.splitlines()]
         assert [r["status"] for r in records if r["event"] == "request"] == [200] * 4
+
+
+def test_a_limit_is_shared_out_among_as_many_as_there_are(tmp_path: Path) -> None:
+    """By the command line, where that and the file name different numbers."""
+    config = {
+        "server": {"workers": 4},
+        "providers": {"echo": {"type": "echo"}},
+        "stack": [{"rate_limit": {"store": "memory", "limits": ["4 requests/hour"]}}],
+    }
+    (tmp_path / "asgi-llm.yaml").write_text(json.dumps(config))
+    asked = {"model": "echo/echo", "messages": QUESTION}
+    with running_gateway(tmp_path, "--workers", "1") as origin:
+        url = f"{origin}/v1/chat/completions"
+        told = [httpx.post(url, json=asked, trust_env=False).status_code for _ in range(5)]
+    assert [200, 200, 200, 200, 429] == told
 
 
 async def _exchange(port: int, data: bytes) -> tuple[bytes, asyncio.StreamWriter]:
