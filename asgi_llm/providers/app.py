@@ -271,10 +271,7 @@ class ProviderApp:
             )
 
             async def receive_after_body() -> Message:
-                try:
-                    await upload.arrive()
-                except ClientLeftError:
-                    return {"type": "http.disconnect"}
+                await upload.finished.wait()
                 return await receive()
 
             with ClientWatch(self._watchman, receive_after_body) as watch:

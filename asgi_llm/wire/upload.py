@@ -35,9 +35,8 @@ class Upload:
     """One form. Made by ``read_head``; use as an async context manager, or call ``aclose``.
 
     Streaming: where the model is named before the file, as the SDKs do it, the file passes through
-    message by message; of that, what ``arrive`` reads ahead is spooled (1 MiB in memory, then a
-    temporary file that has no name). Where the file comes first all of it is, since nobody knows
-    yet where to send it.
+    message by message. Where the file comes first it is spooled (1 MiB in memory, then a temporary
+    file that has no name), since nobody knows yet where to send it.
 
     Attributes:
         fields: The texts that came before the file, or all of them where it was spooled; a field
@@ -56,13 +55,8 @@ class Upload:
         self._text = b""
         self._file: Part | None = None
         self._spool = _Spool()
-        # What came behind the file's head with it; None where the file was spooled first.
         self._pending: list[Event] | None = None
-        # How many of the pairs came before the file.
-        self._head = 0
         self._more = True
-        self._failure: Exception | None = None
-        self._reading = asyncio.Lock()
         self._sent = False
         self._boundary = b"asgi-llm-" + os.urandom(16).hex().encode()
 
@@ -139,18 +133,6 @@ class Upload:
         """The file's, as it is sent on."""
         return ((self._file and self._file.file_name) or b"").decode()
 
-    async def arrive(self) -> None:
-        """Read on while whoever sends the body has no use for it yet, until all of it is there.
-
-        So a client that leaves is noticed also where the upstream does not read. What is wrong with
-        the form is raised where the body is iterated.
-
-        Raises:
-            ClientLeftError: There is no more, and the body was not whole.
-        """
-        while not self.finished.is_set():
-            await self._read_on(ahead=True)
-
     async def read_rest(self) -> None:
         """Read what is behind the head, for its fields alone: the file is not kept.
 
@@ -185,7 +167,6 @@ class Upload:
                     await self._spool.write(cast("bytes", event))
                 elif event is self._file and _MODEL in self.fields:
                     self._pending = events[place + 1 :]
-                    self._head = len(self._pairs)
                     if not self._more:
                         self.finished.set()
                     return
@@ -256,8 +237,8 @@ class Upload:
         if self._file is None or self._sent:
             raise RuntimeError("an upload that streams can be sent once")
         self._sent = self._pending is not None
-        head = self._head if self._sent else len(self._pairs)
-        pairs = [(name, replace.get(name, value)) for name, value in self._pairs[:head]]
+        head = len(self._pairs)
+        pairs = [(name, replace.get(name, value)) for name, value in self._pairs]
         added = replace.keys() - {name for name, _ in pairs}
         pairs += [(name, value) for name, value in replace.items() if name in added]
         yield self._encode_texts(pairs) + encode_file_head(self._boundary, self._file)
@@ -270,42 +251,19 @@ class Upload:
         return b"".join(encode_text(self._boundary, name, value) for name, value in pairs)
 
     async def _stream(self) -> AsyncIterator[bytes]:
+        events = self._pending or []
         try:
             while True:
-                while piece := await self._spool.take():
-                    yield piece
-                if self._failure is not None:
-                    raise self._failure
-                if not self._more and not self._pending:
-                    return
-                await self._read_on(ahead=False)
-        finally:
-            self.finished.set()
-
-    async def _read_on(self, *, ahead: bool) -> None:
-        """Take in what comes next, unless it has been since this was asked for."""
-        async with self._reading:
-            if self._failure is not None or not (self._more or self._pending):
-                return
-            if self._spool.holds and not ahead:
-                return
-            try:
-                events, more = self._pending or [], self._more
-                self._pending = []
-                if not events:
-                    events, more = await self._reader.read()
                 for event in events:
                     if self._take(event):
-                        await self._spool.write(cast("bytes", event))
-            except Exception as error:
-                self._failure = error
-                self.finished.set()
-                if isinstance(error, ClientLeftError):
-                    raise
-                return
-            self._more = more
-            if not more:
-                self.finished.set()
+                        yield cast("bytes", event)
+                if not self._more:
+                    return
+                events, self._more = await self._reader.read()
+                if not self._more:
+                    self.finished.set()
+        finally:
+            self.finished.set()
 
 
 class _Spool:
@@ -314,35 +272,15 @@ class _Spool:
     def __init__(self) -> None:
         self._memory = bytearray()
         self._file: BinaryIO | None = None
-        self._size = self._taken = 0
-        self._lock = asyncio.Lock()
-
-    @property
-    def holds(self) -> bool:
-        """Whether there is something that was not taken."""
-        return self._taken < self._size or bool(self._memory)
 
     async def write(self, data: bytes) -> None:
-        async with self._lock:
-            self._memory += data
-            if len(self._memory) > _MEMORY_BYTES:
-                if self._file is None:
-                    # It has no name, or is deleted when it is closed, even by the process's end.
-                    self._file = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115
-                full, self._memory = self._memory, bytearray()
-                await asyncio.to_thread(_append, self._file, full)
-                self._size += len(full)
-
-    async def take(self) -> bytes:
-        """The next piece, which is gone then; empty: there is none now."""
-        async with self._lock:
-            if self._file is not None and self._taken < self._size:
-                piece = await asyncio.to_thread(_read_at, self._file, self._taken)
-                self._taken += len(piece)
-            else:
-                piece = bytes(self._memory[:_READ_BYTES])
-                del self._memory[:_READ_BYTES]
-            return piece
+        self._memory += data
+        if len(self._memory) > _MEMORY_BYTES:
+            if self._file is None:
+                # It has no name, or is deleted when it is closed, even by the end of the process.
+                self._file = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115
+            full, self._memory = self._memory, bytearray()
+            await asyncio.to_thread(self._file.write, full)
 
     async def read(self) -> AsyncIterator[bytes]:
         """The content from its beginning."""
@@ -357,16 +295,6 @@ class _Spool:
         self._memory = bytearray()
         if self._file is not None:
             self._file.close()
-
-
-def _append(file: BinaryIO, data: bytes | bytearray) -> None:
-    file.seek(0, os.SEEK_END)
-    file.write(data)
-
-
-def _read_at(file: BinaryIO, place: int) -> bytes:
-    file.seek(place)
-    return file.read(_READ_BYTES)
 
 
 def _plain(name: str) -> str:

@@ -435,54 +435,6 @@ async def test_a_client_that_leaves_in_the_file_ends_the_stream_with_an_error() 
     assert not got.endswith(b"--\r\n")
 
 
-# Reading ahead of who sends it on
-
-
-def model_first(size: int, *tail: bytes) -> tuple[bytes, list[bytes]]:
-    """The content of a file, and a form with it in pieces of 64 KiB."""
-    content = os.urandom(size)
-    whole = form(text("model", "m"), file(content), *tail)
-    return content, [whole[at : at + 65536] for at in range(0, len(whole), 65536)]
-
-
-@pytest.mark.parametrize("size", [300_000, 5_000_000], ids=["memory", "file"])
-@pytest.mark.parametrize("at_once", [False, True], ids=["before", "meanwhile"])
-async def test_what_is_read_ahead_is_sent_on_whole(size: int, at_once: bool) -> None:
-    """In its order, with what stands behind the file, and no file stays open."""
-    content, pieces = model_first(size, text("language", "de"))
-    before = open_files()
-    async with await read(Client(pieces)) as upload:
-        arriving = asyncio.create_task(upload.arrive())
-        if not at_once:
-            await arriving
-            assert upload.finished.is_set()
-        assert [("model", b"m"), ("file", content), ("language", b"de")] == await sent(upload)
-        await arriving
-    assert before == open_files()
-
-
-async def test_a_client_that_leaves_is_noticed_while_nothing_is_sent_on() -> None:
-    """However much of the file has come; the stream ends with the same error."""
-    _, pieces = model_first(5_000_000)
-    async with await read(Client(pieces[:-1], leaves=True)) as upload:
-        body = upload.body({})[1]
-        await anext(body)
-        with pytest.raises(ClientLeftError):
-            await upload.arrive()
-        with pytest.raises(ClientLeftError):
-            async for _ in body:
-                pass
-
-
-async def test_what_is_wrong_with_what_was_read_ahead_is_told_by_the_stream() -> None:
-    """To whoever answers the client."""
-    _, pieces = model_first(300_000)
-    async with await read(Client(pieces), max_bytes=200_000) as upload:
-        await upload.arrive()
-        with pytest.raises(RequestTooLargeError):
-            await sent(upload)
-
-
 @pytest.mark.parametrize(
     ("tail", "code"),
     [
