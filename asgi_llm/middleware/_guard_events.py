@@ -9,7 +9,7 @@ from typing import Any, Final
 from asgi_llm import _sse
 from asgi_llm.middleware._guard_checks import UNREADABLE, Hit, Place, look
 from asgi_llm.middleware._guard_data import is_binary
-from asgi_llm.middleware._guard_echoes import tokens_say
+from asgi_llm.middleware._guard_echoes import is_of_sound, is_sound, tokens_say
 from asgi_llm.middleware._guard_guarding import Blocked, Guarding, LaneKey
 from asgi_llm.middleware._guard_lane import ARGUMENTS, Lane, path_of
 from asgi_llm.middleware._guard_noted import NotedTexts
@@ -36,7 +36,7 @@ _GROWS: Final = frozenset(
     )
 )  # fmt: skip
 _LAST_OF_TEXT: Final = (".done", ".completed", ".incomplete", ".failed", "_stop")
-_SOUND: Final = ("audio", "data")
+_OF_SOUND: Final = frozenset(("data", "delta"))
 CONTENT: Final[Path] = ("choices", 0, "delta", "content")
 """Where the text of most events stands."""
 
@@ -80,7 +80,7 @@ class GuardedEvents:
         self._contents: dict[int, Lane] = {}
         # Those that nobody knows to grow: they end where an event comes without them.
         self._odd: dict[LaneKey, Lane] = {}
-        # What holds a sound, by the choice, and how much of it.
+        # What holds a sound, by the choice or the kind of event, and how much of it.
         self._sounds: dict[Any, list[tuple[Piece, Path]]] = {}
         self._sound_size = 0
         # What came whole in the event, for the guards that are not on the loop.
@@ -141,6 +141,11 @@ class GuardedEvents:
                 self._queue.append(piece)
             else:
                 self._out.append(piece.encoded())
+        if self._sounds and self._strict:
+            # All that comes behind a sound waits with it, as the bytes that it came in.
+            self._waiting += len(raw)
+            if self._waiting > self._max_held:
+                self._recount()
 
     def _read_choices(self, piece: Piece, choices: Sequence[Any]) -> list[int] | None:
         """Put the texts of a chunk where they belong; which choices end with it."""
@@ -209,7 +214,7 @@ class GuardedEvents:
         if self._passes:
             return
         is_odd = name not in _GROWS and name != "delta"
-        if name == "data" and key[1:] == _SOUND and self._guarding.panel.acts:
+        if name in _OF_SOUND and is_sound(key) and self._guarding.panel.acts:
             # Nobody hears what it says but at its end.
             self._sounds.setdefault(key[0], []).append((piece, path))
             self._sound_size += len(value)
@@ -275,6 +280,8 @@ class GuardedEvents:
             )
 
     def _count(self) -> int:
+        if self._sounds and self._strict:
+            return sum(len(piece.raw) for piece in self._queue)
         return self._sound_size + sum(len(lane.text) for lane in self._lanes.values())
 
     async def _read_other(self, piece: Piece, document: Document) -> None:
@@ -296,9 +303,10 @@ class GuardedEvents:
         tokens = document.get("logprobs")
         if tokens is not None:
             self._read_tokens(piece, ("logprobs",), tokens, document)
-        if kind.endswith(_LAST_OF_TEXT):
-            await self._finish_at(key[1:])
+        # It may say what a sound says that waits for the end.
         await self._check_now(piece, read_texts(whole, role="assistant", is_answer=True))
+        if kind.endswith(_LAST_OF_TEXT):
+            await self._finish_at(kind, key[1:])
 
     async def _take_text(self, raw: bytes, event: _sse.Event) -> None:
         """An event that is no JSON object cannot be changed: it passes, or all ends."""
@@ -334,13 +342,22 @@ class GuardedEvents:
         if choice is None:
             self._emit()
 
-    async def _finish_at(self, place: tuple[Any, ...]) -> None:
+    async def _finish_at(self, kind: str, place: tuple[Any, ...]) -> None:
         """The texts of a part of another format have come to their end, or all of them."""
-        if not any(type(one) is int for one in place):
+        if is_of_sound(kind):
+            return
+        of = kind.rpartition(".")[0]
+        has_place = any(type(one) is int for one in place)
+        if not has_place and "." not in of:
             await self._finish(None)
             return
         for key, lane in list(self._lanes.items()):
-            if all(one is None or one == own for one, own in zip(place, key[1:], strict=False)):
+            # What has no place ends the texts of its own kind, and not those beside them.
+            if (
+                all(one is None or one == own for one, own in zip(place, key[1:], strict=False))
+                if has_place
+                else str(key[0]).rpartition(".")[0] == of
+            ):
                 await lane.advance(self._queue, final=True)
 
     def _end_sound(self, choice: int) -> None:

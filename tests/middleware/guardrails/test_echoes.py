@@ -176,3 +176,117 @@ async def test_a_sound_that_is_too_long_to_wait() -> None:
     recorder = await ask(layer)
     assert "" == heard(recorder, "data")
     assert ["content_filter"] == finish_reasons(recorder)
+
+
+SHORT = "UklGRgAAAA=="
+PLACE = {"item_id": "i", "output_index": 0, "content_index": 0}
+LAST = {"type": "response.completed", "response": {"output": []}}
+
+
+def sound(data: str = SOUND, **place: Any) -> dict[str, Any]:
+    """An event of a response with a part of its sound."""
+    return {"type": "response.audio.delta", **place, "delta": data}
+
+
+def transcript(text: str, **place: Any) -> dict[str, Any]:
+    """An event of a response with what is said in its sound."""
+    return {"type": "response.audio.transcript.delta", **place, "delta": text}
+
+
+def spoken_response(*words: str, last: dict[str, Any] = LAST) -> Stream:
+    """A response whose sound comes before what it says, and between."""
+    events = [sound()]
+    for word in words:
+        events += [transcript(word), sound(SHORT)]
+    events += [{"type": "response.audio.done"}, {"type": "response.audio.transcript.done"}, last]
+    return Stream(encoded(events, done=False))
+
+
+def deltas(recorder: Recorder, kind: str) -> str:
+    got = [one.json() for one in recorder.events if not one.done]
+    return "".join(one["delta"] for one in got if one.get("type") == kind)
+
+
+@pytest.mark.parametrize("action", ["redact", "block"])
+async def test_the_sound_of_a_response_waits_for_what_is_said_in_it(action: Any) -> None:
+    """Nothing of it leaves where something is found at last."""
+    rail = Guardrail(guard=cards(), action=action)
+    stream = spoken_response("my card is 4111 1111 ", "1111 1111 ok")
+    recorder = await ask(GuardrailsMiddleware(stream, output=[rail]))
+    assert "" == deltas(recorder, "response.audio.delta")
+    assert b"4111" not in recorder.body
+    if action == "redact":
+        assert "my card is <CARD_1> ok" == deltas(recorder, "response.audio.transcript.delta")
+        assert LAST == recorder.events[-1].json()
+
+
+async def test_the_sound_of_a_response_in_which_nothing_is_found_comes_as_it_was() -> None:
+    """It leaves with what stands behind it, in order, when the answer has ended."""
+    stream = spoken_response("no card", " at all")
+    recorder = await ask(GuardrailsMiddleware(stream, output=[REDACT]))
+    assert b"".join(stream.chunks) == recorder.body
+
+
+async def test_a_sound_waits_for_what_is_said_at_the_end_alone() -> None:
+    """The last event may be the first that has the words."""
+    said = {"type": "output_audio", "data": "", "transcript": f"card {CARD}"}
+    last = {"type": "response.completed", "response": {"output": [{"content": [said]}]}}
+    recorder = await ask(GuardrailsMiddleware(spoken_response(last=last), output=[cards()]))
+    assert SHORT.encode() not in recorder.body
+    assert SOUND.encode() not in recorder.body
+
+
+@pytest.mark.parametrize("place", [{}, PLACE], ids=["without a place", "with a place"])
+async def test_the_end_of_a_sound_is_not_the_end_of_its_words(place: dict[str, Any]) -> None:
+    """A text that is split around it is found."""
+    end = {"type": "response.audio.done", **place}
+    said = [transcript("card 4111 1111", **place), end, transcript(" 1111 1111", **place), LAST]
+    stream = Stream(encoded(said, done=False))
+    recorder = await ask(GuardrailsMiddleware(stream, output=[cards()]))
+    assert b"4111" not in recorder.body
+    recorder = await ask(GuardrailsMiddleware(stream, output=[REDACT]))
+    assert "card <CARD_1>" == deltas(recorder, "response.audio.transcript.delta")
+
+
+async def test_the_end_of_a_text_without_a_place_is_not_the_end_of_others() -> None:
+    """It ends the texts of its own kind."""
+    place = {"output_index": 0, "content_index": 0}
+    text = {"type": "response.output_text.delta", **place}
+    events = [
+        {**text, "delta": "card 4111 1111"},
+        transcript("hi"),
+        {"type": "response.audio.transcript.done"},
+        {**text, "delta": " 1111 1111"},
+        LAST,
+    ]
+    layer = GuardrailsMiddleware(Stream(encoded(events, done=False)), output=[cards()])
+    assert b"4111" not in (await ask(layer)).body
+
+
+async def test_what_waits_behind_the_sound_of_a_response_is_bounded() -> None:
+    """The sound counts, and so does all that is behind it."""
+    stream = spoken_response(*["no harm in these plain words at all "] * 40)
+    size = sum(map(len, stream.chunks))
+    for most, passes in ((size, True), (size // 2, False), (len(SOUND) - 1, False)):
+        layer = GuardrailsMiddleware(stream, output=[REDACT], max_held_characters=most)
+        recorder = await ask(layer)
+        assert passes is (b"".join(stream.chunks) == recorder.body)
+        assert passes is (SOUND.encode() in recorder.body)
+        assert passes is (b'"error"' not in recorder.body)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda audio: event({}, message={"audio": audio}),
+        lambda audio: event({"content": [{"type": "audio", "audio": audio}]}),
+    ],
+    ids=["message", "part of a content"],
+)
+async def test_a_sound_waits_wherever_it_stands_in_a_choice(around: Any) -> None:
+    """In a message of a choice, and in a part of its content."""
+    events = [around({"data": SOUND}), around({"transcript": CARD}), event({})]
+    stream = Stream(encoded(events))
+    recorder = await ask(GuardrailsMiddleware(stream, output=[cards()]))
+    assert SOUND.encode() not in recorder.body
+    assert ["content_filter"] == finish_reasons(recorder)
