@@ -15,7 +15,7 @@ from asgi_llm.middleware._guard_lane import ARGUMENTS, Lane, path_of
 from asgi_llm.middleware._guard_noted import NotedTexts
 from asgi_llm.middleware._guard_now import ask_now, change_now
 from asgi_llm.middleware._guard_panel import Panel
-from asgi_llm.middleware._guard_pieces import ENVELOPE, Piece
+from asgi_llm.middleware._guard_pieces import ENVELOPE, Piece, indexes_of
 from asgi_llm.middleware._guard_texts import (
     LEAST_LONG_NUMBER,
     STRUCTURE,
@@ -37,6 +37,7 @@ _GROWS: Final = frozenset(
 )  # fmt: skip
 _LAST_OF_TEXT: Final = (".done", ".completed", ".incomplete", ".failed", "_stop")
 _OF_SOUND: Final = frozenset(("data", "delta"))
+_LINES: Final[LaneKey] = (None, "data")
 CONTENT: Final[Path] = ("choices", 0, "delta", "content")
 """Where the text of most events stands."""
 
@@ -120,9 +121,7 @@ class GuardedEvents:
             self._strict = True
             await self._read_other(piece, document)
         if self._whole:
-            texts, self._whole = self._whole, []
-            for text in texts:
-                await ask_now(self._guarding, text)
+            await self._ask_whole()
         if self._odd:
             await self._end_odd(piece, choices)
         if piece.waits:
@@ -259,15 +258,9 @@ class GuardedEvents:
 
     async def _end_odd(self, piece: Piece, choices: Any) -> None:
         """End the odd texts that do not go on in this event, which is of their choices."""
-        of: set[Any] | None = None
-        if type(choices) is list:
-            of = {
-                choice.get("index", position)
-                for position, choice in enumerate(choices)
-                if type(choice) is dict
-            }
+        of = indexes_of(choices)
         for key, lane in list(self._odd.items()):
-            if key not in piece.lanes and (of is None or key[0] in of):
+            if key not in piece.lanes and (of is None or key[0] in of or key == _LINES):
                 del self._odd[key]
                 await lane.advance(self._queue, final=True)
 
@@ -309,16 +302,28 @@ class GuardedEvents:
             await self._finish_at(kind, key[1:])
 
     async def _take_text(self, raw: bytes, event: _sse.Event) -> None:
-        """An event that is no JSON object cannot be changed: it passes, or all ends."""
-        document: Document = {"data": event.text}
-        piece = Piece(raw, document, event.type)
-        text = Text(("data",), "assistant", event.text)
-        if self._noted.are_wanted:
-            self._noted.add(text.path, text.text)
-        if not self._passes:
-            change_now(self._guarding, piece, text, may_change=False)
+        """An event that is no JSON object: those that follow each other are one text besides."""
+        text = event.text
+        piece = Piece(raw, {"data": text}, event.type, is_text=True)
+        if text:
+            self._read_string(piece, _LINES, ("data",), "data", text)
+        if self._passes:
+            self._out.append(raw)
+            return
+        await self._ask_whole()
+        # One that need not wait has its place among the others.
+        piece.lanes = (_LINES,)
+        self._queue.append(piece)
+        lane = self._lanes.get(_LINES)
+        if lane is not None and len(lane.text) >= lane.due:
+            await lane.advance(self._queue)
+        self._emit()
+
+    async def _ask_whole(self) -> None:
+        """Ask the guards that are not on the loop about what came whole in an event."""
+        texts, self._whole = self._whole, []
+        for text in texts:
             await ask_now(self._guarding, text)
-        self._out.append(raw)
 
     async def _check_now(self, piece: Piece, texts: Iterable[Text]) -> None:
         for text in texts:

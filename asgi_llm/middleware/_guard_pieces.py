@@ -14,6 +14,7 @@ from asgi_llm.types import Document
 __all__ = [
     "ENVELOPE",
     "Piece",
+    "indexes_of",
     "read_simple_chunk",
     "refusal_events",
     "split_piece",
@@ -40,6 +41,7 @@ class Piece(msgspec.Struct, gc=False, eq=False):
         waits: Texts in it that have not been cleared.
         lanes: Keys of the texts that it carries pieces of.
         edits: What it says otherwise, and where.
+        is_text: Whether it is no JSON: its data is a text, and stands in ``data`` of ``known``.
     """
 
     raw: bytes
@@ -48,6 +50,7 @@ class Piece(msgspec.Struct, gc=False, eq=False):
     waits: int = 0
     lanes: tuple[Any, ...] = ()
     edits: tuple[tuple[Path, str | None], ...] = ()
+    is_text: bool = False
 
     @property
     def document(self) -> Document:
@@ -65,7 +68,8 @@ class Piece(msgspec.Struct, gc=False, eq=False):
         if not self.edits:
             return self.raw
         kind = None if self.type == "message" else self.type
-        return _sse.encode(_json.encode(self.edited()), kind)
+        said = self.edited()
+        return _sse.encode(said["data"].encode() if self.is_text else _json.encode(said), kind)
 
     def edited(self) -> Document:
         """Its data, with what it says otherwise."""
@@ -75,6 +79,17 @@ class Piece(msgspec.Struct, gc=False, eq=False):
             self.document, [(Text(path, "", ""), new) for path, new in self.edits]
         )
         return without_echoes(document, [path for path, _ in self.edits])
+
+
+def indexes_of(choices: Any) -> set[Any] | None:
+    """Of the choices that an event is about; None: it is not about choices."""
+    if type(choices) is not list:
+        return None
+    return {
+        choice.get("index", position)
+        for position, choice in enumerate(choices)
+        if type(choice) is dict
+    }
 
 
 class _Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):

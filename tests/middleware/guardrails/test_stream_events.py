@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from asgi_llm import _sse
 from asgi_llm.guards.base import Finding, Guard
 from asgi_llm.guards.leakage import SystemLeakGuard
 from asgi_llm.middleware.guardrails import Guardrail, GuardrailsMiddleware
 from asgi_llm.state import VERDICTS
-from asgi_llm.testing import chat_events
+from asgi_llm.testing import Recorder, chat_events
 from tests.middleware.guardrails.probes import (
+    Pattern,
     Remote,
     Stream,
     Threaded,
@@ -214,3 +216,56 @@ async def test_the_end_of_one_part_is_not_the_end_of_others() -> None:
     assert [one["type"] for one in events] == [one["type"] for one in got]
     assert ["<EMAIL_1>", "hi", ""] == [one["delta"] for one in got if "delta" in one]
     assert ["hi", "<EMAIL_1>"] == [one["text"] for one in got if "text" in one]
+
+
+def lines(*texts: str) -> Stream:
+    """A stream whose events are texts, and not JSON."""
+    return Stream([*(_sse.encode(text.encode()) for text in texts), _sse.DONE])
+
+
+def read_lines(recorder: Recorder) -> str:
+    return "".join(one.text for one in recorder.events if not one.done)
+
+
+@pytest.mark.parametrize("window", [64, None])
+@pytest.mark.parametrize("at", range(len(CARD)))
+async def test_events_that_are_no_json_are_one_text(at: int, window: int | None) -> None:
+    """What stands in two of them is found, wherever it is cut."""
+    said = f"my card is {CARD} ok"
+    at += said.index(CARD) + 1
+    stream = lines("well, ", said[:at], said[at:], " and more")
+    guard = Pattern(CARD, window=window, category="pii.card")
+    recorder = await ask(GuardrailsMiddleware(stream, output=[guard]))
+    assert read_lines(recorder).partition("{")[0] in ("", "well, ", "well, my card is ")
+    rail = Guardrail(guard=guard, action="redact")
+    recorder = await ask(GuardrailsMiddleware(stream, output=[rail]))
+    assert "well, my card is <CARD_1> ok and more" == read_lines(recorder)
+    assert recorder.events[-1].done
+
+
+@pytest.mark.parametrize("word", ["plain words", "a\nline and another", '["a", 1]', "7"])
+async def test_clean_events_that_are_no_json_come_as_they_were(word: str) -> None:
+    """In order, with the empty ones among them, and before what comes behind them."""
+    stream = lines(*[word, ""] * 40)
+    recorder = await ask(redacting(stream))
+    assert b"".join(stream.chunks) == recorder.body
+    early = b"event: ping\ndata: " + word.split("\n")[0].encode() + b"\n\n"
+    stream = Stream([early, *encoded([event({"content": "hi"}), event({}, finish_reason="stop")])])
+    recorder = await ask(redacting(stream))
+    assert b"".join(stream.chunks) == recorder.body
+
+
+@pytest.mark.parametrize("texts", [(CARD, "7 of them"), ("no. 5", CARD), ("5", CARD, "7")])
+async def test_an_event_that_is_no_json_is_a_text_of_its_own_as_well(texts: Any) -> None:
+    """What is next to it does not hide what is in it."""
+    rail = Guardrail(guard=cards(), action="redact")
+    recorder = await ask(GuardrailsMiddleware(lines(*texts), output=[rail]))
+    got = [one.text for one in recorder.events if not one.done]
+    assert ["<CARD_1>" if text == CARD else text for text in texts] == got
+
+
+async def test_placeholders_come_back_in_events_that_are_no_json() -> None:
+    """As they do in all others."""
+    rail = Guardrail(guard=emails(), action="redact")
+    layer = GuardrailsMiddleware(lines("to <EMA", "IL_1>", " now"), input=[rail])
+    assert f"to {SECRET} now" == read_lines(await ask(layer, chat(SECRET)))
