@@ -233,7 +233,7 @@ class GuardedRequest(Guarded):
             await GuardedAnswer(self, send).run(self.guards.app, scope, body.receive)
 
     async def _read_form(self, scope: Scope, data: bytes) -> tuple[Document, list[Text]]:
-        """The fields of a form, and all its texts: the name of the file is one."""
+        """The fields of a form, and all its texts: the names and types of its parts are some."""
         upload = await Upload.read_head(
             scope,
             BufferedBody(data, _nothing_more).receive,
@@ -246,6 +246,8 @@ class GuardedRequest(Guarded):
             form = upload.document()
             texts = read_texts(form, role="user")
             texts.append(Text(("file", "filename"), "user", upload.file_name))
+            # The app inside gets the form as it came.
+            texts += [Text((name, "headers"), "user", head) for name, head in upload.heads]
             return form, texts
 
     def _read(self, data: bytes) -> Document | None:

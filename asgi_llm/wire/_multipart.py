@@ -25,6 +25,7 @@ _NAME = re.compile(rb"[A-Za-z0-9_.\[\]-]{1,128}")
 _MEDIA_TYPE = re.compile(rb"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}")
 _PATH_SEPARATOR = re.compile(r"[/\\]")
 _MAX_FILE_NAME = 128
+_KNOWN_HEADERS = frozenset((b"content-type", b"content-length", b"content-transfer-encoding"))
 
 
 class ClientLeftError(Exception):
@@ -40,11 +41,14 @@ class Part:
         file_name: As the client gave it, without any path and without what would end a header;
             None: this is a text.
         media_type: Of a file.
+        head: Its headers as they came, one a line, without the names of those that most have, and
+            without that of the field.
     """
 
     name: str
     file_name: bytes | None
     media_type: bytes
+    head: str = ""
 
 
 class PartEnd:
@@ -209,7 +213,8 @@ class FormReader:
         media_type = headers.get(b"content-type", b"").partition(b";")[0].strip()
         if not _MEDIA_TYPE.fullmatch(media_type):
             media_type = b"application/octet-stream"
-        self._events.append(Part(name.decode("ascii"), file_name, media_type))
+        head = _unread(headers, name).decode("utf-8", "replace")
+        self._events.append(Part(name.decode("ascii"), file_name, media_type, head))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._events.append(data[start:end])
@@ -238,6 +243,17 @@ def encode_file_head(boundary: bytes, part: Part) -> bytes:
         b"Content-Type: %b\r\n\r\n"
         % (boundary, part.name.encode("ascii"), part.file_name or b"", part.media_type)
     )
+
+
+def _unread(headers: dict[bytes, bytes], name: bytes) -> bytes:
+    """What the head of the part ``name`` says besides that."""
+    lines: list[bytes] = []
+    for header, value in headers.items():
+        if header == b"content-disposition":
+            lines.append(value.removeprefix(b'form-data; name="%b"' % name))
+        else:
+            lines.append(value if header in _KNOWN_HEADERS else header + b": " + value)
+    return b"\n".join(filter(None, lines))
 
 
 def _clean(name: bytes) -> bytes:

@@ -41,12 +41,15 @@ class Upload:
     Attributes:
         fields: The texts that came before the file, or all of them where it was spooled; a field
             that came several times has a list.
+        heads: The field of each part so far that has more in its head than that, and what it is: as
+            it came, and not as it is sent on.
         finished: Set once the body has arrived whole, or will not be read any further: from then
             on ``receive`` is free for somebody who waits for a disconnect.
     """
 
     def __init__(self, reader: FormReader, *, max_field_bytes: int) -> None:
         self.fields: dict[str, str | list[str]] = {}
+        self.heads: list[tuple[str, str]] = []
         self.finished = asyncio.Event()
         self._reader = reader
         self._max_field_bytes = max_field_bytes
@@ -181,6 +184,8 @@ class Upload:
         if isinstance(event, Part):
             if event.file_name is not None:
                 self._begin_file(event)
+            if event.head:
+                self.heads.append((event.name, event.head))
             self._part, self._text = event, b""
             return False
         part = self._part

@@ -639,6 +639,36 @@ async def test_the_name_of_a_file_is_checked() -> None:
     assert (400, 0) == (status, app.calls)
 
 
+HEADS = [
+    f"; by={SECRET}",
+    f"\r\nContent-Type: audio/wav; by={SECRET}",
+    f"\r\nContent-Type: {SECRET}",
+    f"\r\nX-Author: {SECRET}",
+]
+NAMES = [f'; filename="{SECRET}/a.wav"', "; filename*=UTF-8''alice%40example.com"]
+
+
+@pytest.mark.parametrize(
+    ("of", "head"),
+    [*(("prompt", head) for head in HEADS), *(("file", head) for head in (*HEADS, *NAMES))],
+)
+async def test_all_that_the_head_of_a_part_says_is_checked(of: str, head: str) -> None:
+    """The app inside gets it as it came, also what is not sent on."""
+    heads = {"model": "", "prompt": "", "file": '; filename="a.wav"', of: head}
+    parts = [
+        f'--xx\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\nwhisper\r\n'
+        for name, more in heads.items()
+    ]
+    body = ("".join(parts) + "--xx--\r\n").encode()
+    headers = [(b"content-type", b"multipart/form-data; boundary=xx")]
+    scope = http_scope(path="/v1/audio/transcriptions", headers=headers)
+    for guard, expected in ((emails(), (400, [])), (cards(), (200, [body]))):
+        app = App()
+        recorder = await call(GuardrailsMiddleware(app, input=[guard]), scope, body=body)
+        assert expected == (recorder.status, app.bodies)
+    assert SECRET not in recorder.body.decode()
+
+
 @pytest.mark.parametrize(("model", "status"), [("whisper", 400), ("gpt-4o", 200)])
 async def test_a_guard_for_some_models_looks_at_their_forms(model: str, status: int) -> None:
     """A form names its model in a field, which a guard is told as well."""
