@@ -8,7 +8,7 @@ from typing import Any, Final
 from asgi_llm.middleware._guard_texts import Path
 from asgi_llm.types import Document
 
-__all__ = ["is_of_sound", "is_sound", "tokens_say", "without_echoes"]
+__all__ = ["tokens_say", "without_echoes"]
 
 _ECHOES: Final = ("logprobs", "words", "segments")
 _NO_TOKENS: Final = frozenset(("token_logprobs", "top_logprobs", "text_offset"))
@@ -56,22 +56,6 @@ def tokens_say(logprobs: Any, said: dict[str, Any]) -> bool:
         if tokens and name not in _NO_TOKENS and _joined(tokens) != (said.get(field) or ""):
             return False
     return True
-
-
-def is_sound(key: tuple[Any, ...]) -> bool:
-    """Whether a field ``data`` or ``delta`` is one that holds a sound.
-
-    Args:
-        key: Of a text in a stream: its choice, or its kind of event, and what leads to it there.
-    """
-    if key[-1] == "data" and key[-2] == "audio":
-        return True
-    return type(key[0]) is str and is_of_sound(key[0])
-
-
-def is_of_sound(kind: str) -> bool:
-    """Whether events of this kind are about a sound, and not about what is said in it."""
-    return "audio" in kind and "transcript" not in kind
 
 
 def _joined(tokens: Any) -> str | None:

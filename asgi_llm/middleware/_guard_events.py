@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from asgi_llm import _sse
+from asgi_llm.middleware import _guard_kinds as kinds
 from asgi_llm.middleware._guard_checks import UNREADABLE, Hit, Place, look
-from asgi_llm.middleware._guard_data import is_binary
-from asgi_llm.middleware._guard_echoes import is_of_sound, is_sound, tokens_say
+from asgi_llm.middleware._guard_data import CARRIERS, is_binary
+from asgi_llm.middleware._guard_echoes import tokens_say
 from asgi_llm.middleware._guard_guarding import Blocked, Guarding, LaneKey
 from asgi_llm.middleware._guard_lane import ARGUMENTS, Lane, path_of
 from asgi_llm.middleware._guard_noted import NotedTexts
@@ -29,14 +30,8 @@ from asgi_llm.types import Document
 
 __all__ = ["CONTENT", "GuardedEvents"]
 
-_GROWS: Final = frozenset(
-    (
-        "content", "text", "refusal", "reasoning", "reasoning_content", "thinking", "arguments",
-        "input", "partial_json", "transcript", "summary",
-    )
-)  # fmt: skip
-_LAST_OF_TEXT: Final = (".done", ".completed", ".incomplete", ".failed", "_stop")
 _OF_SOUND: Final = frozenset(("data", "delta"))
+# What may come whole, or grow, begins with None.
 _LINES: Final[LaneKey] = (None, "data")
 CONTENT: Final[Path] = ("choices", 0, "delta", "content")
 """Where the text of most events stands."""
@@ -212,8 +207,8 @@ class GuardedEvents:
             self._noted.add(key, value)
         if self._passes:
             return
-        is_odd = name not in _GROWS and name != "delta"
-        if name in _OF_SOUND and is_sound(key) and self._guarding.panel.acts:
+        is_odd = key[0] is None or (name not in kinds.GROWS and name != "delta")
+        if name in _OF_SOUND and kinds.is_sound(key) and self._guarding.panel.acts:
             # Nobody hears what it says but at its end.
             self._sounds.setdefault(key[0], []).append((piece, path))
             self._sound_size += len(value)
@@ -223,6 +218,8 @@ class GuardedEvents:
                 self._recount()
             if is_binary(value):
                 return
+        if key[0] is None and name in CARRIERS and is_binary(value):
+            return
         if is_odd:
             # Most come whole, as the name of a tool does, and have to be judged as such.
             text, before = Text(path, "assistant", value), piece.edits
@@ -297,8 +294,12 @@ class GuardedEvents:
         if tokens is not None:
             self._read_tokens(piece, ("logprobs",), tokens, document)
         # It may say what a sound says that waits for the end.
-        await self._check_now(piece, read_texts(whole, role="assistant", is_answer=True))
-        if kind.endswith(_LAST_OF_TEXT):
+        if kinds.comes_whole(kind):
+            await self._check_now(piece, read_texts(whole, role="assistant", is_answer=True))
+        else:
+            self._read_delta(piece, (None, kind), (), whole)
+            await self._ask_whole()
+        if kinds.ends_text(kind):
             await self._finish_at(kind, key[1:])
 
     async def _take_text(self, raw: bytes, event: _sse.Event) -> None:
@@ -349,7 +350,7 @@ class GuardedEvents:
 
     async def _finish_at(self, kind: str, place: tuple[Any, ...]) -> None:
         """The texts of a part of another format have come to their end, or all of them."""
-        if is_of_sound(kind):
+        if kinds.is_of_sound(kind):
             return
         of = kind.rpartition(".")[0]
         has_place = any(type(one) is int for one in place)

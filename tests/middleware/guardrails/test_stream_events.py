@@ -269,3 +269,40 @@ async def test_placeholders_come_back_in_events_that_are_no_json() -> None:
     rail = Guardrail(guard=emails(), action="redact")
     layer = GuardrailsMiddleware(lines("to <EMA", "IL_1>", " now"), input=[rail])
     assert f"to {SECRET} now" == read_lines(await ask(layer, chat(SECRET)))
+
+
+def unknown(kind: str | None, text: str) -> dict[str, Any]:
+    """An event of a format of somebody's own; with no kind, Gemini's."""
+    if kind is None:
+        part = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}
+        return {"candidates": [part], "modelVersion": "gemini"}
+    return {"type": kind, "content": text}
+
+
+@pytest.mark.parametrize("kind", [None, "token"])
+@pytest.mark.parametrize("at", [1, 6, 11, 18])
+async def test_a_text_may_grow_in_events_that_nobody_knows(at: int, kind: str | None) -> None:
+    """What stands in two of them is found, and each of them is a text of its own as well."""
+    said = ["well, ", f"no {CARD[:at]}", CARD[at:], " ok", CARD, "7 of them"]
+    events = [unknown(kind, text) for text in said]
+    recorder = await ask(GuardrailsMiddleware(Stream(encoded(events)), output=[cards()]))
+    assert b"1" not in recorder.body.partition(b'{"error"')[0]
+    rail = Guardrail(guard=cards(), action="redact")
+    recorder = await ask(GuardrailsMiddleware(Stream(encoded(events)), output=[rail]))
+    said[1:3] = ["no <CARD_1>", ""]
+    said[4] = "<CARD_1>"
+    assert [unknown(kind, text) for text in said] == [one.json() for one in recorder.events[:-1]]
+
+
+async def test_events_that_nobody_knows_wait_for_the_next_one_alone() -> None:
+    """They keep their order, and come as they were."""
+    events = [
+        {"type": "status", "text": "so it is"},
+        {"type": "picture", "image": {"data": "/+8A" * 100}},
+        {"type": "token", "content": "hi"},
+        {"type": "status", "text": "over"},
+    ]
+    stream = Stream([*encoded(events[:2], done=False), *encoded(events[2:])])
+    recorder = await ask(redacting(stream))
+    assert b"".join(stream.chunks) == recorder.body
+    assert b"".join(stream.chunks[:2]) == recorder.messages[1]["body"]
