@@ -297,6 +297,9 @@ class Lane:
         piece, path, length = self.parts[number]
         if limit - cut < WORTH_SPLITTING or piece.waits != 1 or path[0] != "choices":
             return cut
+        if type(path[-1]) is int:
+            # The rest of a list would not be known for one.
+            return cut
         if limit - cut >= length:
             # What ends behind it changes together with it.
             return cut

@@ -83,6 +83,18 @@ async def test_a_long_event_is_cut_in_two_with_what_was_changed_in_it(
     assert len(recorder.events) > 3
 
 
+@pytest.mark.parametrize("more", [{"citations": [LONG]}, {"x_more": [LONG, LONG]}])
+async def test_a_long_text_in_a_list_is_not_cut(more: dict[str, Any]) -> None:
+    """It comes as it was, and what is redacted in it is replaced where it stands."""
+    events = [event({"content": "hi"}), event({}, **more), event({}, finish_reason="stop")]
+    recorder = await ask(redacting(Stream(encoded(events))))
+    assert events == [one.json() for one in recorder.events[:-1]]
+    events[1] = event({"content": [f"{LONG}{SECRET}"]})
+    recorder = await ask(redacting(Stream(encoded(events))))
+    events[1] = event({"content": [f"{LONG}<EMAIL_1>"]})
+    assert events == [one.json() for one in recorder.events[:-1]]
+
+
 async def test_a_long_event_is_cut_in_two_with_what_was_restored_in_it() -> None:
     """A placeholder beside a long text becomes the original in both halves."""
     stream = Stream(encoded([event({"content": LONG, "author": "<EMAIL_1>"}), event({})]))
