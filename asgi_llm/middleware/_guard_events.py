@@ -146,23 +146,25 @@ class GuardedEvents:
         ended: list[int] | None = None
         for position, choice in enumerate(choices):
             if type(choice) is not dict:
+                self._read_value(piece, (position,), ("choices", position), "choices", choice)
                 continue
             index = choice.get("index", position)
+            index = index if type(index) is int else position
             if index not in self._choices:
                 self._choices[index] = False
             for key, value in choice.items():
-                if key == "delta":
-                    if type(value) is dict:
-                        self._read_delta(piece, (index,), ("choices", position, "delta"), value)
-                elif key == "finish_reason":
-                    if value is not None:
-                        ended = [*(ended or ()), index]
+                if key == "delta" and type(value) is dict:
+                    self._read_delta(piece, (index,), ("choices", position, "delta"), value)
+                elif key == "finish_reason" and value is None:
+                    continue
                 elif key == "logprobs":
                     if value is not None:
                         delta = choice.get("delta")
                         said = delta if type(delta) is dict else choice
                         self._read_tokens(piece, ("choices", position, key), value, said)
-                elif key != "index":
+                elif key != "index" or type(value) is not int:
+                    if key == "finish_reason":
+                        ended = [*(ended or ()), index]
                     self._read_value(piece, (index, key), ("choices", position, key), key, value)
         return ended
 
@@ -285,10 +287,8 @@ class GuardedEvents:
             document.get("content_index"),
             document.get("index"),
         )
-        if type(delta) is str and delta:
-            self._read_string(piece, (*key, "delta"), ("delta",), "delta", delta)
-        elif type(delta) is dict:
-            self._read_delta(piece, (*key, "delta"), ("delta",), delta)
+        if delta is not None:
+            self._read_value(piece, (*key, "delta"), ("delta",), "delta", delta)
         whole = {name: one for name, one in document.items() if name != "delta"}
         tokens = document.get("logprobs")
         if tokens is not None:

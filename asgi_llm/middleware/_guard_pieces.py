@@ -81,15 +81,15 @@ class Piece(msgspec.Struct, gc=False, eq=False):
         return without_echoes(document, [path for path, _ in self.edits])
 
 
-def indexes_of(choices: Any) -> set[Any] | None:
+def indexes_of(choices: Any) -> set[int] | None:
     """Of the choices that an event is about; None: it is not about choices."""
     if type(choices) is not list:
         return None
-    return {
-        choice.get("index", position)
-        for position, choice in enumerate(choices)
-        if type(choice) is dict
-    }
+    found: set[int] = set()
+    for position, choice in enumerate(choices):
+        index = choice.get("index") if type(choice) is dict else None
+        found.add(index if type(index) is int else position)
+    return found
 
 
 class _Delta(msgspec.Struct, gc=False, forbid_unknown_fields=True):

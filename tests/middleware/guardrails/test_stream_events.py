@@ -112,7 +112,14 @@ def in_a_thread(text: str) -> list[Finding]:
     return [whole()] if "FORBIDDEN" in text else []
 
 
+def odd(delta: Any) -> dict[str, Any]:
+    """A chunk whose delta is no object."""
+    return {**event({}), "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+
+
 SAID = {
+    "text for a delta": odd("FORBIDDEN"),
+    "list for a delta": odd([{"content": "FORBIDDEN"}]),
     "name of a tool": event(
         {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "FORBIDDEN"}}]}
     ),
@@ -121,6 +128,11 @@ SAID = {
     "list in a list": event({"content": "hi", "x_more": [["FORBIDDEN"]]}),
     "name of a field": event({"content": "hi", "x_more": {"so FORBIDDEN": 1}}),
     "name of a field of a choice": event({"content": "hi"}, **{"so FORBIDDEN": 1}),
+    "reason of an end": event({"content": "hi"}, finish_reason="so FORBIDDEN"),
+    "number of a choice": event({"content": "hi"}, index="so FORBIDDEN"),
+    "list for the number of a choice": event({"content": "hi"}, index=["FORBIDDEN"]),
+    "text for a choice": {**event({}), "choices": ["FORBIDDEN"]},
+    "list for a choice": {**event({}), "choices": [[{"content": "FORBIDDEN"}]]},
     "around the choices": {**event({"content": "hi"}), "x_more": [["FORBIDDEN"]]},
     "no object": ["FORBIDDEN"],
 }
@@ -281,6 +293,14 @@ async def test_placeholders_come_back_in_events_that_are_no_json() -> None:
     rail = Guardrail(guard=emails(), action="redact")
     layer = GuardrailsMiddleware(lines("to <EMA", "IL_1>", " now"), input=[rail])
     assert f"to {SECRET} now" == read_lines(await ask(layer, chat(SECRET)))
+
+
+@pytest.mark.parametrize("delta", [[CARD], [[CARD]], int(CARD.replace(" ", "")), {"x": [CARD]}])
+async def test_a_delta_of_another_format_may_be_anything(delta: Any) -> None:
+    """It is looked at, whatever it is."""
+    event = {"type": "response.x.delta", "output_index": 0, "delta": delta}
+    recorder = await ask(GuardrailsMiddleware(Stream(encoded([event])), output=[cards()]))
+    assert b"1111" not in recorder.body
 
 
 def unknown(kind: str | None, text: str) -> dict[str, Any]:
