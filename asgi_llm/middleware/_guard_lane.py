@@ -106,9 +106,9 @@ class Lane:
         if block is not None:
             raise Blocked(block, self._place.path)
         self._sealed = self._sealed or final
-        if guarding.panel.acts:
+        if guarding.panel.acts and guarding.hold is not None:
             # What waits longer than it should is looked at less and less often.
-            over = len(self.text) - (guarding.hold or 0)
+            over = len(self.text) - guarding.hold
             self.due = len(self.text) + max(guarding.step, over // 2)
 
     def _go_fast(self) -> bool:

@@ -338,3 +338,27 @@ async def test_events_that_nobody_knows_wait_for_the_next_one_alone() -> None:
     recorder = await ask(redacting(stream))
     assert b"".join(stream.chunks) == recorder.body
     assert b"".join(stream.chunks[:2]) == recorder.messages[1]["body"]
+
+
+@pytest.mark.parametrize("window", [64, None])
+async def test_a_text_that_goes_on_behind_its_end_is_checked_as_well(window: int | None) -> None:
+    """Parts of a response may share a place, and a guard may want each of them whole."""
+    place = {"output_index": 0}
+    events: list[dict[str, Any]] = []
+    for number, text in enumerate(("no harm in this", f"{LONG[:80]} {CARD}{LONG}")):
+        kind = "response.reasoning_summary_text"
+        for piece in (text[at : at + 7] for at in range(0, len(text), 7)):
+            delta = {"type": f"{kind}.delta", **place, "summary_index": number, "delta": piece}
+            events.append(delta)
+        events.append({"type": f"{kind}.done", **place, "summary_index": number, "text": ""})
+    stream = Stream(encoded(events, done=False))
+    guard = Pattern(CARD, window=window, category="pii.card")
+    rail = Guardrail(guard=guard, action="redact")
+    for layer in (
+        GuardrailsMiddleware(stream, output=[guard]),
+        GuardrailsMiddleware(stream, output=[rail]),
+    ):
+        recorder = await ask(layer)
+        got = [one.json() for one in recorder.events if not one.done]
+        assert CARD not in "".join([one.get("delta", "") for one in got])
+    assert events[-1] == got[-1]
