@@ -49,6 +49,7 @@ class GuardedEvents:
     __slots__ = (
         "_choices",
         "_contents",
+        "_gone",
         "_guarding",
         "_lanes",
         "_max_held",
@@ -76,6 +77,7 @@ class GuardedEvents:
         self._contents: dict[int, Lane] = {}
         # Those that nobody knows to grow: they end where an event comes without them.
         self._odd: dict[LaneKey, Lane] = {}
+        self._gone: dict[LaneKey, str] = {}  # Their last pieces that are in no lane.
         # What holds a sound, by the choice or the kind of event, and how much of it.
         self._sounds: dict[Any, list[tuple[Piece, Path]]] = {}
         self._sound_size = 0
@@ -229,6 +231,7 @@ class GuardedEvents:
             if piece.edits is not before:
                 if not self._goes_on(key, value):
                     self._whole.append(text)
+                    self._gone[key] = value
                     return
                 piece.edits = before
         lane = self._lanes.get(key)
@@ -240,6 +243,7 @@ class GuardedEvents:
                 self._contents[key[0]] = lane
         if is_odd:
             self._odd[key] = lane
+            lane.follow(self._gone.pop(key, ""))
         lane.add(piece, path, value)
         piece.lanes = (*piece.lanes, key)
         self._waiting += len(value)
@@ -247,12 +251,11 @@ class GuardedEvents:
             self._recount()
 
     def _goes_on(self, key: LaneKey, value: str) -> bool:
-        """Whether what is found in ``value`` began in what waits of an odd text."""
-        lane = self._odd.get(key)
-        if lane is None or not lane.text:
-            return False
-        place, border = Place("output", "assistant", path_of(key)), len(lane.text)
-        hits = look(self._guarding.panel, lane.text + value, place, self._guarding.asked)
+        """Whether what is found in ``value`` began in what came before of an odd text."""
+        lane = self._lanes.get(key)
+        seen = self._gone.get(key, "") or ("" if lane is None else lane.seen())
+        place, border = Place("output", "assistant", path_of(key)), len(seen)
+        hits = look(self._guarding.panel, seen + value, place, self._guarding.asked)
         return any(hit.start < border < hit.end for hit in hits)
 
     async def _end_odd(self, piece: Piece, choices: Any) -> None:

@@ -25,6 +25,7 @@ __all__ = ["ARGUMENTS", "WORTH_SPLITTING", "Lane", "path_of"]
 
 _NEVER: Final = 1 << 62
 _FIRST_STEP: Final = 16
+_SEEN_AGAIN: Final = 4096
 WORTH_SPLITTING: Final = 128
 ARGUMENTS: Final = frozenset(("arguments", "partial_json"))
 """Fields whose text is JSON."""
@@ -78,6 +79,16 @@ class Lane:
         self.text += text
         self.parts.append((piece, path, len(text)))
         piece.waits += 1
+
+    def seen(self) -> str:
+        """What waits, with what guards may want to see again of what has gone."""
+        return self._context + self.text
+
+    def follow(self, gone: str) -> None:
+        """Go on behind a piece, if any, that has gone without waiting here. Nothing waits."""
+        if gone:
+            self._remember(gone)
+            self._sealed = True
 
     async def advance(self, queue: deque[Piece], *, final: bool = False) -> None:
         """Look at what waits, and clear what can no longer be part of a finding.
@@ -322,11 +333,17 @@ class Lane:
         if self._place.is_json:
             quotes = Quotes(gone, inside=self._inside, escaped=self._escaped)
             self._inside, self._escaped = quotes.inside(cut), quotes.escapes()
+        if cut:
+            self._remember(gone)
+        self.text = self.text[cut:]
+
+    def _remember(self, gone: str) -> None:
         hold = self._guarding.hold
-        if hold and cut:
+        # A guard that wants whole texts sees the end of what it has let go.
+        hold = _SEEN_AGAIN if hold is None else hold
+        if hold:
             seen = self._context + gone
             self._context = seen[token_start(seen, max(0, len(seen) - hold)) :]
-        self.text = self.text[cut:]
 
 
 def _settled(found: Sequence[Hit], reach: int, *, final: bool) -> int:

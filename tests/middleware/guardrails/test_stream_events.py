@@ -204,6 +204,28 @@ async def test_texts_that_nobody_knows_to_grow_wait_for_the_next_event_alone() -
     assert ["content_filter"] == finish_reasons(recorder)
 
 
+@pytest.mark.parametrize("window", [64, None])
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["by alice@example.com 4111 1111", " 1111 1111."],
+        ["4111 1111", " 1111 1111 by alice@example.com"],
+        ["4111 1111", None, " 1111 1111 by alice@example.com"],
+        ["4111 1111", None, " 1111 1111."],
+        ["by alice@example.com 4111 1111", None, " 1111 1111."],
+    ],
+)
+async def test_a_text_that_nobody_knows_to_grow_is_seen_as_one(
+    said: list[str | None], window: int | None
+) -> None:
+    """What is found in a piece of it hides nothing that goes on there, nor does what is between."""
+    events = [event({"content": "."} if one is None else {"x_more": one}) for one in said]
+    guards = [emails(), Pattern(CARD, window=window, category="pii.card")]
+    rails = [Guardrail(guard=guard, action="redact") for guard in guards]
+    recorder = await ask(GuardrailsMiddleware(Stream(encoded(events)), output=rails))
+    assert CARD not in content(recorder, "x_more")
+
+
 @pytest.mark.parametrize("gap", [" ", "\n        "])
 @pytest.mark.parametrize("width", [6, 18])
 @pytest.mark.parametrize("step", [1, 7, 300])
