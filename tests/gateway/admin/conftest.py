@@ -15,7 +15,7 @@ from asgi_llm.stores.sql.engine import open_engine
 from asgi_llm.stores.sql.migrations import create_schema
 from asgi_llm.stores.sql.models import Base
 from tests.gateway.admin.caches import fill_caches
-from tests.gateway.admin.money import fill_money
+from tests.gateway.admin.money import PATIENT_SECONDS, fill_money
 from tests.gateway.admin.world import API, fill
 
 
@@ -27,7 +27,7 @@ async def directory(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
         return
     engine = open_engine(f"sqlite:///{tmp_path}/test.db")
     await create_schema(engine)
-    yield SQLDirectory(engine)
+    yield SQLDirectory(engine, timeout_seconds=PATIENT_SECONDS)
     await engine.dispose()
 
 

@@ -18,6 +18,8 @@ from tests.stores.ledger.rows import make_row
 __all__ = ["COST", "fill_money", "rule"]
 
 COST = Decimal("0.25")
+PATIENT_SECONDS = 60.0
+"""No deadline is a subject here, and what hangs is an error all the same."""
 """Of each row."""
 
 
@@ -31,7 +33,7 @@ async def fill_money(engine: AsyncEngine) -> dict[str, Any]:
 
     Each user has three rows of 0.25 USD, one a day; one of them was answered by a cache.
     """
-    ledger = SQLLedger(engine)
+    ledger = SQLLedger(engine, timeout_seconds=PATIENT_SECONDS)
     rows = []
     for tenant in ("a", "b"):
         for part in ("boss", "member"):
@@ -52,7 +54,7 @@ async def fill_money(engine: AsyncEngine) -> dict[str, Any]:
                     )
                 )
     await ledger.record(rows)
-    budgets = StoredBudgets(engine)
+    budgets = StoredBudgets(engine, timeout_seconds=PATIENT_SECONDS)
     for id, fields in {
         **{f"budget_team_{one}": {"scope": "team", "of": f"team_{one}"} for one in "ab"},
         **{f"budget_org_{one}": {"scope": "organization", "of": f"org_{one}"} for one in "ab"},
