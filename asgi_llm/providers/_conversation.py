@@ -215,7 +215,7 @@ class ChatRequest:
         found: list[Function] = []
         for index, tool in enumerate(self.take("tools") or ()):
             path = f"tools[{index}]"
-            kind = tool.get("type") or "function"
+            kind = tool.get("type", "function")
             if kind != "function":
                 if native is not None and native(tool):
                     self.native_tools.append(tool)

@@ -184,7 +184,7 @@ def _allowed(tools: list[Document], names: tuple[str, ...], path: str) -> list[D
 
 
 def _tool(tool: dict[str, Any], path: str, losses: Losses) -> Document:
-    kind = tool.get("type") or "function"
+    kind = tool.get("type", "function")
     if kind in _NATIVE_TOOLS:
         return tool
     if kind != "function":

@@ -294,7 +294,7 @@ def _check_tools(tools: Iterable[Document]) -> None:
         InvalidRequestError: One of them is no function.
     """
     for index, tool in enumerate(tools):
-        if (tool.get("type") or "function") != "function":
+        if tool.get("type", "function") != "function":
             path = f"tools[{index}].type"
             raise InvalidRequestError(
                 f"{path}: only functions can be carried to this provider",

@@ -15,6 +15,7 @@ from asgi_llm.providers.gemini import Gemini
 from asgi_llm.providers.mistral import Mistral
 from asgi_llm.providers.ollama import Ollama
 from asgi_llm.types import Deployment
+from asgi_llm.wire.validation import validate
 
 each_adapter = pytest.mark.parametrize(
     "adapter",
@@ -55,3 +56,19 @@ def test_thinking_blocks_that_are_none_do_no_harm(adapter: Provider) -> None:
         assert "messages[1].thinking_blocks" == error.param
     else:
         assert ("messages.thinking_blocks",) == lost
+
+
+@each_adapter
+def test_a_tool_of_no_type_is_refused(adapter: Provider) -> None:
+    """Its empty type is not taken for that of a function, which it need not have."""
+    document = validate(
+        "chat",
+        {
+            "model": "m",
+            "messages": [{"role": "user", "content": "hi"}],
+            "tools": [{"type": "", "code": {}}],
+        },
+    )
+    with pytest.raises(InvalidRequestError) as caught:
+        adapter.translate("chat", document, Deployment(provider=adapter.name, model="m"))
+    assert ("tools[0].type", "unsupported_tool") == (caught.value.param, caught.value.code)
