@@ -87,6 +87,15 @@ class _Values:
     def feed(self, chunk: bytes) -> Sequence[Frame]:
         self._held += chunk
         frames: list[Frame] = []
+        try:
+            self._take_apart(frames)
+        except FrameError as error:
+            error.frames = frames
+            raise
+        return frames
+
+    def _take_apart(self, frames: list[Frame]) -> None:
+        """Add the values that are whole."""
         while True:
             is_between = self._base is None or self._depth == self._base
             if is_between and not self._begin():
@@ -100,7 +109,6 @@ class _Values:
             self._is_over = self._base == 0
         if len(self._held) > MAX_EVENT_BYTES:
             raise FrameError(f"a value is larger than {MAX_EVENT_BYTES} bytes")
-        return frames
 
     def close(self) -> Sequence[Frame]:
         if not self._is_over:

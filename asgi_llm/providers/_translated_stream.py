@@ -33,7 +33,13 @@ Frame = tuple[str, bytes]
 
 
 class FrameError(ValueError):
-    """The stream breaks its framing; the text goes into the error for the client."""
+    """The stream breaks its framing; the text goes into the error for the client.
+
+    Attributes:
+        frames: The events before that place that were not returned yet.
+    """
+
+    frames: Sequence[Frame] = ()
 
 
 class Frames(Protocol):
@@ -168,7 +174,10 @@ class TranslatedStream:
         try:
             self._read(self._frames.feed(chunk))
         except FrameError as error:
-            self._malformed(error)
+            # They count like those of an earlier chunk.
+            self._read(error.frames)
+            if not self.done and self.error is None:
+                self._malformed(error)
         return self._taken()
 
     def close(self, *, framed: bool = True) -> bytes:

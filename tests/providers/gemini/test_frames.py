@@ -11,6 +11,7 @@ import pytest
 from asgi_llm.providers._gemini_frames import MAX_EVENT_BYTES, EventFrames
 from asgi_llm.providers._translated_stream import FrameError
 from asgi_llm.providers.base import StreamDecoder
+from asgi_llm.types import Usage
 
 Decoded = Callable[..., tuple[bytes, StreamDecoder]]
 
@@ -92,6 +93,19 @@ def test_case_83_what_is_no_array_of_objects_is_refused(data: bytes) -> None:
     for size in (1, 100):
         with pytest.raises(FrameError):
             read(pieces(data, size))
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_what_stands_before_the_nonsense_is_not_lost(decoded: Decoded, size: int) -> None:
+    """Its text is sent and its usage counts, in whichever chunk the nonsense comes."""
+    out, decoder = decoded(
+        json.dumps([event("one"), event("two")]).encode()[:-1] + b",1]", size=size
+    )
+    assert decoder.error is not None
+    assert "invalid_provider_response" == decoder.error.code
+    chunks = [json.loads(row[6:]) for row in out.split(b"\n\n")[:-1]]
+    assert ["one", "two"] == [chunk["choices"][0]["delta"]["content"] for chunk in chunks]
+    assert Usage(input_uncached=1) == decoder.usage
 
 
 @pytest.mark.parametrize(
