@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from asgi_llm.errors import InvalidRequestError
 from asgi_llm.providers.anthropic import Anthropic
@@ -72,3 +75,77 @@ def test_a_tool_of_no_type_is_refused(adapter: Provider) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         adapter.translate("chat", document, Deployment(provider=adapter.name, model="m"))
     assert ("tools[0].type", "unsupported_tool") == (caught.value.param, caught.value.code)
+
+
+ODD: tuple[Any, ...] = (
+    *(None, True, 0, -1, 1.5, 2**70, "", "x", [], {}, [None], [[]], [{}], {"a": 1}),
+    *({"type": "x"}, {"type": "text"}, {"type": ""}, {"text": 3}, {"name": "x"}, {"function": {}}),
+)
+WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+CALL = {
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "weather", "arguments": '{"city": "Bonn"}'},
+}
+CHAT: dict[str, Any] = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "hi"}], "name": "ada"},
+        {
+            "role": "assistant",
+            "content": "Let me see.",
+            "tool_calls": [CALL],
+            "reasoning_content": "Hm.",
+            "thinking_blocks": [{"type": "thinking", "thinking": "Hm.", "signature": "s"}],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "rain"}]},
+    ],
+    "tools": [
+        {
+            "type": "function",
+            "function": {"name": "weather", "description": "It.", "parameters": WEATHER},
+        }
+    ],
+    "tool_choice": {"type": "function", "function": {"name": "weather"}},
+    "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": WEATHER}},
+    "reasoning_effort": "low",
+    "stop": ["x"],
+    "temperature": 0.5,
+    "max_tokens": 5,
+    "metadata": {"a": "b"},
+    "user": "ada",
+}
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where anything stands in a document."""
+    found = [path] if path else []
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            found += places(value[key], (*path, key))
+    return found
+
+
+def with_odd(document: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str, Any]:
+    """A copy in which another value stands there."""
+    changed = copy.deepcopy(document)
+    holder: Any = changed
+    for key in path[:-1]:
+        holder = holder[key]
+    holder[path[-1]] = copy.deepcopy(value)
+    return changed
+
+
+@each_adapter
+@settings(max_examples=150, deadline=None)
+@given(path=st.sampled_from(places(CHAT)), value=st.sampled_from(ODD))
+def test_whatever_stands_in_a_chat_it_is_told_or_refused(
+    adapter: Provider, path: tuple[Any, ...], value: Any
+) -> None:
+    """What passes the checks of the format is no failure of an adapter."""
+    try:
+        document = validate("chat", with_odd(CHAT, path, value))
+        adapter.translate("chat", document, Deployment(provider=adapter.name, model="m"))
+    except InvalidRequestError as error:
+        assert error.message
