@@ -15,12 +15,12 @@ from asgi_llm.types import BudgetRule, Cost
 from tests.gateway.admin.world import entry, moment
 from tests.stores.ledger.rows import make_row
 
-__all__ = ["COST", "fill_money", "rule"]
+__all__ = ["COST", "PATIENT_SECONDS", "fill_money", "rule"]
 
 COST = Decimal("0.25")
+"""Of each row."""
 PATIENT_SECONDS = 60.0
 """No deadline is a subject here, and what hangs is an error all the same."""
-"""Of each row."""
 
 
 def rule(**fields: Any) -> BudgetRule:
